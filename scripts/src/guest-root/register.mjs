@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+// Every node of the guest starts with this (NODE_OPTIONS). It teaches node to run TypeScript, but
+// only where TypeScript can be meant: the hooks cost more than a second on an emulated machine.
+
+const typescript = /\.[cm]?ts\b/;
+const code = process._eval;
+const said = [...process.argv.slice(1), ...process.execArgv, ...(code === undefined ? [] : [code])];
+
+if (said.some((word) => typescript.test(word))) {
+  const { register, default: Module } = await import('node:module');
+  const { transformSync } = await import('./transform.mjs');
+  register('./hooks.mjs', import.meta.url);
+  process.setSourceMapsEnabled(true);
+  for (const extension of ['.ts', '.cts']) {
+    Module._extensions[extension] = (module, path) => module._compile(transformSync(path, 'cjs'), path);
+  }
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+// The guest's file systems: an image of Debian packages, and the archive the kernel starts from.
+import { createHash } from 'node:crypto';
+import { chmod, copyFile, cp, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { packagesWithDependencies, unpack } from './apt.ts';
+import { cached, hashOf } from './cache.ts';
+import { Failure } from './failure.ts';
+import type { KernelFiles } from './kernel.ts';
+import { type Architecture, userlandSuite } from './machines.ts';
+import { step } from './progress.ts';
+import { projectRoot } from './project.ts';
+import { run } from './run.ts';
+
+const own = fileURLToPath(new URL('./guest-root/', import.meta.url));
+
+/** What a script or a person at the prompt reaches for. libuv1-dev is for the bridge's cross build. */
+const PROGRAMS =
+  'nodejs busybox-static bash coreutils dash findutils grep gzip kmod libuv1-dev procps sed util-linux'.split(' ');
+/** Busybox stands in where its own package would be large. */
+const APPLETS =
+  'awk clear diff hexdump hostname ifconfig ip killall less mount nc ping reset route tar time umount vi wget which xxd'.split(
+    ' ',
+  );
+
+/** Directories the guest does not need: documentation, translations, and headers but libuv's. */
+const UNWANTED = ['usr/share/doc', 'usr/share/man', 'usr/share/locale', 'usr/share/info', 'usr/share/nodejs/corepack'];
+
+const FILES: Record<string, string> = {
+  'etc/passwd': 'root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n',
+  'etc/group': 'root:x:0:\nvideo:x:44:\nnogroup:x:65534:\n',
+  'etc/hosts': '127.0.0.1 localhost guest\n',
+  'etc/hostname': 'guest\n',
+  'root/.bashrc': "PS1='guest:\\w# '\nalias ls='ls --color=auto'\n",
+};
+
+export interface Userland {
+  image: string;
+  /** The Debian packages it was made of. */
+  packages: string;
+  /** Headers of the libuv that the guest's node runs on. */
+  uvInclude: string;
+}
+
+export async function userland(architecture: Architecture): Promise<Userland> {
+  const sources = [{ suite: userlandSuite, architectures: [architecture.name] }];
+  const debs = await packagesWithDependencies(`the guest's programs for ${architecture.name}`, sources, PROGRAMS);
+  const esbuild = await esbuildFor(architecture);
+  const key = [basename(debs), basename(dirname(esbuild)), PROGRAMS, APPLETS, UNWANTED, FILES, await hashOf([own])];
+  const directory = await cached('userland', key, 700 << 20, (part) =>
+    step(`making the guest's root file system for ${architecture.name}`, async () => {
+      const root = join(part, 'root');
+      await mkdir(root);
+      await unpack(debs, root);
+      await rename(join(root, 'usr/include'), join(part, 'include'));
+      for (const path of UNWANTED) await rm(join(root, path), { recursive: true, force: true });
+      for (const [path, text] of Object.entries(FILES)) await writeFile(join(root, path), text);
+      for (const path of ['project', 'share', 'node_modules', 'lib/modules', 'usr/lib/dmabuf', 'usr/local/bin']) {
+        await mkdir(join(root, path), { recursive: true });
+      }
+      // So that a script anywhere says import … from 'dmabuf'.
+      await symlink('/project', join(root, 'node_modules/dmabuf'));
+      for (const applet of APPLETS) await symlink('/usr/bin/busybox', join(root, 'usr/local/bin', applet));
+      for (const file of ['register.mjs', 'transform.mjs', 'hooks.mjs']) {
+        await copyFile(join(own, file), join(root, 'usr/lib/dmabuf', file));
+      }
+      await copyFile(esbuild, join(root, 'usr/lib/dmabuf/esbuild'));
+      await chmod(join(root, 'usr/lib/dmabuf/esbuild'), 0o755);
+      // Uncompressed: an emulated processor unpacks slowly, and the host caches the file.
+      const plain = ['-noappend', '-all-root', '-noI', '-noD', '-noF', '-noX', '-quiet', '-no-progress'];
+      await run('mksquashfs', [root, join(part, 'image'), ...plain], {
+        purpose: "making the guest's root file system",
+      });
+      await rm(root, { recursive: true });
+    }),
+  );
+  return { image: join(directory, 'image'), packages: debs, uvInclude: join(directory, 'include') };
+}
+
+/** esbuild's program for the guest, as the lock file names it. */
+async function esbuildFor(architecture: Architecture): Promise<string> {
+  const lock = JSON.parse(await readFile(join(projectRoot, 'package-lock.json'), 'utf8'));
+  const entry = lock.packages[`node_modules/${architecture.esbuild}`];
+  if (!entry) throw new Failure(`package-lock.json does not know ${architecture.esbuild}`);
+  const what = `${architecture.esbuild}@${entry.version}`;
+  const directory = await cached('esbuild', [what, entry.integrity], 40 << 20, (part) =>
+    step(`fetching ${what}`, async () => {
+      const purpose = `fetching ${what}`;
+      const packed = JSON.parse(await run('npm', ['pack', '--json', '--silent', what], { cwd: part, purpose }));
+      const file = join(part, [packed].flat()[0].filename);
+      const integrity = `sha512-${createHash('sha512')
+        .update(await readFile(file))
+        .digest('base64')}`;
+      if (integrity !== entry.integrity) {
+        throw new Failure(`${what} is not what package-lock.json expects (${integrity}); nothing was kept`);
+      }
+      await run('tar', ['-xzf', file, '-C', part, '--strip-components=2', 'package/bin/esbuild'], { purpose });
+      await rm(file);
+    }),
+  );
+  return join(directory, 'esbuild');
+}
+
+/** Drivers the guest cannot reach its root without, in no particular order. */
+const DRIVERS = ['virtio_mmio', 'virtio_blk', 'virtio_console', 'squashfs', 'overlay', '9pnet_virtio', '9p'];
+
+/** The archive the kernel unpacks and starts: drivers, busybox, init and the agent. */
+export async function initrd(
+  kernel: KernelFiles,
+  architecture: Architecture,
+  { packages: debs }: Userland,
+): Promise<string> {
+  const files = [join(own, 'init'), join(own, 'agent.c')];
+  const directory = await cached(
+    'initrd',
+    [kernel.key, basename(debs), DRIVERS, await hashOf(files)],
+    20 << 20,
+    (part) =>
+      step("making the guest's start archive", async () => {
+        const root = join(part, 'root');
+        for (const path of ['bin', 'modules', 'dev', 'proc', 'layer'])
+          await mkdir(join(root, path), { recursive: true });
+        await copyFile(join(own, 'init'), join(root, 'init'));
+        await chmod(join(root, 'init'), 0o755);
+        const programs = join(part, 'programs');
+        await unpack(debs, programs, /^busybox-static_/);
+        await cp(join(programs, 'usr/bin/busybox'), join(root, 'bin/busybox'));
+        await compileAgent(architecture, join(root, 'agent'));
+        let order = 100;
+        for (const driver of await withDependencies(kernel, DRIVERS)) {
+          await copyFile(driver, join(root, 'modules', `${order++}-${basename(driver)}`));
+        }
+        await run(
+          'sh',
+          ['-c', 'cd "$1" && find . | cpio --quiet -o -H newc -R 0:0 >"$2"', 'sh', root, join(part, 'initrd')],
+          { purpose: "making the guest's start archive" },
+        );
+        await rm(root, { recursive: true });
+        await rm(programs, { recursive: true });
+      }),
+  );
+  return join(directory, 'initrd');
+}
+
+async function compileAgent(architecture: Architecture, to: string): Promise<void> {
+  const flags = ['-static', '-O2', '-Wall', '-Wextra', '-Werror'];
+  await run(`${architecture.gnu}-gcc`, [...flags, '-o', to, join(own, 'agent.c')], { purpose: 'compiling the agent' });
+}
+
+/** Module files in an order in which they can be loaded. */
+async function withDependencies(kernel: KernelFiles, names: string[]): Promise<string[]> {
+  const files = new Set<string>();
+  for (const name of names) {
+    const args = ['-d', kernel.root, '-S', kernel.release, '--show-depends', name];
+    const shown = await run('modprobe', args, { purpose: `looking for the module ${name}` });
+    for (const [, file] of shown.matchAll(/^insmod (\S+)/gm)) files.add(file as string);
+  }
+  return [...files];
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+// npm test: the tests on this machine, those of the guest script, and those that run in a guest against the
+// modules. One line at the end counts all of them.
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buildHere } from './build-here.ts';
+import { EXIT_FAILED, Failure } from './failure.ts';
+import { say } from './progress.ts';
+import { projectRoot } from './project.ts';
+
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+interface Suite {
+  title: string;
+  folder: string;
+  /** The command that runs these files and leaves the counts in a directory, as result.json. */
+  command(files: string[], directory: string): { argv: string[]; env?: NodeJS.ProcessEnv };
+}
+
+const reporter = ['--reporter', 'test/reporter.cjs'];
+
+const here: Suite['command'] = (files, directory) => ({
+  argv: ['node_modules/.bin/mocha', ...reporter, ...files],
+  env: { DMABUF_TEST_RESULT: join(directory, 'result.json') },
+});
+
+const inGuest: Suite['command'] = (files, directory) => ({
+  argv: [
+    'scripts/guest',
+    ...['--share', directory, '--timeout', '600', '--append', 'init_on_alloc=0', '--', 'env'],
+    'DMABUF_TEST_RESULT=/share/result.json',
+    ...(process.env['DMABUF_KILLS'] ? [`DMABUF_KILLS=${process.env['DMABUF_KILLS']}`] : []),
+    ...[
+      'node',
+      '--expose-gc',
+      'node_modules/mocha/bin/mocha.js',
+      '--no-config',
+      '--timeout',
+      '120000',
+      '--slow',
+      '5000',
+    ],
+    ...reporter,
+    ...files,
+  ],
+});
+
+/** In this order they are shown. */
+const suites: Suite[] = [
+  { title: 'on this machine', folder: 'test/unit', command: here },
+  { title: 'of the guest script', folder: 'test/lab', command: here },
+  { title: 'in the guest, against the modules', folder: 'test/guest', command: inGuest },
+];
+
+/** Runs one suite; its output is kept while another one is shown. */
+async function runSuite(suite: Suite, shown: Promise<void>): Promise<Counts> {
+  const names = await readdir(join(projectRoot, suite.folder));
+  const files = names.filter((name) => name.endsWith('.test.ts')).sort();
+  const directory = await mkdtemp(join(tmpdir(), 'dmabuf-test-'));
+  try {
+    const { argv, env } = suite.command(
+      files.map((name) => `${suite.folder}/${name}`),
+      directory,
+    );
+    const [program, ...args] = argv as [string, ...string[]];
+    const child = spawn(program, args, {
+      cwd: projectRoot,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let kept: Buffer[] | undefined = [];
+    const show = (data: Buffer) => (kept ? kept.push(data) : process.stdout.write(data));
+    child.stdout.on('data', show);
+    child.stderr.on('data', show);
+    void shown.then(() => {
+      console.log(`\n=== tests ${suite.title} ===`);
+      for (const data of kept ?? []) process.stdout.write(data);
+      kept = undefined;
+    });
+    const code = await new Promise<number | null>((resolve, reject) => {
+      child.on('error', reject);
+      child.on('close', resolve);
+    });
+    await shown;
+    const result = join(directory, 'result.json');
+    const counts: Counts = existsSync(result)
+      ? JSON.parse(await readFile(result, 'utf8'))
+      : { passed: 0, failed: 0, skipped: 0 };
+    // A run that broke off, a kernel report: no single test says it, so it counts as one.
+    if (code !== 0 && counts.failed === 0) {
+      say(`tests ${suite.title}: ended with exit code ${code}`);
+      counts.failed = 1;
+    }
+    if (code === 0 && counts.passed === 0) throw new Failure(`no test ran ${suite.title}`);
+    return counts;
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function main(): Promise<void> {
+  const wanted = process.argv.slice(2);
+  const chosen = suites.filter(({ folder }) => wanted.length === 0 || wanted.includes(folder.slice('test/'.length)));
+  if (chosen.length === 0) throw new Failure(`npm test [-- unit|lab|guest]: there are no tests ${wanted.join(' ')}`);
+  await buildHere();
+  // Two at a time: a guest keeps one core busy. The first uses of the cache wait for each other.
+  let shown = Promise.resolve();
+  const running = chosen.map((suite) => {
+    const done = runSuite(suite, shown);
+    shown = done.then(
+      () => {},
+      () => {},
+    );
+    return done;
+  });
+  const all = await Promise.all(running);
+  const sum = (name: keyof Counts) => all.reduce((total, counts) => total + counts[name], 0);
+  console.log(`${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`);
+  process.exitCode = sum('failed') === 0 ? 0 : 1;
+}
+
+main().catch((error) => {
+  say(error instanceof Failure ? error.message : error.stack);
+  process.exitCode = EXIT_FAILED;
+});

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT
+/** Setting a guest up from nothing when things go wrong: nothing half-made may stay. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http';
+import { request as secureRequest } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { guest, startGuest, until } from './run-guest.ts';
+
+const root = process.getuid?.() === 0;
+
+/** The mirror this machine's apt uses for Debian itself. */
+function mirror(): string | undefined {
+  const { DMABUF_DEBIAN_MIRROR } = process.env;
+  const format = '$(ORIGIN) $(LABEL) $(REPO_URI)';
+  const targets = execFileSync('apt-get', ['indextargets', '--format', format], { encoding: 'utf8' });
+  return DMABUF_DEBIAN_MIRROR ?? /^Debian Debian (\S+)$/m.exec(targets)?.[1];
+}
+
+/** A mirror that hands on what the real one has, packages spoilt in some way. */
+class SpoiltMirror {
+  readonly #server: Server;
+  packages = 0;
+  spoil: (from: IncomingMessage, to: ServerResponse) => void = () => {};
+
+  constructor(origin: string) {
+    this.#server = createServer((asked, answer) => {
+      const url = new URL(`.${asked.url}`, origin);
+      const ask = url.protocol === 'https:' ? secureRequest : request;
+      const hand = ask(url, { headers: { ...asked.headers, host: url.host } }, (from) => {
+        answer.writeHead(from.statusCode ?? 502, from.headers);
+        if (!url.pathname.endsWith('.deb') || from.statusCode !== 200) return void from.pipe(answer);
+        this.packages++;
+        this.spoil(from, answer);
+      });
+      hand.on('error', () => answer.destroy());
+      hand.end();
+    });
+  }
+
+  async listen(): Promise<string> {
+    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/`;
+  }
+
+  close(): void {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
+}
+
+describe('an empty cache', function () {
+  this.timeout(240_000);
+  this.slow(60_000);
+  let cache: string;
+
+  beforeEach(() => {
+    cache = mkdtempSync(join(tmpdir(), 'dmabuf-cache-'));
+  });
+  afterEach(() => rmSync(cache, { recursive: true, force: true }));
+
+  /** What a later run would take for good. */
+  const entries = () => readdirSync(cache).filter((name) => !name.startsWith('.') && !name.startsWith('apt-'));
+  const parts = () => readdirSync(cache).filter((name) => name.startsWith('.part-'));
+
+  describe('with a bad mirror', () => {
+    let spoilt: SpoiltMirror;
+    let uri: string;
+
+    before(async function () {
+      const origin = mirror();
+      if (!origin) this.skip();
+      spoilt = new SpoiltMirror(origin);
+      uri = await spoilt.listen();
+    });
+    after(() => spoilt?.close());
+
+    it('keeps nothing of a download cut off half-way', async () => {
+      spoilt.spoil = (from, to) => {
+        const half = Number(from.headers['content-length']) / 2;
+        let sent = 0;
+        from.on('data', (data: Buffer) => {
+          sent += data.length;
+          to.write(data, () => sent > half && to.destroy());
+        });
+      };
+      const { code, stderr } = await guest(['--', 'true'], '', { DMABUF_CACHE: cache, DMABUF_DEBIAN_MIRROR: uri });
+      assert(spoilt.packages > 0, stderr);
+      assert.match(stderr, /fetching .* failed/);
+      assert.equal(code, 125);
+      assert.deepEqual([...entries(), ...parts()], []);
+    });
+
+    it('keeps nothing whose checksum is wrong', async () => {
+      spoilt.spoil = (from, to) => {
+        from.on('data', (data: Buffer) => {
+          data[0] = (data[0] as number) ^ 1;
+          to.write(data);
+        });
+        from.on('end', () => to.end());
+      };
+      const { code, stderr } = await guest(['--', 'true'], '', { DMABUF_CACHE: cache, DMABUF_DEBIAN_MIRROR: uri });
+      assert.match(stderr, /Hash Sum mismatch/);
+      assert.equal(code, 125);
+      assert.deepEqual([...entries(), ...parts()], []);
+    });
+
+    it('keeps nothing of a download stopped by Ctrl-C', async () => {
+      // The packages never come.
+      spoilt.spoil = () => {};
+      spoilt.packages = 0;
+      const { child, ended } = startGuest(['--', 'true'], { DMABUF_CACHE: cache, DMABUF_DEBIAN_MIRROR: uri });
+      assert(await until(() => spoilt.packages > 0, 60));
+      child.kill('SIGINT');
+      const { code, stderr } = await ended;
+      assert.equal(code, 130, stderr);
+      assert.match(stderr, /stopped by SIGINT/);
+      assert.deepEqual([...entries(), ...parts()], []);
+    });
+  });
+
+  it('on a mirror that is not there says so', async () => {
+    const { code, stderr } = await guest(['--', 'true'], '', {
+      DMABUF_CACHE: cache,
+      DMABUF_DEBIAN_MIRROR: 'http://127.0.0.1:9/debian',
+    });
+    assert.match(stderr, /reading Debian's package lists failed/);
+    assert.equal(code, 125);
+  });
+
+  it('on a full disk says how much is needed and where else it may go', async function () {
+    if (!root) this.skip();
+    const small = join(cache, 'small');
+    mkdirSync(small);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'small', small]);
+    try {
+      const { code, stderr } = await guest(['--', 'true'], '', { DMABUF_CACHE: small });
+      assert.match(stderr, /has 1 MiB free and this needs \d+ MiB: make room, or name another place by DMABUF_CACHE/);
+      assert.equal(code, 125);
+    } finally {
+      execFileSync('umount', [small]);
+    }
+  });
+
+  it('where one may not write says so', async () => {
+    const { code, stderr } = await guest(['--', 'true'], '', { DMABUF_CACHE: '/proc/no' });
+    assert.match(stderr, /cannot (write to|lock) \/proc\/no/);
+    assert.equal(code, 125);
+  });
+
+  it('on a machine that lacks packages and lets nobody install them prints which', async function () {
+    if (!root) this.skip();
+    // In a name space of its own, dpkg knows of no package.
+    const script = 'mount -t tmpfs none /var/lib/dpkg && exec setpriv --reuid 65534 --clear-groups "$@"';
+    const wrapper = ['unshare', '--mount', 'sh', '-c', script, 'sh'];
+    const { child, ended } = startGuest(['--', 'true'], { DMABUF_CACHE: cache, HOME: '/nonexistent' }, wrapper);
+    child.stdin?.end();
+    const { code, stderr } = await ended;
+    assert.match(stderr, /apt-get install --no-install-recommends .*qemu-system-arm/);
+    assert.equal(code, 125);
+  });
+});
