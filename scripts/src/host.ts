@@ -6,7 +6,7 @@ import { step } from './progress.ts';
 import { run } from './run.ts';
 
 function missingOf(names: string[]): string[] {
-  const asked = spawnSync('dpkg-query', ['-W', '-f', '${Package} ${db:Status-Status}\n', ...names], {
+  const asked = spawnSync('dpkg-query', ['-W', '-f', `\${Package} \${db:Status-Status}\n`, ...names], {
     encoding: 'utf8',
   });
   const there = new Set(

@@ -24,6 +24,9 @@ interface Suite {
   command(files: string[], directory: string): { argv: string[]; env?: NodeJS.ProcessEnv };
 }
 
+/** Rounds of the test that kills, where they are not to be its default. */
+const { DMABUF_KILLS } = process.env;
+
 const reporter = ['--reporter', 'test/reporter.cjs'];
 
 const here: Suite['command'] = (files, directory) => ({
@@ -36,7 +39,7 @@ const inGuest: Suite['command'] = (files, directory) => ({
     'scripts/guest',
     ...['--share', directory, '--timeout', '600', '--append', 'init_on_alloc=0', '--', 'env'],
     'DMABUF_TEST_RESULT=/share/result.json',
-    ...(process.env['DMABUF_KILLS'] ? [`DMABUF_KILLS=${process.env['DMABUF_KILLS']}`] : []),
+    ...(DMABUF_KILLS ? [`DMABUF_KILLS=${DMABUF_KILLS}`] : []),
     ...[
       'node',
       '--expose-gc',

@@ -28,7 +28,7 @@ export async function load(url, context, next) {
   if (!kind) return next(url, context);
   const path = fileURLToPath(url);
   let format = { m: 'module', c: 'commonjs', '': packageType(dirname(path)) }[kind[1]];
-  const source = await transform(path, format === 'commonjs' ? 'cjs' : undefined);
+  const source = await transform(path, format);
   format ??= isCommonJs(source) ? 'commonjs' : 'module';
   return { format, source, shortCircuit: true };
 }

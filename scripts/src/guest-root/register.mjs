@@ -12,6 +12,17 @@ if (said.some((word) => typescript.test(word))) {
   register('./hooks.mjs', import.meta.url);
   process.setSourceMapsEnabled(true);
   for (const extension of ['.ts', '.cts']) {
-    Module._extensions[extension] = (module, path) => module._compile(transformSync(path, 'cjs'), path);
+    Module._extensions[extension] = (module, path) => module._compile(transformSync(path), path);
   }
+  // What hooks.mjs does for import: ./a.js where only ./a.ts is.
+  const resolve = Module._resolveFilename;
+  Module._resolveFilename = (request, ...rest) => {
+    try {
+      return resolve(request, ...rest);
+    } catch (error) {
+      const written = /^(\.{0,2}\/.*)\.([cm]?)js$/.exec(request);
+      if (error.code !== 'MODULE_NOT_FOUND' || !written) throw error;
+      return resolve(`${written[1]}.${written[2]}ts`, ...rest);
+    }
+  };
 }

@@ -12,6 +12,15 @@ const esbuild = fileURLToPath(new URL('./esbuild', import.meta.url));
 const kept = '/tmp/.dmabuf-ts';
 const target = `node${process.versions.node}`;
 
+// A module that is require()d becomes CommonJS, where import.meta needs to be said in other words.
+const requirable = [
+  '--format=cjs',
+  '--banner=const importMetaUrl = require("node:url").pathToFileURL(__filename).href;',
+  '--define:import.meta.url=importMetaUrl',
+  '--define:import.meta.dirname=__dirname',
+  '--define:import.meta.filename=__filename',
+];
+
 function job(path, format) {
   const source = readFileSync(path);
   const file = `${kept}/${createHash('sha256').update(`${path}\0${format}\0`).update(source).digest('hex')}.js`;
@@ -25,7 +34,7 @@ function job(path, format) {
     .slice(1)
     .replace(/^[cm]ts$/, 'ts');
   const args = [`--loader=${loader}`, `--target=${target}`, '--sourcemap=inline', '--log-level=error', '--color=false'];
-  args.push(`--sourcefile=${path}`, ...(format === undefined ? [] : [`--format=${format}`]));
+  args.push(`--sourcefile=${path}`, ...(format === 'commonjs' ? requirable : []));
   const options = { input: source, cwd: dirname(path), encoding: 'utf8', maxBuffer: 1 << 28 };
   return { source, file, done, args, options };
 }
@@ -38,15 +47,31 @@ function keep(file, code) {
   return code;
 }
 
-export function transformSync(path, format) {
-  const { done, file, args, options } = job(path, format);
-  return done ?? keep(file, execFileSync(esbuild, args, options));
+/** esbuild says where the mistake is; its command line is nobody's business. */
+function mistake({ stderr, message }) {
+  return new SyntaxError(stderr?.trim() || message);
+}
+
+export function transformSync(path) {
+  const { done, file, args, options } = job(path, 'commonjs');
+  if (done !== undefined) return done;
+  let code;
+  try {
+    code = execFileSync(esbuild, args, { ...options, stdio: 'pipe' });
+  } catch (error) {
+    throw mistake(error);
+  }
+  return keep(file, code);
 }
 
 export async function transform(path, format) {
   const { source, done, file, args, options } = job(path, format);
   if (done !== undefined) return done;
   const running = promisify(execFile)(esbuild, args, options);
+  running.child.stdin.on('error', () => {});
   running.child.stdin.end(source);
-  return keep(file, (await running).stdout);
+  const { stdout } = await running.catch((error) => {
+    throw mistake(error);
+  });
+  return keep(file, stdout);
 }
