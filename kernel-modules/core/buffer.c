@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* A buffer's life: allocated, shared as dma-bufs, freed with its last user. */
+#include <linux/dma-buf.h>
+#include <linux/err.h>
+#include <linux/fcntl.h>
+#include <linux/slab.h>
+
+#include "compat.h"
+#include "core.h"
+
+static int alloc_memory(struct dmabuf_buffer *buffer, unsigned long pages,
+			enum dmabuf_backing backing)
+{
+	int ret;
+
+	switch (backing) {
+	case DMABUF_SCATTERED:
+		ret = dmabuf_memory_alloc_scattered(&buffer->memory, pages);
+		break;
+	case DMABUF_CONTIGUOUS:
+		ret = dmabuf_memory_alloc_contiguous(&buffer->memory, pages);
+		break;
+	default:
+		return -EINVAL;
+	}
+	if (ret || !buffer->write_combined)
+		return ret;
+
+	ret = dmabuf_memory_write_back(&buffer->memory);
+	if (ret)
+		dmabuf_memory_free(&buffer->memory);
+
+	return ret;
+}
+
+/**
+ * dmabuf_buffer_alloc() - allocate a zeroed buffer
+ * @device:	whose buffer it will be
+ * @len:	bytes wanted, made whole pages
+ * @backing:	the kind of memory
+ * @cached:	whether the CPU maps it cached; else write-combined, except on
+ *		x86, where DMA sees the caches and RAM has one memory type
+ *
+ * Return: the buffer with one reference, or an ERR_PTR: -EINVAL for a length
+ * that is 0 or cannot be rounded up, -ENOMEM for more than there is or than
+ * the device may hand out, -EINTR after a fatal signal.
+ */
+struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_device *device, u64 len,
+					  enum dmabuf_backing backing, bool cached)
+{
+	struct dmabuf_buffer *buffer;
+	u64 size = PAGE_ALIGN(len);
+	int ret;
+
+	/* 64 bit up to here; what can be charged fits into a size_t. */
+	if (size < len || !len)
+		return ERR_PTR(-EINVAL);
+	ret = dmabuf_device_charge(device, size);
+	if (ret)
+		return ERR_PTR(ret);
+
+	buffer = kzalloc(sizeof(*buffer), GFP_KERNEL);
+	if (!buffer) {
+		ret = -ENOMEM;
+		goto uncharge;
+	}
+	kref_init(&buffer->ref);
+	buffer->device = device;
+	buffer->write_combined = !cached && !IS_ENABLED(CONFIG_X86);
+	mutex_init(&buffer->lock);
+	INIT_LIST_HEAD(&buffer->attachments);
+	mutex_init(&buffer->share_lock);
+	INIT_LIST_HEAD(&buffer->shares);
+
+	ret = alloc_memory(buffer, size >> PAGE_SHIFT, backing);
+	if (ret)
+		goto free_buffer;
+
+	return buffer;
+
+free_buffer:
+	kfree(buffer);
+uncharge:
+	dmabuf_device_uncharge(device, size);
+	return ERR_PTR(ret);
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_alloc);
+
+static void free_buffer(struct kref *ref)
+{
+	struct dmabuf_buffer *buffer = container_of(ref, struct dmabuf_buffer, ref);
+	struct dmabuf_device *device = buffer->device;
+	size_t size = dmabuf_buffer_size(buffer);
+
+	dmabuf_memory_free(&buffer->memory);
+	mutex_destroy(&buffer->share_lock);
+	mutex_destroy(&buffer->lock);
+	kfree(buffer->name);
+	kfree(buffer);
+	dmabuf_device_uncharge(device, size);
+}
+
+/**
+ * dmabuf_buffer_set_name() - name the dma-bufs of a buffer
+ * @buffer:	the buffer, not shared yet
+ * @name:	allocated by kmalloc, shorter than DMA_BUF_NAME_LEN, and
+ *		@buffer's from now on; or NULL
+ */
+void dmabuf_buffer_set_name(struct dmabuf_buffer *buffer, char *name)
+{
+	buffer->name = name;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_set_name);
+
+/**
+ * dmabuf_buffer_get() - take a reference
+ * @buffer:	the buffer
+ */
+void dmabuf_buffer_get(struct dmabuf_buffer *buffer)
+{
+	kref_get(&buffer->ref);
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_get);
+
+/**
+ * dmabuf_buffer_put() - drop a reference; the last one frees the buffer
+ * @buffer:	the buffer
+ */
+void dmabuf_buffer_put(struct dmabuf_buffer *buffer)
+{
+	kref_put(&buffer->ref, free_buffer);
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_put);
+
+/**
+ * dmabuf_buffer_size() - the size of a buffer
+ * @buffer:	the buffer
+ *
+ * Return: bytes, whole pages.
+ */
+size_t dmabuf_buffer_size(const struct dmabuf_buffer *buffer)
+{
+	return buffer->memory.pages << PAGE_SHIFT;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_size);
+
+/**
+ * dmabuf_buffer_phys() - where a buffer begins
+ * @buffer:	a buffer with contiguous backing
+ *
+ * Return: its physical address.
+ */
+phys_addr_t dmabuf_buffer_phys(const struct dmabuf_buffer *buffer)
+{
+	return PFN_PHYS(buffer->memory.pieces[0].pfn);
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_phys);
+
+/*
+ * The list holds no references. A dma-buf on it may be on its way out, but
+ * its file is not freed before its release operation took it from the list.
+ */
+static struct dma_buf *find_share(struct dmabuf_buffer *buffer, int mode)
+{
+	struct dmabuf_share *share;
+
+	lockdep_assert_held(&buffer->share_lock);
+	list_for_each_entry(share, &buffer->shares, node)
+		if (share->mode == mode && compat_file_get_live(share->dmabuf->file))
+			return share->dmabuf;
+
+	return NULL;
+}
+
+static struct dma_buf *new_share(struct dmabuf_buffer *buffer, int mode)
+{
+	DEFINE_DMA_BUF_EXPORT_INFO(info);
+	struct dmabuf_share *share;
+	struct dma_buf *dmabuf;
+	char *name = NULL;
+
+	lockdep_assert_held(&buffer->share_lock);
+	if (buffer->name) {
+		name = kstrdup(buffer->name, GFP_KERNEL);
+		if (!name)
+			return ERR_PTR(-ENOMEM);
+	}
+	share = kzalloc(sizeof(*share), GFP_KERNEL);
+	if (!share) {
+		dmabuf = ERR_PTR(-ENOMEM);
+		goto free_name;
+	}
+	share->buffer = buffer;
+	share->mode = mode;
+
+	info.exp_name = buffer->device->exp_name;
+	info.owner = buffer->device->misc.fops->owner;
+	info.ops = &dmabuf_ops;
+	info.size = dmabuf_buffer_size(buffer);
+	info.flags = mode;
+	info.priv = share;
+	dmabuf = dma_buf_export(&info);
+	if (IS_ERR(dmabuf))
+		goto free_share;
+	share->dmabuf = dmabuf;
+	dmabuf_buffer_get(buffer);
+	list_add(&share->node, &buffer->shares);
+
+	/* The dma-buf's from now on, which DMA_BUF_SET_NAME may replace. */
+	spin_lock(&dmabuf->name_lock);
+	dmabuf->name = name;
+	spin_unlock(&dmabuf->name_lock);
+
+	return dmabuf;
+
+free_share:
+	kfree(share);
+free_name:
+	kfree(name);
+	return dmabuf;
+}
+
+/**
+ * dmabuf_buffer_share() - a dma-buf over a buffer
+ * @buffer:	the buffer
+ * @mode:	access mode: O_RDONLY, O_WRONLY or O_RDWR
+ *
+ * While a dma-buf of that mode lives, it is the one returned. It has a
+ * reference on the buffer and on the module of the buffer's device.
+ *
+ * Return: the dma-buf with a reference of the caller's own, or an ERR_PTR.
+ */
+struct dma_buf *dmabuf_buffer_share(struct dmabuf_buffer *buffer, int mode)
+{
+	struct dma_buf *dmabuf;
+
+	mutex_lock(&buffer->share_lock);
+	dmabuf = find_share(buffer, mode);
+	if (!dmabuf)
+		dmabuf = new_share(buffer, mode);
+	mutex_unlock(&buffer->share_lock);
+
+	return dmabuf;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_share);

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The one set of dma-buf operations, in the order a dma-buf lives. All dma-bufs
+ * over a buffer share its attachments, so that a cache sync through one of
+ * them reaches devices that came by another.
+ */
+#include <linux/dma-buf.h>
+#include <linux/err.h>
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/scatterlist.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+#include "compat.h"
+#include "core.h"
+
+/**
+ * struct dmabuf_attachment - a device that may map a buffer
+ * @node:	in dmabuf_buffer.attachments
+ * @dev:	the device
+ * @table:	its own view of the pages
+ * @direction:	what it was mapped for
+ * @mapped:	whether it is mapped; protected, as is @direction and the
+ *		mapping in @table, by dmabuf_buffer.lock
+ */
+struct dmabuf_attachment {
+	struct list_head node;
+	struct device *dev;
+	struct sg_table table;
+	enum dma_data_direction direction;
+	bool mapped;
+};
+
+static struct dmabuf_buffer *to_buffer(struct dma_buf *dmabuf)
+{
+	struct dmabuf_share *share = dmabuf->priv;
+
+	return share->buffer;
+}
+
+static unsigned long max_segment_pages(struct device *dev)
+{
+	size_t bytes = min_t(size_t, dma_get_max_seg_size(dev), dma_max_mapping_size(dev));
+
+	return max(bytes >> PAGE_SHIFT, (size_t)1);
+}
+
+static int fill_table(struct sg_table *table, const struct dmabuf_memory *memory,
+		      unsigned long max_pages)
+{
+	const struct dmabuf_piece *end = memory->pieces + memory->count;
+	const struct dmabuf_piece *piece;
+	unsigned long count = 0;
+	struct scatterlist *sg;
+	unsigned long done;
+	unsigned long now;
+	int ret;
+
+	for (piece = memory->pieces; piece < end; piece++)
+		count += DIV_ROUND_UP(piece->pages, max_pages);
+	if (count > UINT_MAX)
+		return -ENOMEM;
+	ret = sg_alloc_table(table, count, GFP_KERNEL);
+	if (ret)
+		return ret;
+
+	sg = table->sgl;
+	for (piece = memory->pieces; piece < end; piece++) {
+		for (done = 0; done < piece->pages; done += now) {
+			now = min(piece->pages - done, max_pages);
+			sg_set_page(sg, pfn_to_page(piece->pfn + done), now << PAGE_SHIFT, 0);
+			sg = sg_next(sg);
+		}
+	}
+
+	return 0;
+}
+
+static int dmabuf_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
+{
+	struct dmabuf_buffer *buffer = to_buffer(dmabuf);
+	struct dmabuf_attachment *attachment;
+	int ret;
+
+	attachment = kzalloc(sizeof(*attachment), GFP_KERNEL);
+	if (!attachment)
+		return -ENOMEM;
+	attachment->dev = attach->dev;
+	ret = fill_table(&attachment->table, &buffer->memory, max_segment_pages(attach->dev));
+	if (ret) {
+		kfree(attachment);
+		return ret;
+	}
+	attach->priv = attachment;
+
+	mutex_lock(&buffer->lock);
+	list_add(&attachment->node, &buffer->attachments);
+	mutex_unlock(&buffer->lock);
+
+	return 0;
+}
+
+static void dmabuf_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
+{
+	struct dmabuf_attachment *attachment = attach->priv;
+	struct dmabuf_buffer *buffer = to_buffer(dmabuf);
+
+	mutex_lock(&buffer->lock);
+	list_del(&attachment->node);
+	mutex_unlock(&buffer->lock);
+
+	sg_free_table(&attachment->table);
+	kfree(attachment);
+}
+
+/*
+ * Mapping and unmapping leave the caches alone, which are then synced
+ * explicitly: else two devices on one buffer look like a driver's mistake to
+ * the debugging of the DMA API.
+ */
+static struct sg_table *dmabuf_map(struct dma_buf_attachment *attach,
+				   enum dma_data_direction direction)
+{
+	struct dmabuf_buffer *buffer = to_buffer(attach->dmabuf);
+	struct dmabuf_attachment *attachment = attach->priv;
+	struct sg_table *table = &attachment->table;
+	int ret;
+
+	mutex_lock(&buffer->lock);
+	/* A second mapping would overwrite the addresses of the first. */
+	if (attachment->mapped) {
+		ret = -EBUSY;
+		goto unlock;
+	}
+	ret = dma_map_sgtable(attachment->dev, table, direction, DMA_ATTR_SKIP_CPU_SYNC);
+	if (ret)
+		goto unlock;
+	dma_sync_sgtable_for_device(attachment->dev, table, direction);
+	attachment->direction = direction;
+	attachment->mapped = true;
+unlock:
+	mutex_unlock(&buffer->lock);
+
+	return ret ? ERR_PTR(ret) : table;
+}
+
+static void dmabuf_unmap(struct dma_buf_attachment *attach, struct sg_table *table,
+			 enum dma_data_direction direction)
+{
+	struct dmabuf_buffer *buffer = to_buffer(attach->dmabuf);
+	struct dmabuf_attachment *attachment = attach->priv;
+
+	/*
+	 * Our own table and direction: with DMABUF_DEBUG the importer's table
+	 * is not the one it got from us.
+	 */
+	mutex_lock(&buffer->lock);
+	attachment->mapped = false;
+	dma_sync_sgtable_for_cpu(attachment->dev, &attachment->table, attachment->direction);
+	dma_unmap_sgtable(attachment->dev, &attachment->table, attachment->direction,
+			  DMA_ATTR_SKIP_CPU_SYNC);
+	mutex_unlock(&buffer->lock);
+}
+
+/*
+ * Write-combined buffers too: their pages may be bounced. In the direction of
+ * each mapping, which is the one the DMA API knows it by.
+ */
+static int dmabuf_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
+{
+	struct dmabuf_buffer *buffer = to_buffer(dmabuf);
+	struct dmabuf_attachment *attachment;
+
+	mutex_lock(&buffer->lock);
+	list_for_each_entry(attachment, &buffer->attachments, node)
+		if (attachment->mapped)
+			dma_sync_sgtable_for_cpu(attachment->dev, &attachment->table,
+						 attachment->direction);
+	if (buffer->vmap_count && !buffer->write_combined)
+		invalidate_kernel_vmap_range(buffer->vaddr, dmabuf_buffer_size(buffer));
+	mutex_unlock(&buffer->lock);
+
+	return 0;
+}
+
+static int dmabuf_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
+{
+	struct dmabuf_buffer *buffer = to_buffer(dmabuf);
+	struct dmabuf_attachment *attachment;
+
+	mutex_lock(&buffer->lock);
+	if (buffer->vmap_count && !buffer->write_combined)
+		flush_kernel_vmap_range(buffer->vaddr, dmabuf_buffer_size(buffer));
+	list_for_each_entry(attachment, &buffer->attachments, node)
+		if (attachment->mapped)
+			dma_sync_sgtable_for_device(attachment->dev, &attachment->table,
+						    attachment->direction);
+	mutex_unlock(&buffer->lock);
+
+	return 0;
+}
+
+static void dmabuf_vma_open(struct vm_area_struct *vma)
+{
+	dmabuf_buffer_get(vma->vm_private_data);
+}
+
+static void dmabuf_vma_close(struct vm_area_struct *vma)
+{
+	dmabuf_buffer_put(vma->vm_private_data);
+}
+
+static const struct vm_operations_struct dmabuf_vm_ops = {
+	.open = dmabuf_vma_open,
+	.close = dmabuf_vma_close,
+};
+
+static int remap_pieces(const struct dmabuf_memory *memory, struct vm_area_struct *vma,
+			unsigned long pgoff)
+{
+	const struct dmabuf_piece *piece = memory->pieces;
+	unsigned long address = vma->vm_start;
+	unsigned long bytes;
+	int ret;
+
+	while (pgoff >= piece->pages) {
+		pgoff -= piece->pages;
+		piece++;
+	}
+	while (address < vma->vm_end) {
+		bytes = min((piece->pages - pgoff) << PAGE_SHIFT, vma->vm_end - address);
+		ret = remap_pfn_range(vma, address, piece->pfn + pgoff, bytes, vma->vm_page_prot);
+		if (ret)
+			return ret;
+		address += bytes;
+		pgoff = 0;
+		piece++;
+	}
+
+	return 0;
+}
+
+/**
+ * dmabuf_buffer_mmap() - map a buffer into user space
+ * @buffer:	the buffer
+ * @vma:	where; its mapping of the file is shared, and it keeps a
+ *		reference on @buffer
+ * @pgoff:	first page of @buffer to map
+ *
+ * Return: 0, -EINVAL for a private mapping or a range outside the buffer, or
+ * another negative errno.
+ */
+int dmabuf_buffer_mmap(struct dmabuf_buffer *buffer, struct vm_area_struct *vma,
+		       unsigned long pgoff)
+{
+	unsigned long pages = buffer->memory.pages;
+	int ret;
+
+	/*
+	 * VM_SHARED is absent from a shared mapping of a file that is open for
+	 * reading only.
+	 */
+	if (!(vma->vm_flags & VM_MAYSHARE))
+		return -EINVAL;
+	if (pgoff >= pages || vma_pages(vma) > pages - pgoff)
+		return -EINVAL;
+
+	if (buffer->write_combined)
+		vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
+	ret = remap_pieces(&buffer->memory, vma, pgoff);
+	if (ret)
+		return ret;
+
+	dmabuf_buffer_get(buffer);
+	vma->vm_private_data = buffer;
+	vma->vm_ops = &dmabuf_vm_ops;
+
+	return 0;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_mmap);
+
+static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
+{
+	return dmabuf_buffer_mmap(to_buffer(dmabuf), vma, vma->vm_pgoff);
+}
+
+static void *vmap_pieces(const struct dmabuf_memory *memory, pgprot_t prot)
+{
+	const struct dmabuf_piece *piece;
+	struct page **pages;
+	struct page **next;
+	unsigned long i;
+	void *vaddr;
+
+	pages = kvmalloc_array(memory->pages, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return NULL;
+	next = pages;
+	for (piece = memory->pieces; piece < memory->pieces + memory->count; piece++)
+		for (i = 0; i < piece->pages; i++)
+			*next++ = pfn_to_page(piece->pfn + i);
+	vaddr = vmap(pages, memory->pages, VM_MAP, prot);
+	kvfree(pages);
+
+	return vaddr;
+}
+
+/**
+ * dmabuf_buffer_vmap() - map a buffer into the kernel
+ * @buffer:	the buffer
+ *
+ * Return: its address until the dmabuf_buffer_vunmap() that belongs to this
+ * call, or an ERR_PTR.
+ */
+void *dmabuf_buffer_vmap(struct dmabuf_buffer *buffer)
+{
+	pgprot_t prot = PAGE_KERNEL;
+	void *vaddr;
+
+	if (buffer->write_combined)
+		prot = pgprot_writecombine(prot);
+
+	mutex_lock(&buffer->lock);
+	if (!buffer->vmap_count)
+		buffer->vaddr = vmap_pieces(&buffer->memory, prot);
+	if (buffer->vaddr)
+		buffer->vmap_count++;
+	vaddr = buffer->vaddr;
+	mutex_unlock(&buffer->lock);
+
+	return vaddr ?: ERR_PTR(-ENOMEM);
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_vmap);
+
+/**
+ * dmabuf_buffer_vunmap() - undo one dmabuf_buffer_vmap()
+ * @buffer:	the buffer
+ */
+void dmabuf_buffer_vunmap(struct dmabuf_buffer *buffer)
+{
+	mutex_lock(&buffer->lock);
+	if (!--buffer->vmap_count) {
+		vunmap(buffer->vaddr);
+		buffer->vaddr = NULL;
+	}
+	mutex_unlock(&buffer->lock);
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_vunmap);
+
+static COMPAT_VMAP_OP(dmabuf_vmap)
+{
+	void *vaddr = dmabuf_buffer_vmap(to_buffer(dmabuf));
+
+	return COMPAT_VMAP_RESULT(vaddr);
+}
+
+static COMPAT_VUNMAP_OP(dmabuf_vunmap)
+{
+	dmabuf_buffer_vunmap(to_buffer(dmabuf));
+}
+
+static void dmabuf_release(struct dma_buf *dmabuf)
+{
+	struct dmabuf_share *share = dmabuf->priv;
+	struct dmabuf_buffer *buffer = share->buffer;
+
+	mutex_lock(&buffer->share_lock);
+	list_del(&share->node);
+	mutex_unlock(&buffer->share_lock);
+
+	kfree(share);
+	dmabuf_buffer_put(buffer);
+}
+
+const struct dma_buf_ops dmabuf_ops = {
+	.attach = dmabuf_attach,
+	.detach = dmabuf_detach,
+	.map_dma_buf = dmabuf_map,
+	.unmap_dma_buf = dmabuf_unmap,
+	.begin_cpu_access = dmabuf_begin_cpu_access,
+	.end_cpu_access = dmabuf_end_cpu_access,
+	.mmap = dmabuf_mmap,
+	.vmap = dmabuf_vmap,
+	.vunmap = dmabuf_vunmap,
+	.release = dmabuf_release,
+};

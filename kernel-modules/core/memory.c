@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The memory of buffers: scattered pages, or one contiguous piece. It is
+ * always zeroed here, whatever the kernel's init_on_alloc says, and always
+ * made of single pages (split_page), so that each can be referenced alone.
+ */
+#include <linux/gfp.h>
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include "core.h"
+
+/* A mebibyte, 64 kilobytes and a page where pages are 4 kilobytes. */
+static const unsigned int orders[] = { 8, 4, 0 };
+
+/* Pages between two looks at what else the machine is doing. */
+#define BATCH_PAGES	256UL
+
+/* No splat in the log and no OOM kill: whoever asks is told -ENOMEM. */
+#define GFP_PAGE	(GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
+#define GFP_LARGE	((GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY) & \
+			 ~__GFP_RECLAIM)
+#define GFP_CONTIGUOUS	(GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
+
+/*
+ * Taking the last free pages would bring the OOM killer down on somebody else:
+ * a sixteenth of RAM is left to them.
+ */
+static bool leaves_enough(unsigned long wanted)
+{
+	return si_mem_available() >= (long)(wanted + totalram_pages() / 16);
+}
+
+static int may_go_on(void)
+{
+	cond_resched();
+	return fatal_signal_pending(current) ? -EINTR : 0;
+}
+
+static void free_split_pages(unsigned long pfn, unsigned long pages)
+{
+	unsigned long i;
+
+	for (i = 0; i < pages; i++) {
+		__free_page(pfn_to_page(pfn + i));
+		if (i % BATCH_PAGES == BATCH_PAGES - 1)
+			cond_resched();
+	}
+}
+
+/*
+ * Once a large order has failed it is not tried again for this buffer: @first
+ * is the index of the order that went well last.
+ */
+static struct page *alloc_split_pages(unsigned long wanted, unsigned int *first,
+				      unsigned long *got)
+{
+	struct page *page;
+	unsigned int i;
+
+	for (i = *first; i < ARRAY_SIZE(orders); i++) {
+		if (wanted >> orders[i] == 0)
+			continue;
+		page = alloc_pages(orders[i] ? GFP_LARGE : GFP_PAGE, orders[i]);
+		if (!page)
+			continue;
+		split_page(page, orders[i]);
+		*first = i;
+		*got = 1UL << orders[i];
+		return page;
+	}
+
+	return NULL;
+}
+
+static void add_piece(struct dmabuf_memory *memory, unsigned long pfn, unsigned long pages)
+{
+	struct dmabuf_piece *piece;
+
+	memory->pages += pages;
+	if (memory->count) {
+		piece = &memory->pieces[memory->count - 1];
+		if (piece->pfn + piece->pages == pfn) {
+			piece->pages += pages;
+			return;
+		}
+	}
+	piece = &memory->pieces[memory->count++];
+	piece->pfn = pfn;
+	piece->pages = pages;
+}
+
+static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages)
+{
+	unsigned int first = 0;
+	unsigned long got;
+	struct page *page;
+	int ret;
+
+	while (memory->pages < pages) {
+		if (memory->pages % BATCH_PAGES == 0) {
+			ret = may_go_on();
+			if (ret)
+				return ret;
+			if (!leaves_enough(pages - memory->pages))
+				return -ENOMEM;
+		}
+		page = alloc_split_pages(pages - memory->pages, &first, &got);
+		if (!page)
+			return -ENOMEM;
+		add_piece(memory, page_to_pfn(page), got);
+	}
+
+	return 0;
+}
+
+/* The array was made for a piece a page; mostly there are far fewer. */
+static void trim_pieces(struct dmabuf_memory *memory)
+{
+	struct dmabuf_piece *pieces;
+
+	pieces = kvmalloc_array(memory->count, sizeof(*pieces), GFP_KERNEL);
+	if (!pieces)
+		return;
+	memcpy(pieces, memory->pieces, memory->count * sizeof(*pieces));
+	kvfree(memory->pieces);
+	memory->pieces = pieces;
+}
+
+/**
+ * dmabuf_memory_alloc_scattered() - allocate pages from anywhere
+ * @memory:	to be filled, zero before
+ * @pages:	how many
+ *
+ * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
+ */
+int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages)
+{
+	int ret;
+
+	memory->pieces = kvmalloc_array(pages, sizeof(*memory->pieces),
+					GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL);
+	if (!memory->pieces)
+		return -ENOMEM;
+	ret = fill_with_pages(memory, pages);
+	if (ret) {
+		dmabuf_memory_free(memory);
+		return ret;
+	}
+	trim_pieces(memory);
+
+	return 0;
+}
+
+static int zero_pages(unsigned long pfn, unsigned long pages)
+{
+	unsigned long i;
+	int ret;
+
+	for (i = 0; i < pages; i++) {
+		clear_highpage(pfn_to_page(pfn + i));
+		if (i % BATCH_PAGES == BATCH_PAGES - 1) {
+			ret = may_go_on();
+			if (ret)
+				return ret;
+		}
+	}
+
+	return 0;
+}
+
+/* No kernel mapping: it could be uncached, and vmap makes the right one. */
+#define DMA_ALLOC_ATTRS	DMA_ATTR_NO_KERNEL_MAPPING
+
+static int fill_from_dma_api(struct dmabuf_memory *memory, unsigned long pages)
+{
+	struct device *dev = dmabuf_dma_device();
+	size_t size = pages << PAGE_SHIFT;
+	struct sg_table table;
+	unsigned long pfn;
+	void *cookie;
+	int ret;
+
+	/*
+	 * A single page comes from the page allocator anyway, and without CMA
+	 * everything does.
+	 */
+	if (!IS_ENABLED(CONFIG_DMA_CMA) || pages == 1)
+		return -ENOMEM;
+
+	cookie = dma_alloc_attrs(dev, size, &memory->dma, GFP_CONTIGUOUS, DMA_ALLOC_ATTRS);
+	if (!cookie)
+		return -ENOMEM;
+	ret = dma_get_sgtable_attrs(dev, &table, cookie, memory->dma, size, DMA_ALLOC_ATTRS);
+	if (ret)
+		goto free;
+	pfn = page_to_pfn(sg_page(table.sgl));
+	sg_free_table(&table);
+
+	/*
+	 * Where CMA is full this is one block of the page allocator, whose
+	 * second page has no reference of its own.
+	 */
+	if (!page_count(pfn_to_page(pfn + 1))) {
+		ret = -ENOMEM;
+		goto free;
+	}
+	ret = zero_pages(pfn, pages);
+	if (ret)
+		goto free;
+
+	memory->cookie = cookie;
+	add_piece(memory, pfn, pages);
+	return 0;
+
+free:
+	dma_free_attrs(dev, size, cookie, memory->dma, DMA_ALLOC_ATTRS);
+	return ret;
+}
+
+static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long pages)
+{
+	unsigned int order = get_order(pages << PAGE_SHIFT);
+	gfp_t gfp = GFP_CONTIGUOUS | __GFP_ZERO;
+	struct page *page;
+	unsigned long pfn;
+
+	if (IS_ENABLED(CONFIG_ZONE_DMA32))
+		gfp |= __GFP_DMA32;
+	page = alloc_pages(gfp, order);
+	if (!page)
+		return -ENOMEM;
+	split_page(page, order);
+	pfn = page_to_pfn(page);
+	free_split_pages(pfn + pages, (1UL << order) - pages);
+
+	/* Without a zone of that name, lowmem may still reach above 4 GiB. */
+	if (PFN_PHYS(pfn + pages) - 1 > DMA_BIT_MASK(32)) {
+		free_split_pages(pfn, pages);
+		return -ENOMEM;
+	}
+	add_piece(memory, pfn, pages);
+
+	return 0;
+}
+
+/**
+ * dmabuf_memory_alloc_contiguous() - allocate one piece below 4 GiB
+ * @memory:	to be filled, zero before
+ * @pages:	how many
+ *
+ * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
+ */
+int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages)
+{
+	int ret;
+
+	if (!leaves_enough(pages))
+		return -ENOMEM;
+	memory->pieces = kvmalloc_array(1, sizeof(*memory->pieces), GFP_KERNEL);
+	if (!memory->pieces)
+		return -ENOMEM;
+	ret = fill_from_dma_api(memory, pages);
+	if (ret == -ENOMEM)
+		ret = fill_from_page_allocator(memory, pages);
+	if (ret)
+		kvfree(memory->pieces);
+
+	return ret;
+}
+
+/**
+ * dmabuf_memory_write_back() - write zeroes back from the cache and drop them
+ * @memory:	fresh memory, mapped by nobody
+ *
+ * What is left in the cache of memory that will be mapped uncached would reach
+ * it later, over what was written there. Page by page: larger pieces fail
+ * where bounce buffers are small.
+ *
+ * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
+ */
+int dmabuf_memory_write_back(const struct dmabuf_memory *memory)
+{
+	struct device *dev = dmabuf_dma_device();
+	const struct dmabuf_piece *piece;
+	unsigned long i;
+	dma_addr_t dma;
+	int ret;
+
+	for (piece = memory->pieces; piece < memory->pieces + memory->count; piece++) {
+		for (i = 0; i < piece->pages; i++) {
+			dma = dma_map_page(dev, pfn_to_page(piece->pfn + i), 0, PAGE_SIZE,
+					   DMA_BIDIRECTIONAL);
+			if (dma_mapping_error(dev, dma))
+				return -ENOMEM;
+			dma_unmap_page(dev, dma, PAGE_SIZE, DMA_BIDIRECTIONAL);
+			if (i % BATCH_PAGES == BATCH_PAGES - 1) {
+				ret = may_go_on();
+				if (ret)
+					return ret;
+			}
+		}
+	}
+
+	return 0;
+}
+
+/**
+ * dmabuf_memory_free() - give memory back
+ * @memory:	what one of the functions above filled
+ */
+void dmabuf_memory_free(struct dmabuf_memory *memory)
+{
+	unsigned long i;
+
+	if (memory->cookie)
+		dma_free_attrs(dmabuf_dma_device(), memory->pages << PAGE_SHIFT,
+			       memory->cookie, memory->dma, DMA_ALLOC_ATTRS);
+	else
+		for (i = 0; i < memory->count; i++)
+			free_split_pages(memory->pieces[i].pfn, memory->pieces[i].pages);
+	kvfree(memory->pieces);
+}

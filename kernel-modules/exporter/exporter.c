@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * /dev/exporter: one buffer with a text in it, for whoever learns what a
+ * dma-buf is. The buffer lives as long as the module.
+ */
+#include <linux/dma-buf.h>
+#include <linux/err.h>
+#include <linux/fcntl.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+
+#include <uapi/dmabuf/exporter.h>
+
+#include "compat.h"
+#include "dmabuf_core.h"
+
+static unsigned long long size = PAGE_SIZE;
+module_param(size, ullong, 0444);
+MODULE_PARM_DESC(size, "Size of the buffer in bytes, made whole pages (default: one page)");
+
+static char *message = "hello world";
+module_param(message, charp, 0444);
+MODULE_PARM_DESC(message, "Text in the buffer, a NUL after it (default: hello world)");
+
+static struct dmabuf_buffer *buffer;
+
+/*
+ * A reader gets a dma-buf that is read-only too: it must not change what
+ * others read.
+ */
+static struct dma_buf *share_as_opened(const struct file *file)
+{
+	return dmabuf_buffer_share(buffer, file->f_flags & O_ACCMODE);
+}
+
+static long exporter_get_fd(struct file *file, int __user *arg)
+{
+	struct dma_buf *dmabuf;
+	int ret;
+	int fd;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	dmabuf = share_as_opened(file);
+	if (IS_ERR(dmabuf)) {
+		ret = PTR_ERR(dmabuf);
+		goto put_fd;
+	}
+	if (put_user(fd, arg)) {
+		ret = -EFAULT;
+		goto put_dmabuf;
+	}
+	/* From here on the descriptor is the caller's, and so is the reference. */
+	fd_install(fd, dmabuf->file);
+
+	return 0;
+
+put_dmabuf:
+	dma_buf_put(dmabuf);
+put_fd:
+	put_unused_fd(fd);
+	return ret;
+}
+
+static long exporter_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	switch (cmd) {
+	case EXPORTER_GET_FD:
+	case EXPORTER_IOC_GET_FD:
+		return exporter_get_fd(file, (int __user *)arg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int exporter_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct dma_buf *dmabuf;
+	int ret;
+
+	dmabuf = share_as_opened(file);
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+	/* The mapping becomes one of the dma-buf's file and keeps that alive. */
+	ret = dma_buf_mmap(dmabuf, vma, vma->vm_pgoff);
+	dma_buf_put(dmabuf);
+
+	return ret;
+}
+
+static const struct file_operations exporter_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = exporter_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.mmap = exporter_mmap,
+};
+
+static struct dmabuf_device exporter_device = {
+	.misc = {
+		.minor = MISC_DYNAMIC_MINOR,
+		.name = "exporter",
+		.fops = &exporter_fops,
+	},
+	.exp_name = KBUILD_MODNAME,
+};
+
+static int write_message(void)
+{
+	size_t bytes = strlen(message) + 1;
+	void *vaddr;
+
+	if (bytes > dmabuf_buffer_size(buffer))
+		return -EINVAL;
+	vaddr = dmabuf_buffer_vmap(buffer);
+	if (IS_ERR(vaddr))
+		return PTR_ERR(vaddr);
+	memcpy(vaddr, message, bytes);
+	flush_kernel_vmap_range(vaddr, bytes);
+	dmabuf_buffer_vunmap(buffer);
+
+	return 0;
+}
+
+static int __init exporter_init(void)
+{
+	int ret;
+
+	buffer = dmabuf_buffer_alloc(&exporter_device, size, DMABUF_SCATTERED, true);
+	if (IS_ERR(buffer))
+		return PTR_ERR(buffer);
+	ret = write_message();
+	if (ret)
+		goto put_buffer;
+	ret = dmabuf_device_register(&exporter_device);
+	if (ret)
+		goto put_buffer;
+
+	return 0;
+
+put_buffer:
+	dmabuf_buffer_put(buffer);
+	return ret;
+}
+
+static void __exit exporter_exit(void)
+{
+	dmabuf_device_unregister(&exporter_device);
+	dmabuf_buffer_put(buffer);
+}
+
+module_init(exporter_init);
+module_exit(exporter_exit);
+
+MODULE_DESCRIPTION("/dev/exporter: a text in a dma-buf");
+MODULE_LICENSE("GPL");
+COMPAT_IMPORT_NS(DMA_BUF);
+COMPAT_IMPORT_NS(DMABUF_CORE);

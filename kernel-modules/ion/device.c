@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* /dev/ion: the allocation interface of ION as Linux 4.12 to 5.10 had it. */
+#include <linux/dma-buf.h>
+#include <linux/err.h>
+#include <linux/fcntl.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/kernel.h>
+#include <linux/module.h>
+#include <linux/uaccess.h>
+
+#include "compat.h"
+#include "dmabuf_core.h"
+#include "ion.h"
+
+static const struct file_operations ion_fops;
+
+static struct dmabuf_device ion_device = {
+	.misc = {
+		.minor = MISC_DYNAMIC_MINOR,
+		.name = "ion",
+		.fops = &ion_fops,
+	},
+	.exp_name = KBUILD_MODNAME,
+};
+
+module_param_named(max_bytes, ion_device.max_bytes, ullong, 0444);
+MODULE_PARM_DESC(max_bytes, "Most bytes allocated at a time, by all clients (default 0: half of RAM)");
+
+static struct dma_buf *alloc_dma_buf(const struct ion_allocation_data *data)
+{
+	struct dmabuf_buffer *buffer;
+	struct dma_buf *dmabuf;
+
+	buffer = ion_heaps_alloc(&ion_device, data->len, data->heap_id_mask, data->flags);
+	if (IS_ERR(buffer))
+		return ERR_CAST(buffer);
+	dmabuf = dmabuf_buffer_share(buffer, O_RDWR);
+	/* The dma-buf has its own reference. */
+	dmabuf_buffer_put(buffer);
+
+	return dmabuf;
+}
+
+static long ion_ioctl_alloc(struct ion_allocation_data __user *arg)
+{
+	struct ion_allocation_data data;
+	struct dma_buf *dmabuf;
+	int ret;
+	int fd;
+
+	if (copy_from_user(&data, arg, sizeof(data)))
+		return -EFAULT;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	dmabuf = alloc_dma_buf(&data);
+	if (IS_ERR(dmabuf)) {
+		ret = PTR_ERR(dmabuf);
+		goto put_fd;
+	}
+	data.fd = fd;
+	if (copy_to_user(arg, &data, sizeof(data))) {
+		ret = -EFAULT;
+		goto put_dmabuf;
+	}
+	/* From here on the descriptor is the caller's, and so is the reference. */
+	fd_install(fd, dmabuf->file);
+
+	return 0;
+
+put_dmabuf:
+	dma_buf_put(dmabuf);
+put_fd:
+	put_unused_fd(fd);
+	return ret;
+}
+
+static long ion_ioctl_heap_query(struct ion_heap_query __user *arg)
+{
+	struct ion_heap_data __user *user_heaps;
+	struct ion_heap_query query;
+	struct ion_heap_data data;
+	unsigned int i;
+
+	if (copy_from_user(&query, arg, sizeof(query)))
+		return -EFAULT;
+	if (query.reserved0 || query.reserved1 || query.reserved2)
+		return -EINVAL;
+	if (query.heaps && !query.cnt)
+		return -EINVAL;
+	/* 64 bit, which a pointer here may not be. */
+	if (query.heaps != (uintptr_t)query.heaps)
+		return -EFAULT;
+
+	if (query.heaps) {
+		user_heaps = u64_to_user_ptr(query.heaps);
+		query.cnt = min(query.cnt, ion_heap_count());
+		for (i = 0; i < query.cnt; i++) {
+			ion_heap_describe(i, &data);
+			if (copy_to_user(&user_heaps[i], &data, sizeof(data)))
+				return -EFAULT;
+		}
+	} else {
+		query.cnt = ion_heap_count();
+	}
+
+	return copy_to_user(arg, &query, sizeof(query)) ? -EFAULT : 0;
+}
+
+static long ion_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	switch (cmd) {
+	case ION_IOC_ALLOC:
+		return ion_ioctl_alloc((struct ion_allocation_data __user *)arg);
+	case ION_IOC_HEAP_QUERY:
+		return ion_ioctl_heap_query((struct ion_heap_query __user *)arg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static const struct file_operations ion_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = ion_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+};
+
+static int __init ion_init(void)
+{
+	return dmabuf_device_register(&ion_device);
+}
+
+static void __exit ion_exit(void)
+{
+	dmabuf_device_unregister(&ion_device);
+}
+
+module_init(ion_init);
+module_exit(ion_exit);
+
+MODULE_DESCRIPTION("/dev/ion: buffers from heaps, as dma-bufs");
+MODULE_LICENSE("GPL");
+COMPAT_IMPORT_NS(DMA_BUF);
+COMPAT_IMPORT_NS(DMABUF_CORE);
