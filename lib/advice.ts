@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+/** What to do about an error of the kernel, said in a sentence. @module */
+import { readFileSync, statSync } from 'node:fs';
+import { constants } from 'node:os';
+
+const { errno } = constants;
+
+const modules: Readonly<Record<string, string>> = {
+  '/dev/exporter': 'exporter',
+  '/dev/ion': 'ion_lite',
+  '/dev/cma_mem': 'cma_mem',
+};
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+/** A line of /proc/meminfo in bytes. */
+export function memoryInfo(name: string): number | undefined {
+  const line = new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(read('/proc/meminfo'));
+  return line === null ? undefined : Number(line[1]) * 1024;
+}
+
+function kibibytes(bytes: number): string {
+  return `${Math.floor(bytes / 1024)} KiB`;
+}
+
+function missing(path: string): string {
+  const module = modules[path] ?? (path.startsWith('/dev/dma_heap') ? 'ion_lite' : undefined);
+  if (module === undefined) return 'heaps() lists what this machine has.';
+  return `The kernel module that makes it is not loaded: run \`modprobe ${module}\` as root, or boot the guest with scripts/guest.`;
+}
+
+function refused(path: string): string {
+  try {
+    const { uid, gid, mode } = statSync(path);
+    const group = new RegExp(`^([^:]+):[^:]*:${gid}:`, 'm').exec(read('/etc/group'))?.[1] ?? String(gid);
+    const bits = (mode & 0o777).toString(8).padStart(4, '0');
+    const cure =
+      (mode & 0o060) === 0o060 && gid !== 0
+        ? `add this user to the group ${group} (\`usermod -aG ${group} USER\`) and log in again`
+        : 'run as root, or give the device to a group by a udev rule';
+    return `It belongs to user ${uid}, group ${group}, mode ${bits}: ${cure}.`;
+  } catch {
+    return 'Run as root, or give the device to a group by a udev rule.';
+  }
+}
+
+/** How much memory there is. */
+export function memoryAdvice(contiguous: boolean): string {
+  const available = memoryInfo('MemAvailable');
+  const cmaTotal = memoryInfo('CmaTotal');
+  const cmaFree = memoryInfo('CmaFree');
+  const now = available === undefined ? '' : ` ${kibibytes(available)} of memory are available now.`;
+  if (!contiguous) return `There is not that much memory for it.${now} Close buffers that are no longer needed.`;
+  const cma =
+    cmaTotal === undefined || cmaFree === undefined || cmaTotal === 0
+      ? ' This kernel has no CMA area: cma=SIZE on its command line makes one.'
+      : ` ${kibibytes(cmaFree)} of ${kibibytes(cmaTotal)} of CMA are free; cma=SIZE on the kernel command line makes it larger.`;
+  return `There is no piece of contiguous memory that large.${cma}`;
+}
+
+/** What to do where open(2) of a device failed. */
+export function openAdvice(error: number, path: string): string | undefined {
+  switch (-error) {
+    case errno.ENOENT:
+    case errno.ENODEV:
+    case errno.ENXIO:
+      return missing(path);
+    case errno.EACCES:
+    case errno.EPERM:
+      return refused(path);
+    default:
+      return descriptorAdvice(error);
+  }
+}
+
+/** What to do where there is no room for another descriptor. */
+export function descriptorAdvice(error: number): string | undefined {
+  if (-error === errno.EMFILE) {
+    return 'This process has no descriptor left: close buffers that are no longer needed, or raise `ulimit -n`.';
+  }
+  if (-error === errno.ENFILE) return 'The whole system has no descriptor left (fs.file-max).';
+  return undefined;
+}
+
+/** What to do where an allocation failed. */
+export function allocationAdvice(error: number, path: string, contiguous: boolean): string | undefined {
+  switch (-error) {
+    case errno.ENOMEM:
+    case errno.ENOSPC:
+      return memoryAdvice(contiguous);
+    case errno.ENOTTY:
+      return `${path} is not the device its name says: heaps() lists what this machine has.`;
+    case errno.ENODEV:
+      return 'The heap is gone: heaps() lists what this machine has.';
+    case errno.EACCES:
+    case errno.EPERM:
+      return refused(path);
+    default:
+      return descriptorAdvice(error);
+  }
+}

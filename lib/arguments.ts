@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+/** Checks of what a caller passed. @module */
+import { constants as bufferConstants } from 'node:buffer';
+import { totalmem } from 'node:os';
+import { invalidType, invalidValue, outOfRange } from './errors.js';
+import { native } from './native.js';
+
+/** An integer in [min, max]. */
+export function checkInteger(
+  value: unknown,
+  name: string,
+  min: number,
+  max: number = Number.MAX_SAFE_INTEGER,
+): asserts value is number {
+  if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
+  if (!Number.isSafeInteger(value) || value < min || value > max) {
+    throw outOfRange(name, `an integer from ${min} to ${max}`, value);
+  }
+}
+
+/** Bytes of new memory: at least one, no more than this machine has. */
+export function checkLength(value: unknown, name: string): asserts value is number {
+  if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
+  const most = totalmem();
+  if (!Number.isSafeInteger(value) || value < 1 || value > most) {
+    throw outOfRange(name, `a whole number of bytes from 1 to ${most}, the memory of this machine`, value);
+  }
+}
+
+/** A name the kernel takes whole. */
+export function checkName(value: unknown, name: string): asserts value is string | undefined {
+  if (value === undefined) return;
+  if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
+  if (value.includes('\0')) throw invalidValue(name, 'must not contain NUL');
+  const bytes = Buffer.byteLength(value);
+  const most = native.constants.DMA_BUF_NAME_LEN - 1;
+  if (bytes > most) throw outOfRange(name, `at most ${most} bytes of UTF-8 long`, `${bytes} bytes`);
+}
+
+/** An options bag, where one was given. */
+export function checkOptions(value: unknown, name = 'options'): asserts value is object {
+  if (typeof value !== 'object' || value === null) throw invalidType(name, 'of type object', value);
+}
+
+/** A flag, where one was given. */
+export function checkFlag(value: unknown, name: string): asserts value is boolean | undefined {
+  if (value !== undefined && typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value);
+}
+
+/** A number that may be a descriptor's. */
+export function checkFd(value: unknown, name: string): asserts value is number {
+  checkInteger(value, name, 0, 0x7fffffff);
+}
+
+/** A path open(2) takes. */
+export function checkPath(value: unknown, name: string): asserts value is string {
+  if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
+  if (value === '' || value.includes('\0')) throw invalidValue(name, 'must be a path without NUL');
+}
+
+/** Part of something of `size` bytes. */
+export interface Range {
+  /** bytes from the start; default 0 */
+  offset?: number;
+  /** bytes; default: from `offset` to the end */
+  length?: number;
+}
+
+/**
+ * A range inside `size` bytes that fits into an ArrayBuffer.
+ *
+ * @param usual - where a range ends that has no length
+ * @param unit - what the offset is a multiple of
+ */
+export function checkRange(range: unknown, size: number, usual: number, unit: number): Required<Range> {
+  checkOptions(range);
+  const { offset = 0, length } = range as Range;
+  checkInteger(offset, 'offset', 0, size - 1);
+  if (offset % unit !== 0) throw outOfRange('offset', `a multiple of the page size, ${unit}`, offset);
+  const end = offset < usual ? usual : size;
+  const bytes = length === undefined ? end - offset : length;
+  checkInteger(bytes, 'length', 1, Math.min(size - offset, bufferConstants.MAX_LENGTH));
+  return { offset, length: bytes };
+}

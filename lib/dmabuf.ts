@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: MIT
+import { readFileSync, readlinkSync } from 'node:fs';
+import { constants as osConstants } from 'node:os';
+import { descriptorAdvice } from './advice.js';
+import { checkFd, checkRange, type Range } from './arguments.js';
+import { DmaBufError, invalidType, invalidValue, systemError } from './errors.js';
+import { OwnedHandle } from './handle.js';
+import { createMapping, type Mapping } from './mapping.js';
+import { type Description, FileKind, type Handle, native } from './native.js';
+
+const { constants } = native;
+const { errno } = osConstants;
+
+/** What is known of a new buffer before the kernel is asked. @internal */
+export interface DmaBufOptions {
+  /** bytes asked for; default: its size */
+  length?: number;
+  name?: string;
+}
+
+/** Makes a {@link DmaBuf} that owns `handle`, or closes it and throws. @internal */
+export let ownDmaBuf: (handle: Handle, options?: DmaBufOptions) => DmaBuf;
+
+const secret = Symbol('dmabuf');
+
+/** A bracket that was begun, and the flags that end it. */
+interface Bracket {
+  flags: number;
+}
+
+/** A line of /proc/self/fdinfo of a dma-buf (Documentation/filesystems/proc.rst). */
+function fdinfo(fd: number, key: string): string | undefined {
+  try {
+    return new RegExp(`^${key}:\\t(.*)$`, 'm').exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+function linkOf(fd: number): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return `/proc/self/fd/${fd}`;
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    ((typeof value === 'object' && value !== null) || typeof value === 'function') &&
+    typeof (value as { then?: unknown }).then === 'function'
+  );
+}
+
+/**
+ * Owner of one dma-buf file descriptor (or of a sealed memfd that stands in for one).
+ *
+ * Made by {@link Heap.alloc}, or by {@link DmaBuf.fromFd} from a descriptor that came
+ * from elsewhere. Close it when done; one left to the collector is closed with a process
+ * warning that names it.
+ */
+export class DmaBuf implements Disposable {
+  /** Bytes asked for; for a buffer from elsewhere its {@link DmaBuf.size}. */
+  readonly length: number;
+  /** Bytes the kernel reports by `lseek(SEEK_END)`: whole pages. */
+  readonly size: number;
+  /** Identity: two descriptors with the same inode are one buffer. */
+  readonly inode: number;
+  /** Whether devices can use it: false for a memfd. */
+  readonly dma: boolean;
+  readonly #writable: boolean;
+  readonly #handle: OwnedHandle;
+  readonly #brackets = new Set<Bracket>();
+  #name: string | undefined;
+  #exporterName: string | undefined;
+  /** what read() and write() show, kept for the next one */
+  #view: Mapping | undefined;
+
+  static {
+    ownDmaBuf = (handle, options = {}) => {
+      const description = native.describe(handle);
+      if (typeof description === 'number') {
+        native.close(handle);
+        throw systemError(description, 'fstat');
+      }
+      return new DmaBuf(secret, handle, description, options);
+    };
+  }
+
+  private constructor(key: symbol, handle: Handle, description: Description, options: DmaBufOptions) {
+    if (key !== secret) throw new TypeError('A DmaBuf is made by Heap.alloc() or DmaBuf.fromFd()');
+    this.size = description.size;
+    this.length = options.length ?? description.size;
+    this.inode = description.inode;
+    this.dma = description.kind === FileKind.dmaBuf;
+    const writeSeals = constants.F_SEAL_WRITE | constants.F_SEAL_FUTURE_WRITE;
+    this.#writable = description.access === constants.O_RDWR && (description.seals & writeSeals) === 0;
+    this.#name = options.name;
+    const title = options.name ? ` '${options.name}'` : '';
+    this.#handle = new OwnedHandle(this, handle, `DmaBuf${title} (${this.size} bytes, inode ${this.inode})`);
+  }
+
+  /**
+   * Takes over a descriptor that was received, inherited or made by other code. It belongs
+   * to the new object; where this throws, it still belongs to the caller.
+   *
+   * @throws SystemError EBADF: not open
+   * @throws DmaBufError ERR_DMABUF_NOT_A_DMABUF: something else, or a memfd that is not
+   *   sealed against shrinking (F_SEAL_SHRINK), which its owner could truncate under a mapping
+   * @throws TypeError ERR_INVALID_ARG_VALUE: another object of this library owns the number
+   */
+  static fromFd(fd: number): DmaBuf {
+    checkFd(fd, 'fd');
+    const handle = native.adopt(fd);
+    if (handle === -errno.EBUSY) {
+      throw invalidValue('fd', `is ${fd}, which belongs to an open object of this library already: use its dup()`);
+    }
+    if (handle < 0) {
+      throw systemError(handle, 'fstat', `/proc/self/fd/${fd}`, 'The descriptor is not open in this process.');
+    }
+    const description = native.describe(handle);
+    const problem = typeof description === 'number' ? 'cannot be examined' : notABuffer(description);
+    if (typeof description === 'number' || problem !== undefined) {
+      native.release(handle);
+      throw new DmaBufError('ERR_DMABUF_NOT_A_DMABUF', `Descriptor ${fd} (${linkOf(fd)}) ${problem}`, {
+        errno: typeof description === 'number' ? description : -errno.EINVAL,
+        syscall: 'fstatfs',
+        path: linkOf(fd),
+      });
+    }
+    return new DmaBuf(secret, handle, description, {});
+  }
+
+  /**
+   * The descriptor, which stays this object's: good until {@link DmaBuf.close}.
+   * `spawn(…, { stdio: [0, 1, 2, buf.fd] })` hands it to a child.
+   *
+   * @throws DmaBufError ERR_DMABUF_CLOSED
+   */
+  get fd(): number {
+    return this.#handle.fd('fd');
+  }
+
+  /** Whether {@link DmaBuf.close} or {@link DmaBuf.takeFd} was called. */
+  get closed(): boolean {
+    return this.#handle.closed;
+  }
+
+  /** The name it was given (DMA_BUF_SET_NAME), or `''`. */
+  get name(): string {
+    if (this.#name === undefined && !this.closed) {
+      const fd = this.fd;
+      this.#name = this.dma
+        ? (fdinfo(fd, 'name') ?? '')
+        : linkOf(fd)
+            .replace(/^\/memfd:/, '')
+            .replace(/ \(deleted\)$/, '');
+    }
+    return this.#name ?? '';
+  }
+
+  /** The driver that made it, as fdinfo says (`exp_name`); `'memfd'` for a memfd. */
+  get exporterName(): string {
+    if (this.#exporterName === undefined && !this.closed) {
+      this.#exporterName = this.dma ? (fdinfo(this.fd, 'exp_name') ?? '') : 'memfd';
+    }
+    return this.#exporterName ?? '';
+  }
+
+  /**
+   * Maps the buffer, or a part of it, for reading and writing.
+   *
+   * The CPU's view is only in step with devices inside {@link DmaBuf.read} and
+   * {@link DmaBuf.write}.
+   *
+   * @param range - `offset` a multiple of the page size; default: all {@link DmaBuf.length} bytes
+   * @throws RangeError ERR_OUT_OF_RANGE
+   * @throws SystemError EACCES: the descriptor is read-only; see {@link DmaBuf.copy}
+   * @throws SystemError ENOMEM: no room in the address space
+   * @throws DmaBufError ERR_DMABUF_CLOSED
+   */
+  map(range: Range = {}): Mapping {
+    const fd = this.#handle.fd('mmap');
+    const checked = checkRange(range, this.size, this.length, constants.PAGE_SIZE);
+    if (!this.#writable) {
+      throw systemError(
+        -errno.EACCES,
+        'mmap',
+        linkOf(fd),
+        'The descriptor is not O_RDWR (or sealed against writing), and JavaScript has no read-only memory: copy() reads the contents.',
+      );
+    }
+    return createMapping(this.#handle.get('mmap'), checked, linkOf(fd));
+  }
+
+  /**
+   * Calls `fn` with the bytes between DMA_BUF_IOCTL_SYNC start and end for reading, so
+   * that it sees what devices wrote. Where `fn` returns a promise, the end comes when that
+   * is settled. The bytes are the memory itself, and are not to be kept.
+   *
+   * @returns what `fn` returns
+   * @throws what {@link DmaBuf.map} does, and what `fn` throws
+   */
+  read<T>(fn: (bytes: Uint8Array<ArrayBuffer>) => T): T {
+    return this.#access(constants.DMA_BUF_SYNC_READ, 'read', fn);
+  }
+
+  /**
+   * The same for writing: devices see what `fn` wrote.
+   *
+   * @returns what `fn` returns
+   */
+  write<T>(fn: (bytes: Uint8Array<ArrayBuffer>) => T): T {
+    return this.#access(constants.DMA_BUF_SYNC_WRITE, 'write', fn);
+  }
+
+  /**
+   * A copy of the contents, or of a part of them, in an ordinary `ArrayBuffer`. Works with
+   * read-only descriptors too.
+   *
+   * @param range - default: all {@link DmaBuf.length} bytes
+   * @throws RangeError ERR_OUT_OF_RANGE
+   * @throws DmaBufError ERR_DMABUF_CLOSED
+   */
+  copy(range: Range = {}): ArrayBuffer {
+    const fd = this.#handle.fd('mmap');
+    const { offset, length } = checkRange(range, this.size, this.length, 1);
+    const destination = new ArrayBuffer(length);
+    const bracket = this.#begin(constants.DMA_BUF_SYNC_READ);
+    const error = native.copy(this.#handle.get('mmap'), offset, destination);
+    this.#end(bracket, error === 0);
+    if (error < 0) throw systemError(error, 'mmap', linkOf(fd));
+    return destination;
+  }
+
+  /**
+   * Another owner of another descriptor of the same buffer.
+   *
+   * @throws SystemError EMFILE: no descriptor left
+   * @throws DmaBufError ERR_DMABUF_CLOSED
+   */
+  dup(): DmaBuf {
+    this.#handle.fd('fcntl');
+    const handle = native.duplicate(this.#handle.get('fcntl'));
+    if (handle < 0) throw systemError(handle, 'fcntl', undefined, descriptorAdvice(handle));
+    return ownDmaBuf(handle, { length: this.length, ...(this.#name === undefined ? {} : { name: this.#name }) });
+  }
+
+  /**
+   * The descriptor, which belongs to the caller from now on: this object is closed.
+   *
+   * @throws DmaBufError ERR_DMABUF_CLOSED
+   */
+  takeFd(): number {
+    this.#handle.fd('takeFd');
+    this.#finish();
+    return this.#handle.release('takeFd');
+  }
+
+  /**
+   * Ends brackets that are open and closes the descriptor. May be called twice. Mappings
+   * made by {@link DmaBuf.map} go on until they are closed themselves.
+   */
+  close(): void {
+    if (this.closed) return;
+    this.#finish();
+    this.#handle.close();
+  }
+
+  /** The same as {@link DmaBuf.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #finish(): void {
+    for (const bracket of this.#brackets) this.#end(bracket, false);
+    this.#view?.close();
+    this.#view = undefined;
+  }
+
+  #bytes(operation: string): Uint8Array<ArrayBuffer> {
+    this.#handle.fd(operation);
+    // empty: script has detached it
+    if (this.#view === undefined || this.#view.buffer.byteLength === 0) this.#view = this.map();
+    return new Uint8Array(this.#view.buffer, 0, Math.min(this.length, this.#view.buffer.byteLength));
+  }
+
+  #begin(direction: number): Bracket {
+    const bracket = { flags: direction | constants.DMA_BUF_SYNC_END };
+    if (this.dma) {
+      const error = native.sync(this.#handle.get('ioctl'), direction | constants.DMA_BUF_SYNC_START);
+      if (error < 0) throw this.#syncError(error);
+    }
+    this.#brackets.add(bracket);
+    return bracket;
+  }
+
+  /** Ends a bracket, unless closing the buffer has; `loud` where nothing else is being thrown. */
+  #end(bracket: Bracket, loud: boolean): void {
+    if (!this.#brackets.delete(bracket) || !this.dma) return;
+    const error = native.sync(this.#handle.get('ioctl'), bracket.flags);
+    if (error < 0 && loud) throw this.#syncError(error);
+  }
+
+  #syncError(error: number): Error {
+    if (error === -errno.EBADF || error === -errno.ESTALE) return this.#handle.lost('ioctl');
+    return systemError(error, 'ioctl', this.name, 'DMA_BUF_IOCTL_SYNC was refused by the exporter.');
+  }
+
+  #access<T>(direction: number, operation: string, fn: (bytes: Uint8Array<ArrayBuffer>) => T): T {
+    if (typeof fn !== 'function') throw invalidType('fn', 'of type function', fn);
+    const bytes = this.#bytes(operation);
+    const bracket = this.#begin(direction);
+    let result: T;
+    try {
+      result = fn(bytes);
+      if (isThenable(result)) return this.#settle(bracket, result) as T;
+    } catch (error) {
+      this.#end(bracket, false);
+      throw error;
+    }
+    this.#end(bracket, true);
+    return result;
+  }
+
+  async #settle<T>(bracket: Bracket, pending: PromiseLike<T>): Promise<T> {
+    let result: T;
+    try {
+      result = await pending;
+    } catch (error) {
+      this.#end(bracket, false);
+      throw error;
+    }
+    this.#end(bracket, true);
+    return result;
+  }
+}
+
+function notABuffer(description: Description): string | undefined {
+  if (description.kind === FileKind.dmaBuf) return undefined;
+  if (description.kind !== FileKind.memfd) return 'is no dma-buf';
+  if ((description.seals & constants.F_SEAL_SHRINK) === 0) {
+    return 'is a memfd without F_SEAL_SHRINK: whoever made it could truncate it under a mapping, which kills the process. Seal it first';
+  }
+  if (description.size === 0) return 'is an empty memfd';
+  return undefined;
+}

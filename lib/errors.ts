@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+/** Errors in the shape of Node's own. @module */
+import { getSystemErrorMap } from 'node:util';
+
+/** Codes of the errors that are neither the kernel's nor about arguments. */
+export type DmaBufErrorCode =
+  /** used after `close()`, or its descriptor was closed by something else */
+  | 'ERR_DMABUF_CLOSED'
+  /** a descriptor that is neither a dma-buf nor a sealed memfd */
+  | 'ERR_DMABUF_NOT_A_DMABUF'
+  /** this kind of heap cannot do it */
+  | 'ERR_DMABUF_UNSUPPORTED'
+  /** a peer of an {@link FdSocket} does not keep to its format */
+  | 'ERR_DMABUF_PROTOCOL'
+  /** descriptors sent to this process did not fit into it */
+  | 'ERR_DMABUF_FDS_LOST';
+
+/** What a system error carries beside its message, as far as it applies. */
+export interface ErrorDetails {
+  /** negative, as in Node's system errors */
+  errno?: number;
+  syscall?: string;
+  path?: string;
+}
+
+/** An error of this library itself; {@link DmaBufError.code} tells them apart. */
+export class DmaBufError extends Error implements ErrorDetails {
+  readonly code: DmaBufErrorCode;
+  declare readonly errno?: number;
+  declare readonly syscall?: string;
+  declare readonly path?: string;
+
+  /** @internal */
+  constructor(code: DmaBufErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message);
+    this.name = 'DmaBufError';
+    this.code = code;
+    Object.assign(this, details);
+  }
+}
+
+/** An error of the kernel, in the shape of Node's system errors. */
+export interface SystemError extends Error {
+  /** such as `'ENOMEM'` */
+  code: string;
+  /** negative */
+  errno: number;
+  syscall: string;
+  path?: string;
+}
+
+/**
+ * The error for a negative errno.
+ *
+ * @param advice - what to do about it, a sentence
+ * @internal
+ */
+export function systemError(errno: number, syscall: string, path?: string, advice?: string): SystemError {
+  const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error'];
+  const where = path === undefined ? syscall : `${syscall} '${path}'`;
+  const error = new Error(`${code}: ${text}, ${where}${advice === undefined ? '' : `. ${advice}`}`);
+  return Object.assign(error, { errno, code, syscall }, path === undefined ? {} : { path });
+}
+
+/** @internal */
+export function invalidType(name: string, expected: string, actual: unknown): TypeError {
+  const got = actual === null || actual === undefined ? String(actual) : `type ${typeof actual}`;
+  return Object.assign(new TypeError(`The "${name}" argument must be ${expected}. Received ${got}`), {
+    code: 'ERR_INVALID_ARG_TYPE' as const,
+  });
+}
+
+/** @internal */
+export function invalidValue(name: string, reason: string): TypeError {
+  return Object.assign(new TypeError(`The argument "${name}" ${reason}`), { code: 'ERR_INVALID_ARG_VALUE' as const });
+}
+
+/** @internal */
+export function outOfRange(name: string, range: string, actual: unknown): RangeError {
+  return Object.assign(
+    new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${String(actual)}`),
+    { code: 'ERR_OUT_OF_RANGE' as const },
+  );
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+import { constants as osConstants } from 'node:os';
+import { allocationAdvice } from './advice.js';
+import { checkFlag, checkOptions, checkPath, checkRange, type Range } from './arguments.js';
+import { type DmaBuf, ownDmaBuf } from './dmabuf.js';
+import { systemError } from './errors.js';
+import { OwnedHandle } from './handle.js';
+import { openDevice } from './heap/heap.js';
+import { createMapping, type Mapping } from './mapping.js';
+import { type Handle, native } from './native.js';
+
+const { constants } = native;
+
+/** Options of {@link Exporter.open}. */
+export interface ExporterOptions {
+  /** opens the device, and makes its dma-bufs, O_RDONLY; default false */
+  readonly?: boolean;
+  /** default `/dev/exporter` */
+  path?: string;
+}
+
+const secret = Symbol('exporter');
+
+/** /dev/exporter: one buffer with a text in it, and any number of dma-bufs that refer to it. */
+export class Exporter implements Disposable {
+  readonly path: string;
+  /** Whether its dma-bufs are read-only: those have {@link DmaBuf.copy}, and no mappings. */
+  readonly readonly: boolean;
+  readonly #device: OwnedHandle;
+  #size = 0;
+
+  private constructor(key: symbol, device: Handle, path: string, readonly: boolean) {
+    if (key !== secret) throw new TypeError('An Exporter is made by Exporter.open()');
+    this.path = path;
+    this.readonly = readonly;
+    this.#device = new OwnedHandle(this, device, `Exporter ${path}`, false);
+  }
+
+  /**
+   * @throws SystemError ENOENT (module not loaded), EACCES, ENOTTY
+   */
+  static open(options: ExporterOptions = {}): Exporter {
+    checkOptions(options);
+    const { readonly = false, path = '/dev/exporter' } = options;
+    checkFlag(readonly, 'readonly');
+    checkPath(path, 'path');
+    const device = openDevice(path, readonly ? constants.O_RDONLY : constants.O_RDWR);
+    return new Exporter(secret, device, path, readonly);
+  }
+
+  /** Bytes of the buffer, whole pages. */
+  get size(): number {
+    if (this.#size === 0) {
+      using buffer = this.buffer();
+      this.#size = buffer.size;
+    }
+    return this.#size;
+  }
+
+  /**
+   * A new dma-buf descriptor of the buffer (EXPORTER_IOC_GET_FD), which belongs to the caller.
+   *
+   * @throws SystemError, DmaBufError ERR_DMABUF_CLOSED
+   */
+  getFd(): number {
+    return this.buffer().takeFd();
+  }
+
+  /** The same as a {@link DmaBuf}. */
+  buffer(): DmaBuf {
+    const handle = native.exporterGetFd(this.#device.get('ioctl'));
+    if (handle < 0) throw systemError(handle, 'ioctl', this.path, allocationAdvice(handle, this.path, false));
+    return ownDmaBuf(handle);
+  }
+
+  /**
+   * Maps the device itself, which shows the same memory.
+   *
+   * @throws SystemError EACCES: opened read-only; see {@link Exporter.copy}
+   */
+  map(range: Range = {}): Mapping {
+    const checked = checkRange(range, this.size, this.size, constants.PAGE_SIZE);
+    if (this.readonly) {
+      throw systemError(
+        -osConstants.errno.EACCES,
+        'mmap',
+        this.path,
+        'The device was opened read-only, and JavaScript has no read-only memory: copy() reads it.',
+      );
+    }
+    return createMapping(this.#device.get('mmap'), checked, this.path);
+  }
+
+  /** A copy of what the device shows, read through a mapping of the device itself. */
+  copy(range: Range = {}): ArrayBuffer {
+    const { offset, length } = checkRange(range, this.size, this.size, 1);
+    const destination = new ArrayBuffer(length);
+    const error = native.copy(this.#device.get('mmap'), offset, destination);
+    if (error < 0) throw systemError(error, 'mmap', this.path);
+    return destination;
+  }
+
+  /** May be called twice; its dma-bufs and mappings live on. */
+  close(): void {
+    this.#device.close();
+  }
+
+  /** The same as {@link Exporter.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

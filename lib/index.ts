@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Real DMA buffers for Node.js: allocate them, look at them as `ArrayBuffer`s without a
+ * copy, hand them to other processes.
+ *
+ * @packageDocumentation
+ */
+export type { Range } from './arguments.js';
+export { CmaMem, Region } from './cma-mem.js';
+export { DmaBuf } from './dmabuf.js';
+export { DmaBufError, type DmaBufErrorCode, type ErrorDetails, type SystemError } from './errors.js';
+export { Exporter, type ExporterOptions } from './exporter.js';
+export { type FdMessage, FdServer, FdSocket, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS } from './fd-socket.js';
+export { type AllocOptions, Heap, type HeapKind } from './heap/heap.js';
+export { type HeapInfo, heaps, type OpenHeapOptions, openHeap } from './heaps.js';
+export { Mapping } from './mapping.js';

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+import { constants } from 'node:os';
+import { descriptorAdvice } from './advice.js';
+import { systemError } from './errors.js';
+import { type Handle, native } from './native.js';
+
+/** Makes a {@link Mapping}; constructors are not public. @internal */
+export let createMapping: (handle: Handle, range: { offset: number; length: number }, path: string) => Mapping;
+
+const secret = Symbol('mapping');
+
+/**
+ * One mmap of a {@link DmaBuf}, of a {@link Region} or of the exporter, as an `ArrayBuffer`.
+ *
+ * It keeps the memory alive by itself: the descriptor it was made from may be closed.
+ * A mapping nobody closes ends when its `ArrayBuffer` is collected.
+ */
+export class Mapping implements Disposable {
+  /**
+   * The memory itself, no copy. After {@link Mapping.close} it is detached: it and every
+   * view of it have length 0.
+   */
+  readonly buffer: ArrayBuffer;
+  /** bytes from the start of what was mapped */
+  readonly offset: number;
+  /** bytes */
+  readonly length: number;
+  readonly #id: Handle;
+  #closed = false;
+
+  static {
+    createMapping = (handle, { offset, length }, path) => {
+      const mapped = native.map(handle, offset, length);
+      if (typeof mapped === 'number') throw systemError(mapped, 'mmap', path, mapAdvice(mapped));
+      return new Mapping(secret, mapped.id, mapped.buffer, offset);
+    };
+  }
+
+  private constructor(key: symbol, id: Handle, buffer: ArrayBuffer, offset: number) {
+    if (key !== secret) throw new TypeError('A Mapping is made by map()');
+    this.#id = id;
+    this.buffer = buffer;
+    this.offset = offset;
+    this.length = buffer.byteLength;
+  }
+
+  /** Whether {@link Mapping.close} was called. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /**
+   * Detaches {@link Mapping.buffer} and gives the memory back. May be called twice.
+   *
+   * A read or write under way in the background finds memory of nobody's there; the range
+   * of addresses is not used again before it is done. Where script has moved the memory
+   * out by `buffer.transfer()`, it lives until the `ArrayBuffer` that has it is collected.
+   */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    native.unmap(this.#id, this.buffer);
+  }
+
+  /** The same as {@link Mapping.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function mapAdvice(error: number): string | undefined {
+  switch (-error) {
+    case constants.errno.ENOMEM:
+      return 'There is no room for it in the address space of this process: close mappings that are no longer needed.';
+    case constants.errno.EPERM:
+      return 'The buffer is protected: the CPU may not see it.';
+    case constants.errno.ENODEV:
+      return 'Its exporter cannot be mapped by programs.';
+    default:
+      return descriptorAdvice(error);
+  }
+}

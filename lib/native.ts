@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+/**
+ * The one typed declaration of what C++ offers, and the only file that knows the addon.
+ *
+ * Every function answers with a negative errno where the kernel refused. What it owns is
+ * named by handles: numbers never used twice, for which no other number can stand.
+ *
+ * @module
+ */
+import { existsSync, readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Names a descriptor or poller the addon owns; never 0. */
+export type Handle = number;
+
+/** A negative errno, or what the function is for. */
+export type OrErrno<T> = T | number;
+
+/** What a descriptor refers to. */
+export interface Description {
+  fd: number;
+  /** one of {@link FileKind} */
+  kind: number;
+  /** bytes; whole pages for a dma-buf */
+  size: number;
+  inode: number;
+  /** O_RDONLY, O_WRONLY or O_RDWR */
+  access: number;
+  /** F_SEAL_… bits of a memfd */
+  seals: number;
+  isCharacterDevice: boolean;
+  deviceMajor: number;
+  deviceMinor: number;
+}
+
+/** {@link Description.kind} */
+export const FileKind = { other: 0, dmaBuf: 1, memfd: 2 } as const;
+
+/** One entry of ION_IOC_HEAP_QUERY. */
+export interface IonHeap {
+  name: string;
+  type: number;
+  id: number;
+}
+
+/** What CMEM_ALLOCATE answered. */
+export interface CmaRegion {
+  id: number;
+  offset: number;
+  length: number;
+  physicalBase: number;
+}
+
+/** One recvmsg; no bytes means that the peer has closed. */
+export interface Received {
+  bytes: Buffer;
+  /** handles */
+  fds: Handle[];
+  /** MSG_CTRUNC: descriptors were lost */
+  truncated: boolean;
+}
+
+type ConstantName =
+  | 'O_RDONLY'
+  | 'O_WRONLY'
+  | 'O_RDWR'
+  | 'F_SEAL_SHRINK'
+  | 'F_SEAL_WRITE'
+  | 'F_SEAL_FUTURE_WRITE'
+  | 'PAGE_SIZE'
+  | 'DMA_BUF_NAME_LEN'
+  | 'DMA_BUF_SYNC_READ'
+  | 'DMA_BUF_SYNC_WRITE'
+  | 'DMA_BUF_SYNC_START'
+  | 'DMA_BUF_SYNC_END'
+  | 'ION_HEAP_TYPE_SYSTEM'
+  | 'ION_HEAP_TYPE_SYSTEM_CONTIG'
+  | 'ION_HEAP_TYPE_CARVEOUT'
+  | 'ION_HEAP_TYPE_CHUNK'
+  | 'ION_HEAP_TYPE_DMA'
+  | 'ION_HEAP_TYPE_PROTECTED'
+  | 'UNIX_PATH_MAX'
+  | 'SCM_MAX_FD'
+  | 'ETOOMANYREFS'
+  | 'UV_READABLE'
+  | 'UV_WRITABLE';
+
+interface Native {
+  /** Numbers from the kernel's and libuv's headers. */
+  readonly constants: Readonly<Record<ConstantName, number>>;
+
+  /** open(2), close-on-exec and non-blocking. */
+  open(path: string, flags: number): Handle;
+  /** The number belongs to the handle, unless this fails; -EBUSY where one owns it already. */
+  adopt(fd: number): Handle;
+  /** A new number for the same file. */
+  duplicate(handle: Handle): Handle;
+  duplicateFd(fd: number): Handle;
+  /** The number; -EBADF or -ESTALE where it was closed or given to another file behind our back. */
+  fd(handle: Handle): number;
+  /** Forgets the handle and closes its number, unless that is another file's now. */
+  close(handle: Handle): number;
+  /** Forgets the handle; the number is the caller's. */
+  release(handle: Handle): number;
+  describe(handle: Handle): OrErrno<Description>;
+
+  /** Maps for reading and writing, shared; `offset` is a multiple of the page size. */
+  map(handle: Handle, offset: number, length: number): OrErrno<{ id: Handle; buffer: ArrayBuffer }>;
+  /** Detaches; 1 where script has moved the memory out of `buffer`, which then lives on. */
+  unmap(id: Handle, buffer: ArrayBuffer): number;
+  /** Fills `destination` through a read-only mapping that is gone afterwards. */
+  copy(handle: Handle, offset: number, destination: ArrayBuffer): number;
+
+  /** DMA_BUF_IOCTL_SYNC, repeated on EINTR and EAGAIN. */
+  sync(handle: Handle, flags: number): number;
+  /** DMA_BUF_SET_NAME */
+  setName(handle: Handle, name: string): number;
+
+  /** ION_IOC_ALLOC */
+  ionAlloc(device: Handle, length: number, heapMask: number, cached: boolean): Promise<Handle>;
+  ionAllocSync(device: Handle, length: number, heapMask: number, cached: boolean): Handle;
+  /** ION_IOC_HEAP_QUERY */
+  ionHeaps(device: Handle): OrErrno<IonHeap[]>;
+
+  /** DMA_HEAP_IOCTL_ALLOC */
+  dmaHeapAlloc(device: Handle, length: number): Promise<Handle>;
+  dmaHeapAllocSync(device: Handle, length: number): Handle;
+
+  /** CMEM_IOC_ALLOC */
+  cmaAlloc(device: Handle, length: number, cached: boolean): Promise<Handle>;
+  cmaAllocSync(device: Handle, length: number, cached: boolean): Handle;
+  /** CMEM_ALLOCATE; an empty name is none */
+  cmaAllocate(device: Handle, length: number, cached: boolean, name: string): Promise<OrErrno<CmaRegion>>;
+  cmaAllocateSync(device: Handle, length: number, cached: boolean, name: string): OrErrno<CmaRegion>;
+  /** CMEM_IOC_EXPORT */
+  cmaExport(device: Handle, id: number): Handle;
+
+  /** A sealed memfd; `size` is in whole pages. */
+  memfdAlloc(size: number, name: string): Promise<Handle>;
+  memfdAllocSync(size: number, name: string): Handle;
+
+  /** EXPORTER_IOC_GET_FD */
+  exporterGetFd(device: Handle): Handle;
+
+  /** Watches a descriptor on the loop of this thread. */
+  pollerCreate(handle: Handle, callback: (events: number) => void): Handle;
+  /** UV_READABLE | UV_WRITABLE; 0 stops, and lets the process end. */
+  pollerUpdate(poller: Handle, events: number): number;
+  pollerClose(poller: Handle): number;
+
+  socketPair(): OrErrno<[Handle, Handle]>;
+  socketListen(path: string, backlog: number): Handle;
+  socketConnect(path: string): Handle;
+  socketAccept(listener: Handle): Handle;
+  /** 0 for a unix stream socket. */
+  socketCheck(handle: Handle): number;
+  /** The bytes the kernel took from `offset` on; `fds` have gone with the first. */
+  socketSend(handle: Handle, bytes: Uint8Array, offset: number, fds: readonly number[]): number;
+  socketReceive(handle: Handle): OrErrno<Received>;
+}
+
+function isMissing(error: unknown): error is Error & { tries?: string[] } {
+  return error instanceof Error && 'tries' in error;
+}
+
+function load(): Native {
+  const root = fileURLToPath(new URL('..', import.meta.url));
+  const release = join(root, 'build', 'Release');
+  const bindings = createRequire(import.meta.url)('bindings') as (options: object) => Native;
+  try {
+    return bindings({ bindings: 'dmabuf.node', module_root: root });
+  } catch (error) {
+    const built = existsSync(release) ? readdirSync(release).filter((name) => name.endsWith('.node')) : [];
+    const found = built.length > 0 ? `found ${built.join(', ')} in ${release}` : `${release} holds no addon`;
+    const reason = isMissing(error) ? 'it is in none of the usual places' : String(error);
+    throw new Error(
+      `dmabuf: cannot load its native part, dmabuf.node for ${process.platform}-${process.arch}, ` +
+        `Node ${process.version}: ${reason}. Looked below ${root}; ${found}. ` +
+        `Build it with: cd ${root} && npm run build:native`,
+      { cause: error },
+    );
+  }
+}
+
+/** The addon. */
+export const native: Native = load();

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// Runs an allocation on the calling thread or on the thread pool.
+#pragma once
+
+#include <dmabuf/cma_mem.h>
+#include <napi.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "descriptor.h"
+
+namespace dmabuf {
+
+// What an allocation made: a descriptor, or a region of /dev/cma_mem.
+struct Allocation {
+  int error = 0;
+  UniqueFd fd;
+  std::optional<cmamem_info> region;
+};
+
+// Touches no JavaScript. `device` is null where the heap is no device.
+struct AllocationJob {
+  std::shared_ptr<Descriptor> device;
+  // the number behind device, checked on the JavaScript thread
+  int fd = -1;
+  std::function<void(int fd, Allocation& allocation)> run;
+};
+
+// Reads the arguments of a call; an error goes into the allocation.
+using AllocationParser = AllocationJob (*)(const Napi::CallbackInfo& info, Allocation& allocation);
+
+// Answers a handle, {id, offset, length, physicalBase}, or -errno; the asynchronous
+// form a promise of that.
+Napi::Value AllocateSync(const Napi::CallbackInfo& info, AllocationParser parse);
+Napi::Value AllocateAsync(const Napi::CallbackInfo& info, AllocationParser parse);
+
+template <AllocationParser parse>
+Napi::Value AllocateSync(const Napi::CallbackInfo& info) {
+  return AllocateSync(info, parse);
+}
+
+template <AllocationParser parse>
+Napi::Value AllocateAsync(const Napi::CallbackInfo& info) {
+  return AllocateAsync(info, parse);
+}
+
+}  // namespace dmabuf

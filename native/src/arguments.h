@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// Reads the arguments of one call. TypeScript has checked them; this only makes
+// sure that a wrong one becomes EINVAL and never undefined behaviour.
+#pragma once
+
+#include <napi.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstdint>
+#include <string>
+
+namespace dmabuf {
+
+class Arguments {
+ public:
+  explicit Arguments(const Napi::CallbackInfo& info) : info_(info) {}
+
+  // false once any argument was not what was asked for
+  bool Ok() const { return ok_; }
+
+  uint64_t Unsigned(size_t index, uint64_t max = kMaxSafeInteger) {
+    const double value = Double(index);
+    if (!(value >= 0 && value <= static_cast<double>(max)) || value != std::floor(value)) {
+      ok_ = false;
+      return 0;
+    }
+    return static_cast<uint64_t>(value);
+  }
+
+  uint32_t Unsigned32(size_t index) { return static_cast<uint32_t>(Unsigned(index, UINT32_MAX)); }
+
+  int Signed(size_t index) {
+    const double value = Double(index);
+    if (!(value >= INT32_MIN && value <= INT32_MAX) || value != std::floor(value)) {
+      ok_ = false;
+      return -1;
+    }
+    return static_cast<int>(value);
+  }
+
+  bool Boolean(size_t index) {
+    if (!info_[index].IsBoolean()) {
+      ok_ = false;
+      return false;
+    }
+    return info_[index].As<Napi::Boolean>().Value();
+  }
+
+  std::string String(size_t index) {
+    if (!info_[index].IsString()) {
+      ok_ = false;
+      return std::string();
+    }
+    return info_[index].As<Napi::String>().Utf8Value();
+  }
+
+ private:
+  static constexpr uint64_t kMaxSafeInteger = (uint64_t{1} << 53) - 1;
+
+  double Double(size_t index) {
+    if (!info_[index].IsNumber()) {
+      ok_ = false;
+      return -1;
+    }
+    return info_[index].As<Napi::Number>().DoubleValue();
+  }
+
+  const Napi::CallbackInfo& info_;
+  bool ok_ = true;
+};
+
+// Every function answers with a negative errno, or 0, a handle, an object.
+inline Napi::Value Result(Napi::Env env, int value) { return Napi::Number::New(env, value); }
+
+}  // namespace dmabuf

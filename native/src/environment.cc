@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "environment.h"
+
+#include <cerrno>
+#include <vector>
+
+#include "arguments.h"
+#include "mapping.h"
+#include "poller.h"
+
+namespace dmabuf {
+
+using Shared = std::shared_ptr<Environment>;
+
+void Environment::Install(Napi::Env env) {
+  Shared* const data = new Shared(std::make_shared<Environment>());
+  env.SetInstanceData<Shared>(data);
+  // libuv handles are gone only after their close callback: the environment has to
+  // wait for that, which asynchronous hooks alone make it do.
+  napi_add_async_cleanup_hook(
+      env,
+      [](napi_async_cleanup_hook_handle hook, void* argument) {
+        std::unique_ptr<Shared> self(static_cast<Shared*>(argument));
+        (*self)->CloseEverything(hook);
+      },
+      new Shared(*data), nullptr);
+}
+
+Environment& Environment::Of(Napi::Env env) { return **env.GetInstanceData<Shared>(); }
+
+Environment::~Environment() = default;
+
+void Environment::CloseEverything(napi_async_cleanup_hook_handle hook) {
+  std::vector<Poller*> open;
+  for (const auto& [handle, poller] : pollers) open.push_back(poller);
+  for (Poller* poller : open) poller->Close();
+  descriptors_.clear();
+  if (open_pollers == 0) {
+    napi_remove_async_cleanup_hook(hook);
+  } else {
+    hook_ = hook;
+  }
+}
+
+void Environment::PollerClosed() {
+  open_pollers--;
+  if (open_pollers == 0 && hook_ != nullptr) napi_remove_async_cleanup_hook(std::exchange(hook_, nullptr));
+}
+
+Napi::Value Environment::Adopt(Napi::Env env, UniqueFd fd) {
+  if (fd.Get() < 0) return Result(env, -errno);
+  auto descriptor = Descriptor::Adopt(fd);
+  if (!descriptor) return Result(env, -errno);
+  const Handle handle = NextHandle();
+  handle_of_[descriptor->Number()] = handle;
+  descriptors_.emplace(handle, std::move(descriptor));
+  return Napi::Number::New(env, static_cast<double>(handle));
+}
+
+bool Environment::Owns(int fd) const {
+  const auto found = handle_of_.find(fd);
+  return found != handle_of_.end() && Fd(found->second) == fd;
+}
+
+std::shared_ptr<Descriptor> Environment::Find(Handle handle) const {
+  const auto found = descriptors_.find(handle);
+  return found == descriptors_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<Descriptor> Environment::Forget(Handle handle) {
+  const auto found = descriptors_.find(handle);
+  if (found == descriptors_.end()) return nullptr;
+  auto descriptor = std::move(found->second);
+  descriptors_.erase(found);
+  const auto newest = handle_of_.find(descriptor->Number());
+  if (newest != handle_of_.end() && newest->second == handle) handle_of_.erase(newest);
+  return descriptor;
+}
+
+int Environment::Fd(Handle handle) const {
+  const auto descriptor = Find(handle);
+  return descriptor ? descriptor->Fd() : -EBADF;
+}
+
+}  // namespace dmabuf

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// What the addon keeps for one Node environment: the main thread's or a worker's.
+// JavaScript holds numbers (handles) that are never used again, so that no value it
+// could pass can name anything but its own live objects.
+#pragma once
+
+#include <napi.h>
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "descriptor.h"
+
+namespace dmabuf {
+
+class Mapping;
+class Poller;
+
+class Environment : public std::enable_shared_from_this<Environment> {
+ public:
+  using Handle = uint64_t;
+
+  static void Install(Napi::Env env);
+  static Environment& Of(Napi::Env env);
+  ~Environment();
+
+  // A handle of fd, or -errno; a negative fd stands for a call that left errno.
+  Napi::Value Adopt(Napi::Env env, UniqueFd fd);
+  // Whether a live handle owns this number already.
+  bool Owns(int fd) const;
+  std::shared_ptr<Descriptor> Find(Handle handle) const;
+  std::shared_ptr<Descriptor> Forget(Handle handle);
+  // The checked number behind a handle, or -errno.
+  int Fd(Handle handle) const;
+
+  Handle NextHandle() { return next_handle_++; }
+
+  // Owned by the finalizers of their ArrayBuffers, see mapping.cc.
+  std::unordered_map<Handle, Mapping*> mappings;
+  // Mappings closed, whose address range is not given up yet, and their bytes.
+  std::unordered_set<Mapping*> parked;
+  uint64_t parked_bytes = 0;
+  uint64_t parked_sweep_at = 32 << 20;
+
+  // Owned by libuv until their close callback, see poller.cc.
+  std::unordered_map<Handle, Poller*> pollers;
+  size_t open_pollers = 0;
+  void PollerClosed();
+
+ private:
+  void CloseEverything(napi_async_cleanup_hook_handle hook);
+
+  Handle next_handle_ = 1;
+  std::unordered_map<Handle, std::shared_ptr<Descriptor>> descriptors_;
+  // The newest handle of each number.
+  std::unordered_map<int, Handle> handle_of_;
+  napi_async_cleanup_hook_handle hook_ = nullptr;
+};
+
+}  // namespace dmabuf

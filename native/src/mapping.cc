@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT
+#include "mapping.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "arguments.h"
+#include "bindings.h"
+
+namespace dmabuf {
+namespace {
+
+// How many more parked bytes make it worth looking for ranges to give up.
+constexpr uint64_t kSweepFrom = 32 << 20;
+
+size_t PageSize() {
+  static const size_t size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return size;
+}
+
+// The bytes to map for `length`, or 0 where they fit into no address space.
+size_t WholePages(uint64_t length) {
+  if (length == 0 || length > SIZE_MAX - PageSize()) return 0;
+  return (static_cast<size_t>(length) + PageSize() - 1) / PageSize() * PageSize();
+}
+
+}  // namespace
+
+Napi::Value Mapping::Create(Napi::Env env, void* address, size_t mapped, size_t visible) {
+  Environment& environment = Environment::Of(env);
+  Mapping* const mapping = new Mapping(environment.shared_from_this(), address, mapped, visible);
+  napi_value buffer;
+  if (napi_create_external_arraybuffer(env, address, visible, BackingStoreFreed, mapping, &buffer) != napi_ok) {
+    // Whether the finalizer will be called is not said: unmap now, and let the few
+    // bytes of this object be what stays if it is not.
+    mapping->object_gone_ = true;
+    mapping->Unmap(env);
+    if (env.IsExceptionPending()) env.GetAndClearPendingException();
+    return Result(env, -ENOTSUP);
+  }
+  if (napi_add_finalizer(env, buffer, mapping, ObjectCollected, nullptr, &mapping->object_) != napi_ok) {
+    mapping->object_gone_ = true;
+    napi_detach_arraybuffer(env, buffer);
+    mapping->Unmap(env);
+    return Result(env, -ENOMEM);
+  }
+  mapping->handle_ = environment.NextHandle();
+  environment.mappings.emplace(mapping->handle_, mapping);
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("id", static_cast<double>(mapping->handle_));
+  result.Set("buffer", Napi::Value(env, buffer));
+  return result;
+}
+
+Mapping::~Mapping() { environment_->mappings.erase(handle_); }
+
+int Mapping::Close(Napi::Env env, Napi::Value buffer) {
+  if (parked_ || unmapped_) return 0;
+  void* data = nullptr;
+  size_t length = 0;
+  if (!buffer.IsArrayBuffer() || napi_get_arraybuffer_info(env, buffer, &data, &length) != napi_ok) return -EINVAL;
+  // Detached, but not by us: the memory belongs to another ArrayBuffer now.
+  if (data == nullptr || length == 0) return 1;
+  if (data != address_) return -EINVAL;
+  if (napi_detach_arraybuffer(env, buffer) != napi_ok) return 1;
+  Park(env);
+  return 0;
+}
+
+void Mapping::Park(napi_env env) {
+  // Memory and not PROT_NONE: crypto.randomFill and the like touch the bytes in threads of
+  // their own, where a fault is SIGSEGV and not EFAULT. What is under way writes into, or
+  // sends the zeroes of, pages that nobody else will ever see.
+  void* const replaced = mmap(address_, mapped_, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  // No room for that in the kernel: better the old memory than none at all.
+  if (replaced == MAP_FAILED) mprotect(address_, mapped_, PROT_READ | PROT_WRITE);
+  parked_ = true;
+  environment_->parked.insert(this);
+  environment_->parked_bytes += mapped_;
+  // V8 counted the bytes until they were detached; the address space is still taken.
+  int64_t total;
+  napi_adjust_external_memory(env, static_cast<int64_t>(mapped_), &total);
+}
+
+void Mapping::Unmap(napi_env env) {
+  if (unmapped_) return;
+  unmapped_ = true;
+  munmap(address_, mapped_);
+  if (!parked_) return;
+  environment_->parked.erase(this);
+  environment_->parked_bytes -= mapped_;
+  int64_t total;
+  napi_adjust_external_memory(env, -static_cast<int64_t>(mapped_), &total);
+}
+
+void Mapping::ObjectCollected(napi_env env, void* self, void*) {
+  Mapping* const mapping = static_cast<Mapping*>(self);
+  mapping->object_gone_ = true;
+  napi_delete_reference(env, mapping->object_);
+  mapping->object_ = nullptr;
+  if (!mapping->backing_gone_) return;
+  mapping->Unmap(env);
+  delete mapping;
+}
+
+void Mapping::BackingStoreFreed(napi_env env, void*, void* self) {
+  Mapping* const mapping = static_cast<Mapping*>(self);
+  mapping->backing_gone_ = true;
+  if (!mapping->object_gone_) return;
+  mapping->Unmap(env);
+  delete mapping;
+}
+
+void Mapping::Sweep(Napi::Env env, Environment& environment) {
+  std::vector<Mapping*> collected;
+  for (Mapping* mapping : environment.parked) {
+    napi_value object = nullptr;
+    if (mapping->object_ == nullptr ||
+        (napi_get_reference_value(env, mapping->object_, &object) == napi_ok && object == nullptr)) {
+      collected.push_back(mapping);
+    }
+  }
+  for (Mapping* mapping : collected) mapping->Unmap(env);
+  environment.parked_sweep_at = environment.parked_bytes + std::max(kSweepFrom, environment.parked_bytes / 2);
+}
+
+namespace {
+
+// Node-API has no call for it, but V8 collects at once where external memory explodes.
+void CollectGarbage(napi_env env) {
+  constexpr int64_t kExplosion = int64_t{1} << 40;
+  int64_t total;
+  napi_adjust_external_memory(env, kExplosion, &total);
+  napi_adjust_external_memory(env, -kExplosion, &total);
+}
+
+// map(file, offset, length): {id, buffer}
+Napi::Value Map(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Environment& environment = Environment::Of(env);
+  Arguments arguments(info);
+  const int fd = environment.Fd(arguments.Unsigned(0));
+  const uint64_t offset = arguments.Unsigned(1);
+  const uint64_t length = arguments.Unsigned(2);
+  if (!arguments.Ok()) return Result(env, -EINVAL);
+  if (fd < 0) return Result(env, fd);
+  const size_t mapped = WholePages(length);
+  if (mapped == 0) return Result(env, length == 0 ? -EINVAL : -ENOMEM);
+
+  if (environment.parked_bytes > environment.parked_sweep_at) Mapping::Sweep(env, environment);
+  const auto map = [&] {
+    return mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
+  };
+  void* address = map();
+  if (address == MAP_FAILED && errno == ENOMEM && environment.parked_bytes > 0) {
+    CollectGarbage(env);
+    Mapping::Sweep(env, environment);
+    address = map();
+  }
+  if (address == MAP_FAILED) return Result(env, -errno);
+  return Mapping::Create(env, address, mapped, static_cast<size_t>(length));
+}
+
+// unmap(id, buffer): 0; 1 where script moved the memory out of `buffer`
+Napi::Value Unmap(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(info);
+  const auto& mappings = Environment::Of(env).mappings;
+  const auto found = mappings.find(arguments.Unsigned(0));
+  if (!arguments.Ok()) return Result(env, -EINVAL);
+  if (found == mappings.end()) return Result(env, 0);
+  return Result(env, found->second->Close(env, info[1]));
+}
+
+// copy(file, offset, destination): fills an ordinary ArrayBuffer through a read-only mapping
+Napi::Value Copy(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(info);
+  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const uint64_t offset = arguments.Unsigned(1);
+  if (!arguments.Ok() || !info[2].IsArrayBuffer()) return Result(env, -EINVAL);
+  if (fd < 0) return Result(env, fd);
+  const Napi::ArrayBuffer destination = info[2].As<Napi::ArrayBuffer>();
+  void* data = nullptr;
+  size_t length = 0;
+  if (napi_get_arraybuffer_info(env, destination, &data, &length) != napi_ok) return Result(env, -EINVAL);
+  const uint64_t skip = offset % PageSize();
+  const size_t mapped = WholePages(skip + length);
+  if (data == nullptr || length == 0 || mapped == 0) return Result(env, -EINVAL);
+  void* const source = mmap(nullptr, mapped, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(offset - skip));
+  if (source == MAP_FAILED) return Result(env, -errno);
+  std::memcpy(data, static_cast<const char*>(source) + skip, length);
+  munmap(source, mapped);
+  return Result(env, 0);
+}
+
+}  // namespace
+
+void RegisterMapping(Napi::Env env, Napi::Object exports) {
+  exports.Set("map", Napi::Function::New<Map>(env, "map"));
+  exports.Set("unmap", Napi::Function::New<Unmap>(env, "unmap"));
+  exports.Set("copy", Napi::Function::New<Copy>(env, "copy"));
+}
+
+}  // namespace dmabuf

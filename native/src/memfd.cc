@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// Memory of the kernel's page cache behind a descriptor: no DMA memory.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "bindings.h"
+#include "device.h"
+
+namespace dmabuf {
+namespace {
+
+int Create(const std::string& name, off_t size, UniqueFd& result) {
+  UniqueFd fd(memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (fd.Get() < 0) return errno;
+  // Reserve the pages now: running out of them at a later touch would be a signal.
+  int error;
+  do {
+    error = fallocate(fd.Get(), 0, 0, size) == 0 ? 0 : errno;
+  } while (error == EINTR);
+  if (error != 0) return error;
+  if (fcntl(fd.Get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) return errno;
+  result = std::move(fd);
+  return 0;
+}
+
+// memfdAlloc(size, name); size is in whole pages
+AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation) {
+  Arguments arguments(info);
+  AllocationJob job;
+  const uint64_t size = arguments.Unsigned(0);
+  const std::string name = arguments.String(1);
+  if (!arguments.Ok()) allocation.error = EINVAL;
+  job.run = [size, name](int, Allocation& result) {
+    result.error = Create(name, static_cast<off_t>(size), result.fd);
+  };
+  return job;
+}
+
+}  // namespace
+
+void RegisterMemfd(Napi::Env env, Napi::Object exports) {
+  exports.Set("memfdAlloc", Napi::Function::New<AllocateAsync<ParseAlloc>>(env, "memfdAlloc"));
+  exports.Set("memfdAllocSync", Napi::Function::New<AllocateSync<ParseAlloc>>(env, "memfdAllocSync"));
+}
+
+}  // namespace dmabuf

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+/** What tests count and compare. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { setImmediate as nextTick } from 'node:timers/promises';
+
+/** The descriptors of this process that are buffers, sockets or devices: what the library makes. */
+export function openFds(): string[] {
+  const found: string[] = [];
+  for (const fd of readdirSync('/proc/self/fd')) {
+    try {
+      found.push(`${fd} ${readlinkSync(`/proc/self/fd/${fd}`)}`);
+    } catch {
+      // the descriptor of the directory itself
+    }
+  }
+  return found.filter((line) => /memfd:|dmabuf|\/dev\/|socket:/.test(line)).sort();
+}
+
+/** The mappings of this process that show a buffer. */
+export function mappedBuffers(): string[] {
+  return readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => /\/memfd:|dmabuf|\/dev\/(ion|cma_mem|exporter|dma_heap)/.test(line));
+}
+
+/** Kibibytes of address space in use. */
+export function addressSpace(): number {
+  return Number(/^VmSize:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]);
+}
+
+/** Collects garbage and lets finalizers run. */
+export async function collect(): Promise<void> {
+  assert(globalThis.gc, 'run with --expose-gc');
+  for (let round = 0; round < 5; round++) {
+    globalThis.gc();
+    await nextTick();
+  }
+}
+
+/** Waits until `condition` holds, collecting garbage meanwhile. */
+export async function collectUntil(condition: () => boolean): Promise<void> {
+  for (let round = 0; round < 50 && !condition(); round++) await collect();
+}
+
+/** Runs `body` and checks that it leaves neither a descriptor nor a mapping behind. */
+export async function leavesNothing(body: () => unknown): Promise<void> {
+  const fds = openFds();
+  const maps = mappedBuffers().length;
+  await body();
+  assert.deepEqual(openFds(), fds);
+  await collectUntil(() => mappedBuffers().length <= maps);
+  // Fewer, where an earlier test's were collected meanwhile.
+  assert(mappedBuffers().length <= maps, mappedBuffers().join('\n'));
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { DmaBuf, type Heap, openHeap } from 'dmabuf';
+import { leavesNothing, openFds } from '../support.ts';
+
+const PAGE = 4096;
+
+describe('DmaBuf', () => {
+  let heap: Heap;
+  before(() => {
+    heap = openHeap('memfd');
+  });
+
+  it('is made by a heap or from a descriptor only', () => {
+    const Constructor = DmaBuf as unknown as new (...args: unknown[]) => DmaBuf;
+    for (const args of [[], [1], [Symbol('dmabuf'), 1, {}, {}]]) {
+      assert.throws(() => new Constructor(...args), { name: 'TypeError' });
+    }
+  });
+
+  it('has a descriptor any other code can use, closed on exec', () => {
+    using buffer = heap.allocSync(PAGE);
+    writeSync(buffer.fd, 'text', 0);
+    assert.equal(
+      buffer.read((bytes) => String.fromCharCode(...bytes.subarray(0, 4))),
+      'text',
+    );
+    const { stdout } = spawnSync('ls', ['-l', '/proc/self/fd'], { encoding: 'utf8' });
+    assert.doesNotMatch(stdout, /memfd/);
+  });
+
+  it('gives its descriptor to a child through stdio', () => {
+    using buffer = heap.allocSync(PAGE);
+    buffer.write((bytes) => bytes.set(Buffer.from('for the child')));
+    const { stdout } = spawnSync('head', ['-c', '13', '/proc/self/fd/3'], {
+      stdio: [0, 'pipe', 2, buffer.fd],
+      encoding: 'utf8',
+    });
+    assert.equal(stdout, 'for the child');
+  });
+
+  describe('fromFd', () => {
+    it('takes what takeFd gave', async () => {
+      await leavesNothing(() => {
+        const buffer = heap.allocSync(100, { name: 'moved' });
+        const fd = buffer.takeFd();
+        assert(buffer.closed);
+        assert.throws(() => buffer.fd, { code: 'ERR_DMABUF_CLOSED' });
+        buffer.close();
+        using other = DmaBuf.fromFd(fd);
+        assert.equal(other.fd, fd);
+        assert.equal(other.length, PAGE);
+        assert.equal(other.name, 'moved');
+      });
+    });
+
+    it('refuses what is no descriptor', () => {
+      for (const wrong of ['3', null, undefined, {}, 3n]) {
+        assert.throws(() => DmaBuf.fromFd(wrong as never), { code: 'ERR_INVALID_ARG_TYPE' });
+      }
+      for (const wrong of [-1, 1.5, Number.NaN, 2 ** 31, 2 ** 53]) {
+        assert.throws(() => DmaBuf.fromFd(wrong), { code: 'ERR_OUT_OF_RANGE' });
+      }
+      assert.throws(() => DmaBuf.fromFd(9999), { code: 'EBADF', errno: -9, syscall: 'fstat' });
+    });
+
+    it('leaves a descriptor that is no buffer to its owner', () => {
+      for (const path of ['/dev/null', '/etc/passwd', '/']) {
+        const fd = openSync(path, 'r');
+        const before = openFds();
+        assert.throws(() => DmaBuf.fromFd(fd), { code: 'ERR_DMABUF_NOT_A_DMABUF', errno: -22, path });
+        assert.deepEqual(openFds(), before);
+        fstatSync(fd);
+        closeSync(fd);
+      }
+    });
+
+    it('refuses a number another object owns', () => {
+      using buffer = heap.allocSync(PAGE);
+      assert.throws(() => DmaBuf.fromFd(buffer.fd), { code: 'ERR_INVALID_ARG_VALUE', message: /dup\(\)/ });
+      assert.equal(buffer.map().length, PAGE);
+    });
+
+    it('refuses to map a read-only descriptor, naming copy(), which reads it', async () => {
+      await leavesNothing(() => {
+        using buffer = heap.allocSync(PAGE);
+        buffer.write((bytes) => bytes.fill(5));
+        using readonly = DmaBuf.fromFd(openSync(`/proc/self/fd/${buffer.fd}`, 'r'));
+        for (const use of [() => readonly.map(), () => readonly.read(() => 0), () => readonly.write(() => 0)]) {
+          assert.throws(use, { code: 'EACCES', errno: -13, syscall: 'mmap', message: /O_RDWR.*copy\(\)/ });
+        }
+        assert.deepEqual([...new Uint8Array(readonly.copy({ offset: 4090, length: 3 }))], [5, 5, 5]);
+      });
+    });
+  });
+
+  describe('whose descriptor was closed by other code', () => {
+    it('says so, and never closes the number again', async () => {
+      await leavesNothing(() => {
+        const buffer = heap.allocSync(PAGE);
+        const { fd } = buffer;
+        closeSync(fd);
+        for (const use of [() => buffer.fd, () => buffer.map(), () => buffer.dup(), () => buffer.read(() => 0)]) {
+          assert.throws(use, { code: 'ERR_DMABUF_CLOSED', message: /closed by something else/ });
+        }
+        const other = openSync('/dev/zero', 'r');
+        assert.equal(other, fd, 'the number is used again');
+        assert.throws(() => buffer.copy(), { code: 'ERR_DMABUF_CLOSED' });
+        buffer.close();
+        assert.equal(readSync(other, Buffer.alloc(4)), 4);
+        closeSync(other);
+      });
+    });
+
+    it('does not take another buffer for its own', () => {
+      const buffer = heap.allocSync(PAGE);
+      const { fd } = buffer;
+      closeSync(fd);
+      using other = heap.allocSync(PAGE);
+      assert.equal(other.fd, fd);
+      assert.throws(() => buffer.takeFd(), { code: 'ERR_DMABUF_CLOSED' });
+      buffer.close();
+      assert.equal(other.map().length, PAGE);
+    });
+
+    it('ends a bracket with an error of its own', () => {
+      const buffer = heap.allocSync(PAGE);
+      buffer.write(() => closeSync(buffer.fd));
+      assert.throws(() => buffer.fd, { code: 'ERR_DMABUF_CLOSED' });
+      buffer.close();
+    });
+  });
+
+  it('refuses callbacks that are none', () => {
+    using buffer = heap.allocSync(PAGE);
+    for (const wrong of [undefined, null, 'fn', {}]) {
+      assert.throws(() => buffer.read(wrong as never), { code: 'ERR_INVALID_ARG_TYPE' });
+    }
+  });
+
+  it('says that no descriptor is left, and what to do', async () => {
+    await leavesNothing(async () => {
+      const taken: number[] = [];
+      try {
+        for (;;) taken.push(openSync('/dev/null', 'r'));
+      } catch (error) {
+        assert.equal((error as NodeJS.ErrnoException).code, 'EMFILE');
+      }
+      try {
+        assert.throws(() => heap.allocSync(PAGE), { code: 'EMFILE', errno: -24, message: /ulimit -n/ });
+        await assert.rejects(heap.alloc(PAGE), { code: 'EMFILE' });
+        assert.throws(() => openHeap('/dev/ion'), { code: /EMFILE|ENOENT/ });
+      } finally {
+        taken.forEach(closeSync);
+      }
+    });
+  });
+});

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+import assert from 'node:assert/strict';
+import { FdSocket, openHeap } from 'dmabuf';
+import { collect, collectUntil, leavesNothing, openFds } from '../support.ts';
+
+interface Warning extends Error {
+  code?: string;
+}
+
+describe('what is left to the garbage collector', () => {
+  let warnings: Warning[];
+  const remember = (warning: Warning) => {
+    if (warning.name === 'DmaBufWarning') warnings.push(warning);
+  };
+
+  beforeEach(async () => {
+    await collect();
+    warnings = [];
+    process.on('warning', remember);
+  });
+
+  afterEach(() => {
+    process.off('warning', remember);
+  });
+
+  it('is closed, and reported by name', async () => {
+    const before = openFds();
+    (() => {
+      openHeap('memfd').allocSync(4096, { name: 'forgotten' }).map();
+    })();
+    await collectUntil(() => warnings.length > 0);
+    assert.deepEqual(openFds(), before);
+    assert.equal(warnings.length, 1);
+    assert.equal(warnings[0]?.code, 'DMABUF_NOT_CLOSED');
+    assert.match(warnings[0]?.message ?? '', /'forgotten' \(4096 bytes/);
+  });
+
+  it('is not reported when it was closed', async () => {
+    await leavesNothing(() => {
+      const heap = openHeap('memfd');
+      for (let round = 0; round < 20; round++) heap.allocSync(4096).close();
+    });
+    await collect();
+    assert.deepEqual(warnings, []);
+  });
+
+  it('does not close a descriptor somebody has taken', async () => {
+    const fd = (() => openHeap('memfd').allocSync(4096).takeFd())();
+    await collect();
+    const { closeSync } = await import('node:fs');
+    closeSync(fd);
+  });
+
+  it('does not include a buffer whose bracket is open', async () => {
+    const pending = (() =>
+      openHeap('memfd')
+        .allocSync(4096, { name: 'bracket' })
+        .read(async (bytes) => {
+          await collect();
+          return bytes.length;
+        }))();
+    await collect();
+    assert.deepEqual(warnings, []);
+    assert.equal(await pending, 4096);
+  });
+
+  it('includes sockets, used and unused, with what they hold', async () => {
+    const before = openFds();
+    await (async () => {
+      const [left, right] = FdSocket.pair();
+      using buffer = openHeap('memfd').allocSync(4096);
+      for (let round = 0; round < 3; round++) await left.send(round, [buffer]);
+      const { closeSync } = await import('node:fs');
+      const message = await right.receive();
+      message?.fds.forEach(closeSync);
+      FdSocket.pair();
+    })();
+    await collectUntil(() => openFds().length === before.length);
+    assert.deepEqual(openFds(), before);
+  });
+});

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import { DmaBuf, FdSocket, openHeap } from 'dmabuf';
+import { leavesNothing } from '../support.ts';
+
+const PAGE = 4096;
+
+function start(mode: string, data: object = {}): Worker {
+  const script = new URL('./children/worker.mjs', import.meta.url);
+  return new Worker(script, { workerData: { mode, ...data }, execArgv: [] });
+}
+
+describe('worker threads', () => {
+  it('take a buffer as a descriptor and share its memory', async () => {
+    await leavesNothing(async () => {
+      using buffer = openHeap('memfd').allocSync(PAGE);
+      const worker = start('fill', { fd: buffer.dup().takeFd() });
+      const [answer] = await once(worker, 'message');
+      assert.deepEqual(answer, { size: PAGE, inode: buffer.inode });
+      assert.equal(
+        buffer.read((bytes) => bytes[PAGE - 1]),
+        0x44,
+      );
+      assert.deepEqual(await once(worker, 'exit'), [0]);
+    });
+  });
+
+  it('have sockets of their own', async () => {
+    await leavesNothing(async () => {
+      const [left, right] = FdSocket.pair();
+      const worker = start('echo', { fd: right.takeFd() });
+      using buffer = openHeap('memfd').allocSync(PAGE);
+      for (let round = 0; round < 20; round++) {
+        await left.send({ round }, [buffer]);
+        const answer = await left.receive();
+        assert.deepEqual(answer?.value, { round });
+        using back = DmaBuf.fromFd(answer?.fds[0] ?? -1);
+        assert.equal(back.inode, buffer.inode);
+      }
+      left.close();
+      assert.deepEqual(await once(worker, 'exit'), [0]);
+    });
+  });
+
+  for (const mode of ['hoard', 'wait', 'busy', 'alloc', 'send']) {
+    it(`leave nothing behind when terminated (${mode})`, async () => {
+      await leavesNothing(async () => {
+        const workers = Array.from({ length: 3 }, () => start(mode));
+        await Promise.all(workers.map((worker) => once(worker, 'message')));
+        await sleep(10);
+        await Promise.all(workers.map((worker) => worker.terminate()));
+      });
+    });
+  }
+});
