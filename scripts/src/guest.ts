@@ -8,7 +8,7 @@ import { buildBridge, buildModules } from './build.ts';
 import { EXIT_FAILED, EXIT_REPORT, EXIT_TIMEOUT, Failure } from './failure.ts';
 import { requirePackages } from './host.ts';
 import { type KernelFiles, stockKernel } from './kernel.ts';
-import { type Architecture, chooseMachine } from './machines.ts';
+import { type Architecture, chooseMachine, toolsFor } from './machines.ts';
 import { type Options, parseOptions, usage } from './options.ts';
 import { say } from './progress.ts';
 import { ensureDist, projectRoot } from './project.ts';
@@ -27,8 +27,6 @@ const ICOUNT_SHIFT = 3;
 
 const OWN_MODULES = ['dmabuf_core', 'exporter', 'ion_lite', 'cma_mem'];
 
-const TOOLS = 'ca-certificates cmake cpio debian-archive-keyring gpgv kmod make squashfs-tools util-linux'.split(' ');
-
 interface Files {
   kernel: KernelFiles;
   image: string;
@@ -39,8 +37,7 @@ interface Files {
 
 async function prepare(options: Options): Promise<{ files: Files; architecture: Architecture }> {
   const { architecture, kernel } = chooseMachine(options.arch, options.kernel);
-  const more = options.overlays.length ? ['device-tree-compiler'] : [];
-  await requirePackages([...TOOLS, ...architecture.tools, ...more]);
+  await requirePackages([...toolsFor(architecture), ...(options.overlays.length ? ['device-tree-compiler'] : [])]);
   await ensureDist();
   const kernelFiles = await stockKernel(kernel, architecture);
   const programs = await userland(architecture);

@@ -46,6 +46,11 @@ export const kernels: Record<string, Kernel> = {
   '6.1': { name: '6.1', suite: 'bookworm', flavour: { armhf: 'armmp-lpae' } },
 };
 
+const TOOLS = 'ca-certificates cmake cpio debian-archive-keyring gpgv kmod make squashfs-tools util-linux'.split(' ');
+
+/** Debian packages this machine needs to build a guest and to run it. */
+export const toolsFor = (architecture: Architecture) => [...TOOLS, ...architecture.tools];
+
 /** The suite the guest's programs come from, whatever its kernel. */
 export const userlandSuite = 'trixie';
 

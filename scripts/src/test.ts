@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
 // npm test: the tests on this machine, those of the guest script, and those that run in a guest against the
-// modules. One line at the end counts all of them.
+// modules. One line at the end counts all of them. npm test -- NAME… runs some of them; "more" are those that
+// take long or need a network, which npm run test:all adds.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { buildPrograms } from '../../test/guest/c/build.ts';
 import { buildHere } from './build-here.ts';
 import { EXIT_FAILED, Failure } from './failure.ts';
+import { requirePackages } from './host.ts';
+import { architectures, toolsFor } from './machines.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
 
@@ -18,8 +22,12 @@ interface Counts {
 }
 
 interface Suite {
+  name: string;
   title: string;
   folder: string;
+  files: RegExp;
+  /** What the command finds in its directory besides. */
+  prepare?(directory: string): Promise<unknown>;
   /** The command that runs these files and leaves the counts in a directory, as result.json. */
   command(files: string[], directory: string): { argv: string[]; env?: NodeJS.ProcessEnv };
 }
@@ -55,19 +63,33 @@ const inGuest: Suite['command'] = (files, directory) => ({
   ],
 });
 
+const SHORT = /^[\w-]+\.test\.ts$/;
+
 /** In this order they are shown. */
 const suites: Suite[] = [
-  { title: 'on this machine', folder: 'test/unit', command: here },
-  { title: 'of the guest script', folder: 'test/lab', command: here },
-  { title: 'in the guest, against the modules', folder: 'test/guest', command: inGuest },
+  { name: 'unit', title: 'on this machine', folder: 'test/unit', files: SHORT, command: here },
+  { name: 'lab', title: 'of the guest script', folder: 'test/lab', files: SHORT, command: here },
+  {
+    name: 'guest',
+    title: 'in the guest, against the modules',
+    folder: 'test/guest',
+    files: SHORT,
+    prepare: (directory) => buildPrograms(join(directory, 'c')),
+    command: inGuest,
+  },
+  { name: 'more', title: 'that take longer', folder: 'test/lab', files: /\.more\.test\.ts$/, command: here },
 ];
+const BY_DEFAULT = ['unit', 'lab', 'guest'];
+/** A guest keeps one core busy: two at a time. */
+const TOGETHER = [['unit'], ['lab', 'guest'], ['more']];
 
 /** Runs one suite; its output is kept while another one is shown. */
 async function runSuite(suite: Suite, shown: Promise<void>): Promise<Counts> {
   const names = await readdir(join(projectRoot, suite.folder));
-  const files = names.filter((name) => name.endsWith('.test.ts')).sort();
+  const files = names.filter((name) => suite.files.test(name)).sort();
   const directory = await mkdtemp(join(tmpdir(), 'dmabuf-test-'));
   try {
+    await suite.prepare?.(directory);
     const { argv, env } = suite.command(
       files.map((name) => `${suite.folder}/${name}`),
       directory,
@@ -109,21 +131,29 @@ async function runSuite(suite: Suite, shown: Promise<void>): Promise<Counts> {
 }
 
 async function main(): Promise<void> {
-  const wanted = process.argv.slice(2);
-  const chosen = suites.filter(({ folder }) => wanted.length === 0 || wanted.includes(folder.slice('test/'.length)));
-  if (chosen.length === 0) throw new Failure(`npm test [-- unit|lab|guest]: there are no tests ${wanted.join(' ')}`);
+  const args = process.argv.slice(2);
+  const known = suites.map(({ name }) => name);
+  const unknown = args.find((name) => name !== '--all' && !known.includes(name));
+  if (unknown !== undefined) throw new Failure(`npm test -- ${unknown}: there is ${known.join(', ')}`);
+  const wanted = args.includes('--all') ? known : args.length > 0 ? args : BY_DEFAULT;
+  const chosen = suites.filter(({ name }) => wanted.includes(name));
+  await requirePackages([...Object.values(architectures).flatMap(toolsFor), 'device-tree-compiler']);
   await buildHere();
-  // Two at a time: a guest keeps one core busy. The first uses of the cache wait for each other.
-  let shown = Promise.resolve();
-  const running = chosen.map((suite) => {
-    const done = runSuite(suite, shown);
-    shown = done.then(
-      () => {},
-      () => {},
-    );
-    return done;
-  });
-  const all = await Promise.all(running);
+  const all: Counts[] = [];
+  for (const together of TOGETHER) {
+    let shown = Promise.resolve();
+    const running = chosen
+      .filter(({ name }) => together.includes(name))
+      .map((suite) => {
+        const done = runSuite(suite, shown);
+        shown = done.then(
+          () => {},
+          () => {},
+        );
+        return done;
+      });
+    all.push(...(await Promise.all(running)));
+  }
   const sum = (name: keyof Counts) => all.reduce((total, counts) => total + counts[name], 0);
   console.log(`${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`);
   process.exitCode = sum('failed') === 0 ? 0 : 1;

@@ -8,9 +8,7 @@ import { get } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { guest, processesWith, startGuest, until } from './run-guest.ts';
-
-const splat = 'insmod /lib/modules/$(uname -r)/extra/selftest/splat.ko';
+import { guest, splat, startGuest } from './run-guest.ts';
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
@@ -67,24 +65,6 @@ describe('scripts/guest', function () {
       assert.equal(`${stdout}`, 'before\n');
       assert.match(stderr, /did not end within 5 s/);
     });
-
-    it('ends with 128 and the number of the signal that ended it', async () => {
-      const { code } = await guest(['--no-modules', '--', 'sh', '-c', 'kill -TERM $$']);
-      assert.equal(code, 143);
-    });
-
-    it('that does not exist ends with 127 and says so', async () => {
-      const { code, stderr } = await guest(['--no-modules', '--', '/no/such/program']);
-      assert.equal(code, 127);
-      assert.match(stderr, /\/no\/such\/program: no such file/);
-    });
-
-    it('whose reader goes away ends too', async () => {
-      const { child, ended } = startGuest(['--no-modules', '--', 'yes']);
-      child.stdout?.once('data', () => child.stdout?.destroy());
-      const { code } = await ended;
-      assert.equal(code, 141);
-    });
   });
 
   describe('TypeScript', () => {
@@ -123,12 +103,6 @@ describe('scripts/guest', function () {
       assert.equal(code, 99, stderr);
       assert.match(stderr, /the kernel reported:/);
       assert.match(stderr, /WARNING: CPU: \d .*splat/);
-    });
-
-    it('does not count with --allow-splat, but is shown', async () => {
-      const { code, stderr } = await guest(['--allow-splat', '--', 'sh', '-c', `${splat} how=oops; exit 3`]);
-      assert.equal(code, 3, stderr);
-      assert.match(stderr, /Internal error: Oops/);
     });
 
     it('of a panic ends the run at once', async () => {
@@ -183,61 +157,6 @@ describe('scripts/guest', function () {
       assert.equal(answer, 'hi');
       assert.equal(readFileSync(screen).toString('latin1', 1, 4), 'PNG');
     });
-
-    it('counts time by instructions with --icount', async () => {
-      const { code, stdout, stderr } = await guest(['--icount', '--no-modules', '--', 'nproc']);
-      assert.equal(code, 0, stderr);
-      assert.equal(`${stdout}`, '1\n');
-    });
-
-    it('that cannot be set up ends with 125 and says why', async () => {
-      const { code, stderr } = await guest(['--module', 'no_such_module', '--', 'true']);
-      assert.equal(code, 125);
-      assert.match(stderr, /no_such_module/);
-    });
-  });
-
-  it('without a command is a shell at the terminal', async () => {
-    // script(1) is the terminal.
-    const { child, ended } = startGuest(['--no-modules'], { TERM: 'xterm' }, [
-      'sh',
-      '-c',
-      'script -qec "$*" /dev/null',
-      'sh',
-    ]);
-    await new Promise<void>((resolve) => {
-      child.stdout?.on('data', (data) => `${data}`.includes('guest:') && resolve());
-    });
-    child.stdin?.write('tty; echo $((6 * 7))$TERM; exit 5\n');
-    const { code, stdout } = await ended;
-    assert.match(`${stdout}`, /\/dev\/pts\/0\r+\n42xterm\r+\n/);
-    assert.equal(code, 5);
-  });
-
-  it('with a script as its input and no command is a shell that reads it', async () => {
-    const { code, stdout } = await guest(['--no-modules'], 'echo one\nexit 4\n');
-    assert.equal(`${stdout}`, 'one\n');
-    assert.equal(code, 4);
-  });
-
-  describe('leaves no QEMU behind', () => {
-    for (const [signal, expected] of [
-      ['SIGINT', 130],
-      ['SIGTERM', 143],
-      ['SIGKILL', null],
-    ] as const) {
-      it(`when it gets ${signal}`, async () => {
-        const mark = `mark=${randomBytes(6).toString('hex')}`;
-        const { child, ended } = startGuest(['--no-modules', '--append', mark, '--', 'sh', '-c', 'echo up; sleep 100']);
-        await new Promise((resolve) => child.stdout?.once('data', resolve));
-        const qemu = () => processesWith(mark).filter((pid) => pid !== child.pid);
-        assert.equal(qemu().length, 1);
-        child.kill(signal);
-        const { code } = await ended;
-        assert.equal(code, expected);
-        assert(await until(() => qemu().length === 0, 5), 'QEMU still runs');
-      });
-    }
   });
 
   describe('says what is wrong and ends with 125, given', () => {

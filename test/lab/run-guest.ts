@@ -6,6 +6,9 @@ import { join } from 'node:path';
 
 export const projectRoot = join(import.meta.dirname, '../..');
 
+/** In the guest: makes the kernel report a bug, how=… says which. */
+export const splat = 'insmod /lib/modules/$(uname -r)/extra/selftest/splat.ko';
+
 export interface Ended {
   code: number | null;
   stdout: Buffer;

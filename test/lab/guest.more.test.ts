@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+/** More of the contract of scripts/guest, for `npm run test:all`: each of these is a boot of its own. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { guest, processesWith, splat, startGuest, until } from './run-guest.ts';
+
+describe('scripts/guest', function () {
+  this.timeout(240_000);
+  this.slow(30_000);
+
+  describe('a command', () => {
+    it('ends with 128 and the number of the signal that ended it', async () => {
+      const { code } = await guest(['--no-modules', '--', 'sh', '-c', 'kill -TERM $$']);
+      assert.equal(code, 143);
+    });
+
+    it('that does not exist ends with 127 and says so', async () => {
+      const { code, stderr } = await guest(['--no-modules', '--', '/no/such/program']);
+      assert.equal(code, 127);
+      assert.match(stderr, /\/no\/such\/program: no such file/);
+    });
+
+    it('whose reader goes away ends too', async () => {
+      const { child, ended } = startGuest(['--no-modules', '--', 'yes']);
+      child.stdout?.once('data', () => child.stdout?.destroy());
+      const { code } = await ended;
+      assert.equal(code, 141);
+    });
+  });
+
+  describe('a report of the kernel', () => {
+    it('does not count with --allow-splat, but is shown', async () => {
+      const { code, stderr } = await guest(['--allow-splat', '--', 'sh', '-c', `${splat} how=oops; exit 3`]);
+      assert.equal(code, 3, stderr);
+      assert.match(stderr, /Internal error: Oops/);
+    });
+  });
+
+  describe('the machine', () => {
+    it('counts time by instructions with --icount', async () => {
+      const { code, stdout, stderr } = await guest(['--icount', '--no-modules', '--', 'nproc']);
+      assert.equal(code, 0, stderr);
+      assert.equal(`${stdout}`, '1\n');
+    });
+
+    it('that cannot be set up ends with 125 and says why', async () => {
+      const { code, stderr } = await guest(['--module', 'no_such_module', '--', 'true']);
+      assert.equal(code, 125);
+      assert.match(stderr, /no_such_module/);
+    });
+  });
+
+  it('without a command is a shell at the terminal', async () => {
+    // script(1) is the terminal.
+    const { child, ended } = startGuest(['--no-modules'], { TERM: 'xterm' }, [
+      'sh',
+      '-c',
+      'script -qec "$*" /dev/null',
+      'sh',
+    ]);
+    await new Promise<void>((resolve) => {
+      child.stdout?.on('data', (data) => `${data}`.includes('guest:') && resolve());
+    });
+    child.stdin?.write('tty; echo $((6 * 7))$TERM; exit 5\n');
+    const { code, stdout } = await ended;
+    assert.match(`${stdout}`, /\/dev\/pts\/0\r+\n42xterm\r+\n/);
+    assert.equal(code, 5);
+  });
+
+  it('with a script as its input and no command is a shell that reads it', async () => {
+    const { code, stdout } = await guest(['--no-modules'], 'echo one\nexit 4\n');
+    assert.equal(`${stdout}`, 'one\n');
+    assert.equal(code, 4);
+  });
+
+  describe('leaves no QEMU behind', () => {
+    for (const [signal, expected] of [
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+      ['SIGKILL', null],
+    ] as const) {
+      it(`when it gets ${signal}`, async () => {
+        const mark = `mark=${randomBytes(6).toString('hex')}`;
+        const { child, ended } = startGuest(['--no-modules', '--append', mark, '--', 'sh', '-c', 'echo up; sleep 100']);
+        await new Promise((resolve) => child.stdout?.once('data', resolve));
+        const qemu = () => processesWith(mark).filter((pid) => pid !== child.pid);
+        assert.equal(qemu().length, 1);
+        child.kill(signal);
+        const { code } = await ended;
+        assert.equal(code, expected);
+        assert(await until(() => qemu().length === 0, 5), 'QEMU still runs');
+      });
+    }
+  });
+});

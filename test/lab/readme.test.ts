@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+/** What the README shows is run as it stands there. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PNG } from 'pngjs';
+import { projectRoot } from './run-guest.ts';
+
+const readme = readFileSync(join(projectRoot, 'README.md'), 'utf8');
+
+const blocks = (language: string) =>
+  [...readme.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms'))].map(([, text]) => text as string);
+
+const commands = blocks('sh')
+  .flatMap((block) => block.trim().split('\n'))
+  .map((line) => line.replace(/ +#.*/, ''));
+
+/** The picture as the tour draws it, whatever the compressor makes of it. */
+const pixels = (file: string) => PNG.sync.read(readFileSync(file));
+
+describe('README.md', function () {
+  this.timeout(240_000);
+  this.slow(60_000);
+
+  it('shows these commands, each of which is run here or is the one that runs this', () => {
+    assert.deepEqual(commands, ['npm start', 'npm test', 'scripts/guest --share shared -- node /share/paint.ts']);
+  });
+
+  it('names a start that draws the picture it shows', () => {
+    const picture = join(projectRoot, 'out/frame.png');
+    rmSync(picture, { force: true });
+    const { status, stdout, stderr } = spawnSync('npm', ['start'], { cwd: projectRoot, encoding: 'utf8' });
+    assert.equal(status, 0, `${stdout}${stderr}`);
+    assert.match(stdout, /hello world/);
+    assert.match(stdout.trim().split('\n').at(-1) ?? '', /out\/frame\.png/);
+    const [drawn, shown] = [pixels(picture), pixels(join(projectRoot, 'docs/tour.png'))];
+    assert.deepEqual([drawn.width, drawn.height], [800, 480]);
+    assert.equal(Buffer.compare(drawn.data, shown.data), 0, 'docs/tour.png is not what the tour draws');
+  });
+
+  it('has an example that works', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'dmabuf-readme-'));
+    try {
+      symlinkSync(join(projectRoot, 'scripts'), join(directory, 'scripts'));
+      mkdirSync(join(directory, 'shared'));
+      writeFileSync(join(directory, 'shared/paint.ts'), blocks('ts')[0] as string);
+      const command = commands.at(-1) as string;
+      const { status, stdout, stderr } = spawnSync('sh', ['-c', command], { cwd: directory, encoding: 'utf8' });
+      assert.equal(stdout, '{ painted: { width: 800, height: 480 } } frame-0 1536000 66\n', stderr);
+      assert.equal(status, 0, stderr);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  it('links to nothing that is not there', () => {
+    for (const [, target] of readme.matchAll(/\]\(((?!https?:)[^)]+)\)/g)) {
+      assert(existsSync(join(projectRoot, target as string)), target);
+    }
+  });
+});
