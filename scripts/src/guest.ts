@@ -8,7 +8,7 @@ import { buildBridge, buildModules } from './build.ts';
 import { EXIT_FAILED, EXIT_REPORT, EXIT_TIMEOUT, Failure } from './failure.ts';
 import { requirePackages } from './host.ts';
 import { type KernelFiles, stockKernel } from './kernel.ts';
-import { type Architecture, chooseMachine, toolsFor } from './machines.ts';
+import { type Architecture, chooseMachine, toolsFor, userlandSuite } from './machines.ts';
 import { type Options, parseOptions, usage } from './options.ts';
 import { say } from './progress.ts';
 import { ensureDist, projectRoot } from './project.ts';
@@ -37,10 +37,11 @@ interface Files {
 
 async function prepare(options: Options): Promise<{ files: Files; architecture: Architecture }> {
   const { architecture, kernel } = chooseMachine(options.arch, options.kernel);
+  const suite = userlandSuite(options.node);
   await requirePackages([...toolsFor(architecture), ...(options.overlays.length ? ['device-tree-compiler'] : [])]);
   await ensureDist();
   const kernelFiles = await stockKernel(kernel, architecture);
-  const programs = await userland(architecture);
+  const programs = await userland(architecture, suite);
   const files = {
     kernel: kernelFiles,
     image: programs.image,

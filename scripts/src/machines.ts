@@ -51,8 +51,15 @@ const TOOLS = 'ca-certificates cmake cpio debian-archive-keyring gpgv kmod make 
 /** Debian packages this machine needs to build a guest and to run it. */
 export const toolsFor = (architecture: Architecture) => [...TOOLS, ...architecture.tools];
 
-/** The suite the guest's programs come from, whatever its kernel. */
-export const userlandSuite = 'trixie';
+/** The Debian suite the guest's programs come from, whatever its kernel, by the node it has. */
+const userlands: Record<string, string> = { '20': 'trixie', '24': 'forky' };
+export const nodeVersions = Object.keys(userlands);
+
+export function userlandSuite(node: string): string {
+  const suite = userlands[node];
+  if (suite === undefined) throw new Failure(`--node ${node}: there is ${nodeVersions.join(', ')}`);
+  return suite;
+}
 
 export function chooseMachine(arch: string, kernelName: string): { architecture: Architecture; kernel: Kernel } {
   const architecture = architectures[arch];

@@ -4,7 +4,7 @@ import { existsSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Failure } from './failure.ts';
-import { architectures, kernels } from './machines.ts';
+import { architectures, kernels, nodeVersions } from './machines.ts';
 
 export const usage = `usage: scripts/guest [OPTION]… [-- COMMAND ARG…]
 
@@ -14,7 +14,7 @@ and ends with its exit code. Without a COMMAND: a shell.
   --arch NAME        ${Object.keys(architectures).join(' | ')} (default armhf)
   --kernel NAME      ${Object.keys(kernels).join(' | ')} (default 6.1)
   --userland NAME    architecture of the programs (default: that of --arch)
-  --node VERSION     20 (default and, for armhf, the newest of the userland's Debian suite)
+  --node VERSION     ${nodeVersions.join(' | ')} (default 20); each brings the programs of its Debian suite
   --mem MIB          memory (default 1024)
   --cma MIB          contiguous memory area (default 64)
   --smp N            processors (default 2, with --icount 1)
@@ -41,6 +41,7 @@ exit codes: COMMAND's own; 128+n when a signal ended it; 124 timeout; 125 the gu
 export interface Options {
   arch: string;
   kernel: string;
+  node: string;
   memory: number;
   cma: number;
   processors: number;
@@ -73,13 +74,11 @@ export function parseOptions(args: string[]): Options | undefined {
   if (values.userland !== undefined && values.userland !== arch) {
     throw new Failure(`--userland ${values.userland}: programs for ${arch} are what there is on --arch ${arch}`);
   }
-  if (values.node !== undefined && values.node !== '20') {
-    throw new Failure(`--node ${values.node}: there is 20`);
-  }
   const memory = number('mem', values.mem ?? '1024', 128, architectures[arch]?.largestMemory ?? 3072);
   return {
     arch,
     kernel: values.kernel ?? '6.1',
+    node: values.node ?? '20',
     memory,
     cma: number('cma', values.cma ?? '64', 0, Math.floor(memory / 2)),
     processors: processors(values.smp, values.icount ?? false),

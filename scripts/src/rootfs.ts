@@ -8,7 +8,7 @@ import { packagesWithDependencies, unpack } from './apt.ts';
 import { cached, hashOf } from './cache.ts';
 import { Failure } from './failure.ts';
 import type { KernelFiles } from './kernel.ts';
-import { type Architecture, userlandSuite } from './machines.ts';
+import type { Architecture } from './machines.ts';
 import { step } from './progress.ts';
 import { projectRoot } from './project.ts';
 import { run } from './run.ts';
@@ -43,9 +43,13 @@ export interface Userland {
   uvInclude: string;
 }
 
-export async function userland(architecture: Architecture): Promise<Userland> {
-  const sources = [{ suite: userlandSuite, architectures: [architecture.name] }];
-  const debs = await packagesWithDependencies(`the guest's programs for ${architecture.name}`, sources, PROGRAMS);
+export async function userland(architecture: Architecture, suite: string): Promise<Userland> {
+  const sources = [{ suite, architectures: [architecture.name] }];
+  const debs = await packagesWithDependencies(
+    `the guest's programs (${suite}, ${architecture.name})`,
+    sources,
+    PROGRAMS,
+  );
   const esbuild = await esbuildFor(architecture);
   const key = [basename(debs), basename(dirname(esbuild)), PROGRAMS, APPLETS, UNWANTED, FILES, await hashOf([own])];
   const directory = await cached('userland', key, 700 << 20, (part) =>

@@ -43,6 +43,12 @@ describe('scripts/guest', function () {
       assert.equal(`${stdout}`, '1\n');
     });
 
+    it('has the node that --node names, and runs TypeScript on it', async () => {
+      const { code, stdout, stderr } = await guest(['--node', '24', '--', 'node', 'test/lab/version.ts']);
+      assert.equal(code, 0, stderr);
+      assert.match(`${stdout}`, /^v24\..* arm\n$/);
+    });
+
     it('that cannot be set up ends with 125 and says why', async () => {
       const { code, stderr } = await guest(['--module', 'no_such_module', '--', 'true']);
       assert.equal(code, 125);
