@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+/** Requests and structs of docs/abi.md, spelled out again: no header of ours is trusted here. */
+
+/** Bytes of a pointer and of a size_t. */
+const POINTER = process.arch === 'arm' ? 4 : 8;
+
+export const EXPORTER_GET_FD = 0;
+/** _IOR('E', 1, int) */
+export const EXPORTER_IOC_GET_FD = 0x80044501;
+
+export const ION_IOC_ALLOC = 0xc0184900;
+export const ION_IOC_HEAP_QUERY = 0xc0184908;
+export const ION_FLAG_CACHED = 1;
+export const ION_SYSTEM_HEAP = 1 << 0;
+export const ION_DMA_HEAP = 1 << 4;
+
+export const CMEM_ALLOCATE = 0x40046d05;
+/** _IOWR('m', 0x20, 24 bytes) */
+export const CMEM_IOC_ALLOC = 0xc0186d20;
+/** _IOWR('m', 0x21, 16 bytes) */
+export const CMEM_IOC_EXPORT = 0xc0106d21;
+
+/** linux/dma-buf.h */
+export const DMA_BUF_IOCTL_SYNC = 0x40086200;
+export const DMA_BUF_SET_NAME = POINTER === 4 ? 0x40046201 : 0x40086201;
+export const DMA_BUF_SYNC_READ = 1;
+export const DMA_BUF_SYNC_WRITE = 2;
+export const DMA_BUF_SYNC_END = 4;
+
+/** Integers, little-endian as every machine here is, of 4 or 8 bytes. */
+function pack(...fields: [bytes: 4 | 8, value: number | bigint][]): Buffer {
+  return Buffer.concat(
+    fields.map(([bytes, value]) => {
+      const field = Buffer.alloc(bytes);
+      if (bytes === 8) field.writeBigUInt64LE(BigInt.asUintN(64, BigInt(value)));
+      else field.writeUInt32LE(Number(value) >>> 0);
+      return field;
+    }),
+  );
+}
+
+export interface IonAllocation {
+  len: number | bigint;
+  mask: number;
+  flags?: number;
+  fd?: number;
+  unused?: number;
+}
+
+/** `{u64 len; u32 heap_id_mask; u32 flags; u32 fd; u32 unused}` */
+export function ionAllocation({ len, mask, flags = 0, fd = 0, unused = 0 }: IonAllocation): Buffer {
+  return pack([8, len], [4, mask], [4, flags], [4, fd], [4, unused]);
+}
+
+export const ionFd = (bytes: Buffer) => bytes.readUInt32LE(16);
+
+/** `{u32 cnt; u32 reserved0; u64 heaps; u32 reserved1; u32 reserved2}` */
+export function ionQuery(query: {
+  cnt?: number;
+  heaps?: number | bigint;
+  reserved?: [number, number, number];
+}): Buffer {
+  const [reserved0, reserved1, reserved2] = query.reserved ?? [0, 0, 0];
+  return pack([4, query.cnt ?? 0], [4, reserved0], [8, query.heaps ?? 0], [4, reserved1], [4, reserved2]);
+}
+
+/** `{char name[32]; u32 type; u32 heap_id; u32 reserved0..2}` */
+export const ION_HEAP_DATA_BYTES = 52;
+
+export function ionHeapData(bytes: Buffer, index: number): { name: string; type: number; id: number } {
+  const entry = bytes.subarray(index * ION_HEAP_DATA_BYTES);
+  const name = entry.toString('latin1', 0, entry.indexOf(0));
+  return { name, type: entry.readUInt32LE(32), id: entry.readUInt32LE(36) };
+}
+
+export interface CmaInfo {
+  name?: number;
+  cached?: boolean;
+  id?: number;
+  offset?: number;
+  len?: number;
+  physical?: number;
+  memBase?: number;
+}
+
+/** `{char *name; char is_cache; u32 id, offset, len, phy_base, mem_base}`, 28 or 32 bytes */
+export function cmaInfo(info: CmaInfo): Buffer {
+  const { name = 0, cached = false, id = 0, offset = 0, len = 0, physical = 0, memBase = 0 } = info;
+  return pack([POINTER, name], [4, cached ? 1 : 0], [4, id], [4, offset], [4, len], [4, physical], [4, memBase]);
+}
+
+export function parseCmaInfo(bytes: Buffer): Required<Pick<CmaInfo, 'id' | 'offset' | 'len' | 'physical' | 'memBase'>> {
+  const field = (index: number) => bytes.readUInt32LE(POINTER + 4 + 4 * index);
+  return { id: field(0), offset: field(1), len: field(2), physical: field(3), memBase: field(4) };
+}
+
+/** `{u64 len; u32 flags; s32 fd; u64 reserved}` */
+export function cmaAlloc(data: { len: number | bigint; flags?: number; reserved?: number }): Buffer {
+  return pack([8, data.len], [4, data.flags ?? 0], [4, 0], [8, data.reserved ?? 0]);
+}
+
+/** `{u32 id; u32 fd_flags; s32 fd; u32 reserved}` */
+export function cmaExport(data: { id: number; flags: number; reserved?: number }): Buffer {
+  return pack([4, data.id], [4, data.flags], [4, 0], [4, data.reserved ?? 0]);
+}
+
+/** Where the struct of CMEM_IOC_ALLOC has the descriptor. */
+export const cmaAllocFd = (bytes: Buffer) => bytes.readInt32LE(12);
+/** Where the struct of CMEM_IOC_EXPORT has it. */
+export const cmaExportFd = (bytes: Buffer) => bytes.readInt32LE(8);
+
+/** `{u64 flags}` of DMA_BUF_IOCTL_SYNC */
+export const sync = (flags: number | bigint) => pack([8, flags]);

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Imports the dma-buf on descriptor 3 into the vgem driver (DRM PRIME), which
+ * maps it for a device, and meanwhile does what the CPU may do: brackets of
+ * cache sync, and poll, which has to wait while a fence of the driver is
+ * attached. Prints the size and the inode of what the driver exports again.
+ */
+#include <drm/drm.h>
+#include <drm/vgem_drm.h>
+#include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int fail(const char *what)
+{
+	perror(what);
+	return 1;
+}
+
+static int sync_cache(int fd, __u64 flags)
+{
+	struct dma_buf_sync sync = { .flags = flags };
+
+	return ioctl(fd, DMA_BUF_IOCTL_SYNC, &sync);
+}
+
+static int is_ready(int fd, short events)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	return poll(&p, 1, 0) == 1 && p.revents == events;
+}
+
+/* While a device writes nobody reads; when it is done everybody may. */
+static int check_fence(int card, int handle, int fd)
+{
+	struct drm_vgem_fence_attach attach = { .handle = handle, .flags = VGEM_FENCE_WRITE };
+	struct drm_vgem_fence_signal signal = { 0 };
+
+	if (!is_ready(fd, POLLIN) || !is_ready(fd, POLLOUT))
+		return fail("not ready without a fence");
+	if (ioctl(card, DRM_IOCTL_VGEM_FENCE_ATTACH, &attach) < 0)
+		return fail("DRM_IOCTL_VGEM_FENCE_ATTACH");
+	if (is_ready(fd, POLLIN) || is_ready(fd, POLLOUT))
+		return fail("ready in spite of a fence");
+	signal.fence = attach.out_fence;
+	if (ioctl(card, DRM_IOCTL_VGEM_FENCE_SIGNAL, &signal) < 0)
+		return fail("DRM_IOCTL_VGEM_FENCE_SIGNAL");
+	if (!is_ready(fd, POLLIN) || !is_ready(fd, POLLOUT))
+		return fail("not ready after the fence");
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct drm_prime_handle import = { .fd = 3 };
+	struct drm_prime_handle export = { .flags = DRM_CLOEXEC | DRM_RDWR };
+	struct drm_gem_close done = { 0 };
+	unsigned char *bytes;
+	struct stat status;
+	off_t size;
+	int card;
+
+	card = open(argc > 1 ? argv[1] : "/dev/dri/card0", O_RDWR | O_CLOEXEC);
+	if (card < 0)
+		return fail("open the card");
+	if (ioctl(card, DRM_IOCTL_PRIME_FD_TO_HANDLE, &import) < 0)
+		return fail("DRM_IOCTL_PRIME_FD_TO_HANDLE");
+	if (check_fence(card, import.handle, 3))
+		return 1;
+
+	/* From here on only the driver refers to the buffer. */
+	close(3);
+	export.handle = import.handle;
+	if (ioctl(card, DRM_IOCTL_PRIME_HANDLE_TO_FD, &export) < 0)
+		return fail("DRM_IOCTL_PRIME_HANDLE_TO_FD");
+	if (fstat(export.fd, &status) < 0)
+		return fail("fstat");
+	size = lseek(export.fd, 0, SEEK_END);
+
+	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, export.fd, 0);
+	if (bytes == MAP_FAILED)
+		return fail("mmap");
+	if (sync_cache(export.fd, DMA_BUF_SYNC_START | DMA_BUF_SYNC_WRITE) < 0)
+		return fail("the start of a bracket");
+	for (off_t i = 0; i < size; i++)
+		bytes[i] = i * 31;
+	if (sync_cache(export.fd, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE) < 0)
+		return fail("the end of a bracket");
+	munmap(bytes, size);
+	printf("%lld %llu\n", (long long)size, (unsigned long long)status.st_ino);
+
+	done.handle = import.handle;
+	if (ioctl(card, DRM_IOCTL_GEM_CLOSE, &done) < 0)
+		return fail("DRM_IOCTL_GEM_CLOSE");
+	return 0;
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+import assert from 'node:assert/strict';
+import { heaps, openHeap } from 'dmabuf';
+import { describeHeap } from '../heap-contract.ts';
+import { allCounters, describeModules, eventually, idleCounters } from './support.ts';
+
+describe('every kind of heap', () => {
+  for (const kind of ['ion', 'dma-heap', 'cma-mem', 'memfd'] as const) describeHeap(kind);
+
+  after('has given back every page', async () => {
+    await eventually(() => assert.deepEqual(allCounters(), idleCounters));
+  });
+});
+
+describeModules('heaps()', () => {
+  it('lists the heaps of the modules', () => {
+    const found = heaps().map(({ kind, path, name, contiguous, dma }) => ({ kind, path, name, contiguous, dma }));
+    for (const expected of [
+      { kind: 'ion', path: '/dev/ion', name: 'ion_dma_heap', contiguous: true, dma: true },
+      { kind: 'ion', path: '/dev/ion', name: 'ion_system_heap', contiguous: false, dma: true },
+      { kind: 'cma-mem', path: '/dev/cma_mem', name: 'cma_mem', contiguous: true, dma: true },
+      { kind: 'memfd', path: 'memfd', name: 'memfd', contiguous: false, dma: false },
+    ]) {
+      assert.deepEqual(
+        found.find(({ kind, name }) => kind === expected.kind && name === expected.name),
+        expected,
+      );
+    }
+  });
+
+  it('names every one so that openHeap() opens it', () => {
+    for (const { path, name, kind } of heaps()) {
+      using heap = openHeap(path, { heap: name });
+      assert.deepEqual([heap.path, heap.name, heap.kind], [path, name, kind]);
+    }
+  });
+
+  it('opens the heaps of ION by number, too, and the system heap where none is named', () => {
+    using dma = openHeap('ion', { heap: 4 });
+    using system = openHeap('ion', { heap: 0 });
+    using usual = openHeap('ion');
+    assert.deepEqual([dma.name, system.name, usual.name], ['ion_dma_heap', 'ion_system_heap', 'ion_system_heap']);
+  });
+});

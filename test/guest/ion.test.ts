@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT
+import assert from 'node:assert/strict';
+import { type DmaBuf, openHeap } from 'dmabuf';
+import * as abi from './abi.ts';
+import {
+  counters,
+  describeModules,
+  eventually,
+  fdinfo,
+  idleCounters,
+  leavesNoPage,
+  load,
+  oomKills,
+  PAGE,
+  systemErrorOf,
+  unload,
+} from './support.ts';
+import {
+  MAP_ANONYMOUS,
+  MAP_PRIVATE,
+  O_RDONLY,
+  PROT_READ,
+  PROT_WRITE,
+  SEEK_END,
+  SEEK_SET,
+  Syscalls,
+} from './syscalls.ts';
+
+const { ION_DMA_HEAP, ION_IOC_ALLOC, ION_IOC_HEAP_QUERY, ION_SYSTEM_HEAP, ionAllocation, ionFd, ionQuery } = abi;
+
+const heapNames = ['ion_system_heap', 'ion_dma_heap'];
+
+/** Type and id of each heap, in the order in which they are tried. */
+const heapTable = [
+  { name: 'ion_dma_heap', type: 4, id: 4 },
+  { name: 'ion_system_heap', type: 0, id: 0 },
+];
+
+/** Runs a test with /dev/ion open, and checks that it leaves neither a descriptor nor a page. */
+async function withIon(context: Mocha.Context, body: (process: Syscalls, ion: number) => Promise<void>): Promise<void> {
+  await using process = await Syscalls.start(context);
+  const ion = await process.must('open', '/dev/ion', O_RDONLY);
+  const { fds } = process;
+  await body(process, ion);
+  assert.equal(process.fds, fds);
+  assert.deepEqual(counters('ion'), idleCounters.ion);
+}
+
+async function alloc(process: Syscalls, ion: number, allocation: abi.IonAllocation): Promise<number> {
+  const { code, bytes } = await process.call('ioctl', ion, ION_IOC_ALLOC, ionAllocation(allocation));
+  assert.equal(code, '');
+  return ionFd(bytes);
+}
+
+describeModules('ION', () => {
+  for (const name of heapNames) {
+    it(`counts what ${name} has handed out`, async () => {
+      await leavesNoPage(() => {
+        using heap = openHeap('ion', { heap: name });
+        using first = heap.allocSync(3 * PAGE);
+        assert.deepEqual(counters('ion'), { buffers: 1, bytes: 3 * PAGE });
+        const second = heap.allocSync(1);
+        assert.deepEqual(counters('ion'), { buffers: 2, bytes: 4 * PAGE });
+        second.close();
+        assert.deepEqual(counters('ion'), { buffers: 1, bytes: 3 * PAGE });
+        // one buffer, whoever refers to it
+        using mapping = first.map();
+        first.dup().close();
+        first.close();
+        assert.deepEqual(counters('ion'), { buffers: 1, bytes: 3 * PAGE });
+        mapping.close();
+        assert.deepEqual(counters('ion'), idleCounters.ion);
+      });
+    });
+  }
+
+  it('names its heaps to whoever asks for one it lacks', async () => {
+    const sentence = /no heap "nonsense".*ion_dma_heap \(4\).*ion_system_heap \(0\)/;
+    await leavesNoPage(() => {
+      assert.throws(
+        () => openHeap('ion', { heap: 'nonsense' }),
+        systemErrorOf('ENODEV', 19, 'ioctl', '/dev/ion', sentence),
+      );
+      assert.throws(
+        () => openHeap('/dev/ion', { heap: 31 }),
+        systemErrorOf('ENODEV', 19, 'ioctl', '/dev/ion', /no heap 31.*ion_dma_heap \(4\)/),
+      );
+    });
+  });
+
+  it('stops at the limit of the module, long before the OOM killer', async function () {
+    this.timeout(30_000);
+    const kills = oomKills();
+    const piece = 32 << 20;
+    await leavesNoPage(() => {
+      using heap = openHeap('ion', { heap: 'ion_system_heap' });
+      const buffers: DmaBuf[] = [];
+      try {
+        assert.throws(
+          () => {
+            for (;;) buffers.push(heap.allocSync(piece));
+          },
+          systemErrorOf('ENOMEM', 12, 'ioctl', '/dev/ion', /KiB of memory are available.*Close buffers/),
+        );
+        assert(buffers.length >= 8, `only ${buffers.length} buffers of 32 MiB`);
+        assert.equal(counters('ion').bytes, buffers.length * piece);
+      } finally {
+        for (const buffer of buffers) buffer.close();
+      }
+    });
+    assert.equal(oomKills(), kills);
+  });
+
+  describe('ION_IOC_ALLOC', () => {
+    it('hands back len as it was, and a descriptor that is O_RDWR and close-on-exec', async function () {
+      await withIon(this, async (process, ion) => {
+        const request = ionAllocation({
+          len: 5000,
+          mask: ION_SYSTEM_HEAP,
+          flags: 1,
+          fd: 0xdeadbeef,
+          unused: 0xffffffff,
+        });
+        const { code, bytes } = await process.call('ioctl', ion, ION_IOC_ALLOC, request);
+        assert.equal(code, '');
+        assert.equal(bytes.readBigUInt64LE(0), 5000n);
+        assert.equal(bytes.readUInt32LE(8), ION_SYSTEM_HEAP);
+        const fd = ionFd(bytes);
+        assert.equal(fdinfo(fd, 'flags', process.pid), '02000002');
+        assert.equal(await process.must('lseek', fd, 0, SEEK_END), 2 * PAGE);
+        await process.must('close', fd);
+      });
+    });
+
+    it('accepts flags it does not know', async function () {
+      await withIon(this, async (process, ion) => {
+        for (const flags of [0, 1, 2, 3, 0xffffffff]) {
+          await process.must('close', await alloc(process, ion, { len: PAGE, mask: ION_SYSTEM_HEAP, flags }));
+        }
+      });
+    });
+
+    it('tries every heap of the mask', async function () {
+      await withIon(this, async (process, ion) => {
+        for (const mask of [ION_SYSTEM_HEAP, ION_DMA_HEAP, ION_SYSTEM_HEAP | ION_DMA_HEAP, 0xffffffff]) {
+          await process.must('close', await alloc(process, ion, { len: PAGE, mask }));
+        }
+        // More than CMA has, and more than one block of pages: only the system heap can.
+        const len = 96 << 20;
+        await process.fails('ENOMEM', 'ioctl', ion, ION_IOC_ALLOC, ionAllocation({ len, mask: ION_DMA_HEAP }));
+        const both = ION_DMA_HEAP | ION_SYSTEM_HEAP;
+        await process.must('close', await alloc(process, ion, { len, mask: both }));
+      });
+    });
+
+    it('answers ENODEV where no heap is in the mask', async function () {
+      await withIon(this, async (process, ion) => {
+        for (const mask of [0, 1 << 5, 1 << 31]) {
+          await process.fails('ENODEV', 'ioctl', ion, ION_IOC_ALLOC, ionAllocation({ len: PAGE, mask }));
+        }
+      });
+    });
+
+    it('answers EINVAL for a length that is 0 or wraps', async function () {
+      await withIon(this, async (process, ion) => {
+        for (const len of [0n, 2n ** 64n - 1n, 2n ** 64n - 4095n]) {
+          for (const mask of [ION_SYSTEM_HEAP, ION_DMA_HEAP]) {
+            await process.fails('EINVAL', 'ioctl', ion, ION_IOC_ALLOC, ionAllocation({ len, mask }));
+          }
+        }
+      });
+    });
+
+    it('answers ENOMEM for a length beyond the memory, 64 bit of it', async function () {
+      const kills = oomKills();
+      await withIon(this, async (process, ion) => {
+        for (const len of [2n ** 64n - 8192n, 2n ** 63n, 2n ** 32n, 2n ** 32n + 4096n, 768n << 20n]) {
+          for (const mask of [ION_SYSTEM_HEAP, ION_DMA_HEAP]) {
+            await process.fails('ENOMEM', 'ioctl', ion, ION_IOC_ALLOC, ionAllocation({ len, mask }));
+          }
+        }
+      });
+      assert.equal(oomKills(), kills);
+    });
+
+    it('answers EFAULT for a bad pointer, and allocates nothing', async function () {
+      await withIon(this, async (process, ion) => {
+        await process.fails('EFAULT', 'ioctlp', ion, ION_IOC_ALLOC, 0);
+        // readable, so that the answer is what cannot be written
+        const anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
+        const page = await process.must('mmap', PAGE, PROT_READ | PROT_WRITE, anonymous, -1, 0);
+        await process.must('poke', page, ionAllocation({ len: PAGE, mask: ION_SYSTEM_HEAP }));
+        await process.must('mprotect', page, PAGE, PROT_READ);
+        await process.fails('EFAULT', 'ioctlp', ion, ION_IOC_ALLOC, page);
+      });
+    });
+
+    it('answers EMFILE where no descriptor is left, and allocates nothing', async function () {
+      await withIon(this, async (process, ion) => {
+        await process.must('nofile', process.fds);
+        await process.fails('EMFILE', 'ioctl', ion, ION_IOC_ALLOC, ionAllocation({ len: PAGE, mask: ION_SYSTEM_HEAP }));
+        await process.must('nofile', 1024);
+      });
+    });
+  });
+
+  describe('ION_IOC_HEAP_QUERY', () => {
+    async function scratch(process: Syscalls): Promise<number> {
+      return process.must('mmap', PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
+
+    it('counts the heaps', async function () {
+      await withIon(this, async (process, ion) => {
+        const { code, bytes } = await process.call('ioctl', ion, ION_IOC_HEAP_QUERY, ionQuery({}));
+        assert.equal(code, '');
+        assert.equal(bytes.readUInt32LE(0), heapTable.length);
+      });
+    });
+
+    it('describes them, as many as are asked for', async function () {
+      await withIon(this, async (process, ion) => {
+        const heaps = await scratch(process);
+        for (const cnt of [1, 2, 32]) {
+          await process.must('poke', heaps, Buffer.alloc(8 * abi.ION_HEAP_DATA_BYTES, 0xee));
+          const { code, bytes } = await process.call('ioctl', ion, ION_IOC_HEAP_QUERY, ionQuery({ cnt, heaps }));
+          assert.equal(code, '');
+          const filled = Math.min(cnt, heapTable.length);
+          assert.equal(bytes.readUInt32LE(0), filled);
+          const data = await process.peek(heaps, 8 * abi.ION_HEAP_DATA_BYTES);
+          const described = Array.from({ length: filled }, (_, index) => abi.ionHeapData(data, index));
+          assert.deepEqual(described, heapTable.slice(0, filled));
+          assert(data.subarray(filled * abi.ION_HEAP_DATA_BYTES).every((byte) => byte === 0xee));
+        }
+      });
+    });
+
+    it('answers EINVAL for no room and for reserved fields, EFAULT for bad pointers', async function () {
+      await withIon(this, async (process, ion) => {
+        const heaps = await scratch(process);
+        await process.fails('EINVAL', 'ioctl', ion, ION_IOC_HEAP_QUERY, ionQuery({ cnt: 0, heaps }));
+        for (const reserved of [
+          [1, 0, 0],
+          [0, 1, 0],
+          [0, 0, 1],
+        ] as const) {
+          const query = ionQuery({ cnt: 2, heaps, reserved: [...reserved] });
+          await process.fails('EINVAL', 'ioctl', ion, ION_IOC_HEAP_QUERY, query);
+        }
+        await process.fails('EFAULT', 'ioctl', ion, ION_IOC_HEAP_QUERY, ionQuery({ cnt: 2, heaps: 0x10 }));
+        await process.fails('EFAULT', 'ioctl', ion, ION_IOC_HEAP_QUERY, ionQuery({ cnt: 2, heaps: 2n ** 63n }));
+        await process.fails('EFAULT', 'ioctlp', ion, ION_IOC_HEAP_QUERY, 0);
+      });
+    });
+  });
+
+  it('answers ENOTTY to what it does not know', async function () {
+    await withIon(this, async (process, ion) => {
+      // FREE of the handle interface: clients decide by it which interface they face.
+      await process.fails('ENOTTY', 'ioctl', ion, 0xc0044901, Buffer.alloc(4));
+      await process.fails('ENOTTY', 'ioctl', ion, 0, Buffer.alloc(4));
+    });
+  });
+
+  it('frees what a process leaves when it ends', async function () {
+    const process = await Syscalls.start(this);
+    const ion = await process.must('open', '/dev/ion', O_RDONLY);
+    for (const mask of [ION_SYSTEM_HEAP, ION_DMA_HEAP]) {
+      const fd = await alloc(process, ion, { len: 100_000, mask });
+      await process.map(fd, 100_000);
+      assert.equal(await process.must('lseek', fd, 0, SEEK_SET), 0);
+    }
+    assert.equal(counters('ion').buffers, 2);
+    await process.end();
+    await eventually(() => assert.deepEqual(counters('ion'), idleCounters.ion));
+  });
+
+  describe('with parameters', () => {
+    afterEach(() => {
+      unload('ion_lite');
+      load('ion_lite');
+    });
+
+    it('takes every mask for the system heap (ignore_heap_mask=1)', async function () {
+      unload('ion_lite');
+      load('ion_lite', 'ignore_heap_mask=1');
+      await withIon(this, async (process, ion) => {
+        for (const mask of [0, 1 << 5, ION_DMA_HEAP, 0xffffffff]) {
+          // CMA could not hold it
+          await process.must('close', await alloc(process, ion, { len: 96 << 20, mask }));
+        }
+      });
+    });
+
+    it('hands out no more than max_bytes', async function () {
+      unload('ion_lite');
+      load('ion_lite', `max_bytes=${10 * PAGE}`);
+      await withIon(this, async (process, ion) => {
+        const first = await alloc(process, ion, { len: 9 * PAGE, mask: ION_SYSTEM_HEAP });
+        const tooMuch = ionAllocation({ len: PAGE + 1, mask: ION_SYSTEM_HEAP });
+        await process.fails('ENOMEM', 'ioctl', ion, ION_IOC_ALLOC, tooMuch);
+        await process.must('close', await alloc(process, ion, { len: PAGE, mask: ION_SYSTEM_HEAP }));
+        await process.must('close', first);
+      });
+    });
+  });
+});

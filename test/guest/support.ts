@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+/** What the guest's tests count, load and run. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { leavesNothing } from '../support.ts';
+
+export const PAGE = 4096;
+
+/** Devices that hand out buffers, in the order in which their modules are loaded. */
+export const devices = ['exporter', 'ion', 'cma_mem'] as const;
+export type Device = (typeof devices)[number];
+
+export const moduleOf: Readonly<Record<Device, string>> = { exporter: 'exporter', ion: 'ion_lite', cma_mem: 'cma_mem' };
+
+/** What a module says it has handed out (sysfs). */
+export interface Counters {
+  buffers: number;
+  bytes: number;
+}
+
+export function counters(device: Device): Counters {
+  const read = (name: string) => Number(readFileSync(`/sys/class/misc/${device}/${name}`, 'utf8'));
+  return { buffers: read('buffers'), bytes: read('bytes') };
+}
+
+/** The counters of all devices: what is compared before and after. The exporter's own page is one buffer. */
+export function allCounters(): Record<string, Counters> {
+  return Object.fromEntries(devices.filter(isLoaded).map((device) => [device, counters(device)]));
+}
+
+/** What {@link allCounters} says while nobody holds anything. */
+export const idleCounters: Readonly<Record<Device, Counters>> = {
+  exporter: { buffers: 1, bytes: PAGE },
+  ion: { buffers: 0, bytes: 0 },
+  cma_mem: { buffers: 0, bytes: 0 },
+};
+
+export function isLoaded(device: Device): boolean {
+  return existsSync(`/sys/class/misc/${device}`);
+}
+
+/** `describe` of what needs the modules; one pending test with the reason where they are absent. */
+export function describeModules(title: string, body: (this: Mocha.Suite) => void): void {
+  const missing = devices.filter((device) => !isLoaded(device)).map((device) => moduleOf[device]);
+  if (missing.length === 0) describe(title, body);
+  else describe(title, () => void it(`needs the modules ${missing.join(', ')}, which scripts/guest loads`));
+}
+
+/** Runs `body` and checks that no descriptor, mapping or page of a module stays behind. */
+export async function leavesNoPage(body: () => unknown): Promise<void> {
+  const before = allCounters();
+  await leavesNothing(body);
+  await eventually(() => assert.deepEqual(allCounters(), before));
+}
+
+/** Repeats a check that asynchronous work of the kernel or of a dying process may make wait. */
+export async function eventually(check: () => void, patience = 5000): Promise<void> {
+  for (const deadline = Date.now() + patience; ; await sleep(5)) {
+    try {
+      check();
+      return;
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+    }
+  }
+}
+
+/** A line of /proc/meminfo, in KiB. */
+export function memory(name: string): number {
+  return Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(readFileSync('/proc/meminfo', 'utf8'))?.[1]);
+}
+
+/** How often the OOM killer has struck (/proc/vmstat). */
+export function oomKills(): number {
+  return Number(/^oom_kill (\d+)$/m.exec(readFileSync('/proc/vmstat', 'utf8'))?.[1]);
+}
+
+/** Value of a line of a descriptor's fdinfo. */
+export function fdinfo(fd: number, key: string, pid: number | 'self' = 'self'): string | undefined {
+  const text = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8');
+  return new RegExp(`^${key}:\\t(.*)$`, 'm').exec(text)?.[1];
+}
+
+/** Descriptors a process has, by number. */
+export function fdsOf(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
+}
+
+export function load(module: string, ...parameters: string[]): void {
+  execFileSync('modprobe', [module, ...parameters], { stdio: ['ignore', 'ignore', 'pipe'] });
+}
+
+/** @throws where the module is in use */
+export function unload(...modules: string[]): void {
+  execFileSync('rmmod', modules, { stdio: ['ignore', 'ignore', 'pipe'] });
+}
+
+/** Checks that a module cannot go because somebody uses it. */
+export function staysLoaded(module: string): void {
+  assert.throws(() => unload(module), /is in use/);
+}
+
+/** Unloads a device's module for the time of `body`. */
+export async function without(device: Device, body: () => unknown): Promise<void> {
+  const module = moduleOf[device];
+  unload(module);
+  try {
+    await body();
+  } finally {
+    load(module);
+  }
+}
+
+/** Where c/build.ts has put its programs. */
+const { DMABUF_TEST_PROGRAMS: programs = '/share/c' } = process.env;
+
+/** Path of a program of test/guest/c, or the reason why it is not there. */
+export function program(name: string): { path: string; missing?: string } {
+  const path = join(programs, name);
+  if (existsSync(path)) return { path };
+  const how = 'tsx test/guest/c/build.ts DIRECTORY/c on the host, then scripts/guest --share DIRECTORY';
+  return { path, missing: `no ${path}: ${how}` };
+}
+
+/** Path of a script for another process; mocha runs at the root of the project. */
+export function childScript(name: string): string {
+  return resolve('test/guest/children', name);
+}
+
+/** What every system error of the library has; `sentence` is the part of its message that says what to do. */
+export function systemErrorOf(code: string, errno: number, syscall: string, path: string, sentence: RegExp) {
+  return (error: unknown): true => {
+    assert(error instanceof Error);
+    const { code: gotCode, errno: gotErrno, syscall: gotSyscall, path: gotPath } = error as NodeJS.ErrnoException;
+    assert.deepEqual(
+      { code: gotCode, errno: gotErrno, syscall: gotSyscall, path: gotPath },
+      { code, errno: -errno, syscall, path },
+      error.message,
+    );
+    assert.match(error.message, sentence);
+    assert(error.message.startsWith(`${code}: `), error.message);
+    return true;
+  };
+}
