@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /** Checks of what a caller passed. @module */
 import { constants as bufferConstants } from 'node:buffer';
-import { totalmem } from 'node:os';
-import { invalidType, invalidValue, outOfRange } from './errors.js';
+import { constants as osConstants, totalmem } from 'node:os';
+import { type Call, invalidType, invalidValue, outOfRange } from './errors.js';
 import { native } from './native.js';
 
 /** An integer in [min, max]. */
@@ -10,52 +10,57 @@ export function checkInteger(
   value: unknown,
   name: string,
   min: number,
-  max: number = Number.MAX_SAFE_INTEGER,
+  max: number,
+  call?: Call,
 ): asserts value is number {
-  if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
+  if (typeof value !== 'number') throw invalidType(name, 'of type number', value, call);
   if (!Number.isSafeInteger(value) || value < min || value > max) {
-    throw outOfRange(name, `an integer from ${min} to ${max}`, value);
+    throw outOfRange(name, `an integer from ${min} to ${max}`, value, call);
   }
 }
 
 /** Bytes of new memory: at least one, no more than this machine has. */
-export function checkLength(value: unknown, name: string): asserts value is number {
-  if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
+export function checkLength(value: unknown, name: string, call: Call): asserts value is number {
+  if (typeof value !== 'number') throw invalidType(name, 'of type number', value, call);
   const most = totalmem();
   if (!Number.isSafeInteger(value) || value < 1 || value > most) {
-    throw outOfRange(name, `a whole number of bytes from 1 to ${most}, the memory of this machine`, value);
+    const range = `a whole number of bytes from 1 to ${most}, the memory of this machine`;
+    const { EINVAL, ENOMEM } = osConstants.errno;
+    throw outOfRange(name, range, value, { ...call, errno: value > most ? -ENOMEM : -EINVAL });
   }
 }
 
 /** A name the kernel takes whole. */
-export function checkName(value: unknown, name: string): asserts value is string | undefined {
+export function checkName(value: unknown, name: string, call: Call): asserts value is string | undefined {
   if (value === undefined) return;
-  if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
-  if (value.includes('\0')) throw invalidValue(name, 'must not contain NUL');
+  if (typeof value !== 'string') throw invalidType(name, 'of type string', value, call);
+  if (value.includes('\0')) throw invalidValue(name, 'must not contain NUL', call);
   const bytes = Buffer.byteLength(value);
   const most = native.constants.DMA_BUF_NAME_LEN - 1;
-  if (bytes > most) throw outOfRange(name, `at most ${most} bytes of UTF-8 long`, `${bytes} bytes`);
+  if (bytes > most) throw outOfRange(name, `at most ${most} bytes of UTF-8 long`, `${bytes} bytes`, call);
 }
 
 /** An options bag, where one was given. */
-export function checkOptions(value: unknown, name = 'options'): asserts value is object {
-  if (typeof value !== 'object' || value === null) throw invalidType(name, 'of type object', value);
+export function checkOptions(value: unknown, name: string, call: Call): asserts value is object {
+  if (typeof value !== 'object' || value === null) throw invalidType(name, 'of type object', value, call);
 }
 
 /** A flag, where one was given. */
-export function checkFlag(value: unknown, name: string): asserts value is boolean | undefined {
-  if (value !== undefined && typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value);
+export function checkFlag(value: unknown, name: string, call: Call): asserts value is boolean | undefined {
+  if (value !== undefined && typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value, call);
 }
 
 /** A number that may be a descriptor's. */
-export function checkFd(value: unknown, name: string): asserts value is number {
-  checkInteger(value, name, 0, 0x7fffffff);
+export function checkFd(value: unknown, name: string, syscall: string): asserts value is number {
+  checkInteger(value, name, 0, 0x7fffffff, { syscall });
 }
 
 /** A path open(2) takes. */
-export function checkPath(value: unknown, name: string): asserts value is string {
-  if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
-  if (value === '' || value.includes('\0')) throw invalidValue(name, 'must be a path without NUL');
+export function checkPath(value: unknown, name: string, syscall: string): asserts value is string {
+  if (typeof value !== 'string') throw invalidType(name, 'of type string', value, { syscall });
+  if (value === '' || value.includes('\0')) {
+    throw invalidValue(name, 'must be a path without NUL', { syscall, path: value });
+  }
 }
 
 /** Part of something of `size` bytes. */
@@ -72,13 +77,14 @@ export interface Range {
  * @param usual - where a range ends that has no length
  * @param unit - what the offset is a multiple of
  */
-export function checkRange(range: unknown, size: number, usual: number, unit: number): Required<Range> {
-  checkOptions(range);
+export function checkRange(range: unknown, size: number, usual: number, unit: number, path: string): Required<Range> {
+  const call = { syscall: 'mmap', path };
+  checkOptions(range, 'range', call);
   const { offset = 0, length } = range as Range;
-  checkInteger(offset, 'offset', 0, size - 1);
-  if (offset % unit !== 0) throw outOfRange('offset', `a multiple of the page size, ${unit}`, offset);
+  checkInteger(offset, 'offset', 0, size - 1, call);
+  if (offset % unit !== 0) throw outOfRange('offset', `a multiple of the page size, ${unit}`, offset, call);
   const end = offset < usual ? usual : size;
   const bytes = length === undefined ? end - offset : length;
-  checkInteger(bytes, 'length', 1, Math.min(size - offset, bufferConstants.MAX_LENGTH));
+  checkInteger(bytes, 'length', 1, Math.min(size - offset, bufferConstants.MAX_LENGTH), call);
   return { offset, length: bytes };
 }

@@ -19,6 +19,8 @@ const MAX_REGION = 0xffffffff;
 interface Device {
   handle: OwnedHandle;
   path: string;
+  /** which a region so keeps from the collector */
+  owner: CmaMem;
 }
 
 /**
@@ -58,7 +60,7 @@ export class Region {
    */
   map(range: Range = {}): Mapping {
     const { handle, path } = this.#device;
-    const { offset, length } = checkRange(range, this.size, this.length, constants.PAGE_SIZE);
+    const { offset, length } = checkRange(range, this.size, this.length, constants.PAGE_SIZE, path);
     return createMapping(handle.get('mmap'), { offset: this.offset + offset, length }, path);
   }
 
@@ -68,10 +70,11 @@ export class Region {
    * @param options - `name` as in {@link Heap.alloc}
    */
   export(options: Pick<AllocOptions, 'name'> = {}): DmaBuf {
-    checkOptions(options);
-    const { name } = options;
-    checkName(name, 'name');
     const { handle, path } = this.#device;
+    const call = { syscall: 'ioctl', path };
+    checkOptions(options, 'options', call);
+    const { name } = options;
+    checkName(name, 'name', call);
     const buffer = native.cmaExport(handle.get('ioctl'), this.id);
     if (buffer < 0) throw systemError(buffer, 'ioctl', path, allocationAdvice(buffer, path, true));
     const error = name === undefined || name === '' ? 0 : native.setName(buffer, name);
@@ -96,14 +99,14 @@ export class CmaMem implements Disposable {
   private constructor(key: symbol, device: Handle, path: string) {
     if (key !== secret) throw new TypeError('A CmaMem is made by CmaMem.open()');
     this.path = path;
-    this.#device = { handle: new OwnedHandle(this, device, `CmaMem ${path}`, false), path };
+    this.#device = { handle: new OwnedHandle(this, device, `CmaMem ${path}`, path), path, owner: this };
   }
 
   /**
    * @throws SystemError ENOENT (module not loaded), EACCES, ENOTTY
    */
   static open(path: string = CMA_MEM_PATH): CmaMem {
-    checkPath(path, 'path');
+    checkPath(path, 'path', 'open');
     return new CmaMem(secret, openDevice(path, constants.O_RDWR), path);
   }
 
@@ -135,12 +138,13 @@ export class CmaMem implements Disposable {
   }
 
   #check(length: unknown, options: unknown): { cached: boolean; name: string } {
-    checkLength(length, 'length');
-    if (length > MAX_REGION) throw outOfRange('length', `at most ${MAX_REGION}`, length);
-    checkOptions(options);
+    const call = { syscall: 'ioctl', path: this.path };
+    checkLength(length, 'length', call);
+    if (length > MAX_REGION) throw outOfRange('length', `at most ${MAX_REGION}`, length, call);
+    checkOptions(options, 'options', call);
     const { cached, name } = options as AllocOptions;
-    checkFlag(cached, 'cached');
-    checkName(name, 'name');
+    checkFlag(cached, 'cached', call);
+    checkName(name, 'name', call);
     return { cached: cached ?? true, name: name ?? '' };
   }
 

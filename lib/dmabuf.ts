@@ -45,6 +45,12 @@ function linkOf(fd: number): string {
   }
 }
 
+/** What /proc/self/fd shows it as: its name is in there. */
+function pathOf({ fd, kind }: Description, name: string | undefined): string {
+  if (name === undefined) return linkOf(fd);
+  return kind === FileKind.dmaBuf ? `/dmabuf:${name}` : `/memfd:${name} (deleted)`;
+}
+
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return (
     ((typeof value === 'object' && value !== null) || typeof value === 'function') &&
@@ -69,6 +75,8 @@ export class DmaBuf implements Disposable {
   /** Whether devices can use it: false for a memfd. */
   readonly dma: boolean;
   readonly #writable: boolean;
+  /** what errors call it */
+  readonly #path: string;
   readonly #handle: OwnedHandle;
   readonly #brackets = new Set<Bracket>();
   #name: string | undefined;
@@ -96,8 +104,15 @@ export class DmaBuf implements Disposable {
     const writeSeals = constants.F_SEAL_WRITE | constants.F_SEAL_FUTURE_WRITE;
     this.#writable = description.access === constants.O_RDWR && (description.seals & writeSeals) === 0;
     this.#name = options.name;
+    this.#path = pathOf(description, options.name);
     const title = options.name ? ` '${options.name}'` : '';
-    this.#handle = new OwnedHandle(this, handle, `DmaBuf${title} (${this.size} bytes, inode ${this.inode})`);
+    this.#handle = new OwnedHandle(
+      this,
+      handle,
+      `DmaBuf${title} (${this.size} bytes, inode ${this.inode})`,
+      this.#path,
+      true,
+    );
   }
 
   /**
@@ -110,14 +125,14 @@ export class DmaBuf implements Disposable {
    * @throws TypeError ERR_INVALID_ARG_VALUE: another object of this library owns the number
    */
   static fromFd(fd: number): DmaBuf {
-    checkFd(fd, 'fd');
+    checkFd(fd, 'fd', 'fstat');
+    const path = `/proc/self/fd/${fd}`;
     const handle = native.adopt(fd);
     if (handle === -errno.EBUSY) {
-      throw invalidValue('fd', `is ${fd}, which belongs to an open object of this library already: use its dup()`);
+      const reason = `is ${fd}, which belongs to an open object of this library already: use its dup()`;
+      throw invalidValue('fd', reason, { syscall: 'fstat', path });
     }
-    if (handle < 0) {
-      throw systemError(handle, 'fstat', `/proc/self/fd/${fd}`, 'The descriptor is not open in this process.');
-    }
+    if (handle < 0) throw systemError(handle, 'fstat', path, 'The descriptor is not open in this process.');
     const description = native.describe(handle);
     const problem = typeof description === 'number' ? 'cannot be examined' : notABuffer(description);
     if (typeof description === 'number' || problem !== undefined) {
@@ -152,9 +167,7 @@ export class DmaBuf implements Disposable {
       const fd = this.fd;
       this.#name = this.dma
         ? (fdinfo(fd, 'name') ?? '')
-        : linkOf(fd)
-            .replace(/^\/memfd:/, '')
-            .replace(/ \(deleted\)$/, '');
+        : this.#path.replace(/^\/memfd:/, '').replace(/ \(deleted\)$/, '');
     }
     return this.#name ?? '';
   }
@@ -180,17 +193,17 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
   map(range: Range = {}): Mapping {
-    const fd = this.#handle.fd('mmap');
-    const checked = checkRange(range, this.size, this.length, constants.PAGE_SIZE);
+    this.#handle.fd('mmap');
+    const checked = checkRange(range, this.size, this.length, constants.PAGE_SIZE, this.#path);
     if (!this.#writable) {
       throw systemError(
         -errno.EACCES,
         'mmap',
-        linkOf(fd),
+        this.#path,
         'The descriptor is not O_RDWR (or sealed against writing), and JavaScript has no read-only memory: copy() reads the contents.',
       );
     }
-    return createMapping(this.#handle.get('mmap'), checked, linkOf(fd));
+    return createMapping(this.#handle.get('mmap'), checked, this.#path);
   }
 
   /**
@@ -223,13 +236,13 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
   copy(range: Range = {}): ArrayBuffer {
-    const fd = this.#handle.fd('mmap');
-    const { offset, length } = checkRange(range, this.size, this.length, 1);
+    this.#handle.fd('mmap');
+    const { offset, length } = checkRange(range, this.size, this.length, 1, this.#path);
     const destination = new ArrayBuffer(length);
     const bracket = this.#begin(constants.DMA_BUF_SYNC_READ);
     const error = native.copy(this.#handle.get('mmap'), offset, destination);
     this.#end(bracket, error === 0);
-    if (error < 0) throw systemError(error, 'mmap', linkOf(fd));
+    if (error < 0) throw systemError(error, 'mmap', this.#path);
     return destination;
   }
 
@@ -242,7 +255,7 @@ export class DmaBuf implements Disposable {
   dup(): DmaBuf {
     this.#handle.fd('fcntl');
     const handle = native.duplicate(this.#handle.get('fcntl'));
-    if (handle < 0) throw systemError(handle, 'fcntl', undefined, descriptorAdvice(handle));
+    if (handle < 0) throw systemError(handle, 'fcntl', this.#path, descriptorAdvice(handle));
     return ownDmaBuf(handle, { length: this.length, ...(this.#name === undefined ? {} : { name: this.#name }) });
   }
 
@@ -304,7 +317,7 @@ export class DmaBuf implements Disposable {
 
   #syncError(error: number): Error {
     if (error === -errno.EBADF || error === -errno.ESTALE) return this.#handle.lost('ioctl');
-    return systemError(error, 'ioctl', this.name, 'DMA_BUF_IOCTL_SYNC was refused by the exporter.');
+    return systemError(error, 'ioctl', this.#path, 'DMA_BUF_IOCTL_SYNC was refused by the exporter.');
   }
 
   #access<T>(direction: number, operation: string, fn: (bytes: Uint8Array<ArrayBuffer>) => T): T {
@@ -338,7 +351,8 @@ export class DmaBuf implements Disposable {
 
 function notABuffer(description: Description): string | undefined {
   if (description.kind === FileKind.dmaBuf) return undefined;
-  if (description.kind !== FileKind.memfd) return 'is no dma-buf';
+  if (description.kind !== FileKind.memfd)
+    return 'is no dma-buf: pass one that an exporter, a heap or another process gave';
   if ((description.seals & constants.F_SEAL_SHRINK) === 0) {
     return 'is a memfd without F_SEAL_SHRINK: whoever made it could truncate it under a mapping, which kills the process. Seal it first';
   }

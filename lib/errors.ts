@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: MIT
 /** Errors in the shape of Node's own. @module */
+import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
+import { native } from './native.js';
+
+/** Errnos that Node has no names for. */
+const unnamed: ReadonlyMap<number, [string, string]> = new Map([
+  [-native.constants.ETOOMANYREFS, ['ETOOMANYREFS', 'too many references']],
+]);
 
 /** Codes of the errors that are neither the kernel's nor about arguments. */
 export type DmaBufErrorCode =
@@ -56,29 +63,41 @@ export interface SystemError extends Error {
  * @internal
  */
 export function systemError(errno: number, syscall: string, path?: string, advice?: string): SystemError {
-  const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error'];
+  const [code, text] = getSystemErrorMap().get(errno) ?? unnamed.get(errno) ?? [`E${-errno}`, 'unknown error'];
   const where = path === undefined ? syscall : `${syscall} '${path}'`;
   const error = new Error(`${code}: ${text}, ${where}${advice === undefined ? '' : `. ${advice}`}`);
   return Object.assign(error, { errno, code, syscall }, path === undefined ? {} : { path });
 }
 
+/** The call of the kernel that wrong arguments were not given to. */
+export interface Call {
+  syscall: string;
+  path?: string;
+  /** what the kernel would have said; default -EINVAL */
+  errno?: number;
+}
+
+/** Errors about arguments carry `errno`, `syscall` and `path` where it is known what the call was to be. */
+function argumentError<E extends Error>(error: E, code: string, call: Call | undefined): E {
+  return Object.assign(error, { code }, call === undefined ? {} : { errno: -constants.errno.EINVAL, ...call });
+}
+
 /** @internal */
-export function invalidType(name: string, expected: string, actual: unknown): TypeError {
+export function invalidType(name: string, expected: string, actual: unknown, call?: Call): TypeError {
   const got = actual === null || actual === undefined ? String(actual) : `type ${typeof actual}`;
-  return Object.assign(new TypeError(`The "${name}" argument must be ${expected}. Received ${got}`), {
-    code: 'ERR_INVALID_ARG_TYPE' as const,
-  });
+  const error = new TypeError(`The "${name}" argument must be ${expected}. Received ${got}`);
+  return argumentError(error, 'ERR_INVALID_ARG_TYPE', call);
 }
 
 /** @internal */
-export function invalidValue(name: string, reason: string): TypeError {
-  return Object.assign(new TypeError(`The argument "${name}" ${reason}`), { code: 'ERR_INVALID_ARG_VALUE' as const });
+export function invalidValue(name: string, reason: string, call?: Call): TypeError {
+  return argumentError(new TypeError(`The argument "${name}" ${reason}`), 'ERR_INVALID_ARG_VALUE', call);
 }
 
 /** @internal */
-export function outOfRange(name: string, range: string, actual: unknown): RangeError {
-  return Object.assign(
-    new RangeError(`The value of "${name}" is out of range. It must be ${range}. Received ${String(actual)}`),
-    { code: 'ERR_OUT_OF_RANGE' as const },
+export function outOfRange(name: string, range: string, actual: unknown, call?: Call): RangeError {
+  const error = new RangeError(
+    `The value of "${name}" is out of range. It must be ${range}. Received ${String(actual)}`,
   );
+  return argumentError(error, 'ERR_OUT_OF_RANGE', call);
 }

@@ -33,17 +33,17 @@ export class Exporter implements Disposable {
     if (key !== secret) throw new TypeError('An Exporter is made by Exporter.open()');
     this.path = path;
     this.readonly = readonly;
-    this.#device = new OwnedHandle(this, device, `Exporter ${path}`, false);
+    this.#device = new OwnedHandle(this, device, `Exporter ${path}`, path);
   }
 
   /**
    * @throws SystemError ENOENT (module not loaded), EACCES, ENOTTY
    */
   static open(options: ExporterOptions = {}): Exporter {
-    checkOptions(options);
+    checkOptions(options, 'options', { syscall: 'open' });
     const { readonly = false, path = '/dev/exporter' } = options;
-    checkFlag(readonly, 'readonly');
-    checkPath(path, 'path');
+    checkPath(path, 'path', 'open');
+    checkFlag(readonly, 'readonly', { syscall: 'open', path });
     const device = openDevice(path, readonly ? constants.O_RDONLY : constants.O_RDWR);
     return new Exporter(secret, device, path, readonly);
   }
@@ -79,7 +79,7 @@ export class Exporter implements Disposable {
    * @throws SystemError EACCES: opened read-only; see {@link Exporter.copy}
    */
   map(range: Range = {}): Mapping {
-    const checked = checkRange(range, this.size, this.size, constants.PAGE_SIZE);
+    const checked = checkRange(range, this.size, this.size, constants.PAGE_SIZE, this.path);
     if (this.readonly) {
       throw systemError(
         -osConstants.errno.EACCES,
@@ -93,7 +93,7 @@ export class Exporter implements Disposable {
 
   /** A copy of what the device shows, read through a mapping of the device itself. */
   copy(range: Range = {}): ArrayBuffer {
-    const { offset, length } = checkRange(range, this.size, this.size, 1);
+    const { offset, length } = checkRange(range, this.size, this.size, 1, this.path);
     const destination = new ArrayBuffer(length);
     const error = native.copy(this.#device.get('mmap'), offset, destination);
     if (error < 0) throw systemError(error, 'mmap', this.path);

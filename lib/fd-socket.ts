@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { lstatSync, rmSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
-import { descriptorAdvice, openAdvice } from './advice.js';
+import { descriptorAdvice } from './advice.js';
 import { checkFd, checkPath } from './arguments.js';
 import { DmaBuf } from './dmabuf.js';
 import { DmaBufError, invalidType, invalidValue, outOfRange, systemError } from './errors.js';
@@ -66,11 +66,14 @@ function watch<T extends object>(
   return poller < 0 ? poller : native.pollerUpdate(poller, events);
 }
 
-function checkSocketPath(path: unknown): asserts path is string {
-  checkPath(path, 'path');
+function checkSocketPath(path: unknown, syscall: string): asserts path is string {
+  checkPath(path, 'path', syscall);
   const bytes = Buffer.byteLength(path);
   const most = constants.UNIX_PATH_MAX - 1;
-  if (bytes > most) throw outOfRange('path', `at most ${most} bytes long, which is what a socket address holds`, bytes);
+  if (bytes > most) {
+    const range = `at most ${most} bytes long, which is what a socket address holds`;
+    throw outOfRange('path', range, bytes, { syscall, path });
+  }
 }
 
 let own: (handle: Handle) => FdSocket;
@@ -101,7 +104,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
 
   private constructor(key: symbol, handle: Handle) {
     if (key !== secret) throw new TypeError('An FdSocket is made by pair(), connect(), listen() or fromFd()');
-    this.#handle = new OwnedHandle(this, handle, 'FdSocket', false);
+    this.#handle = new OwnedHandle(this, handle, 'FdSocket', undefined);
   }
 
   /**
@@ -122,7 +125,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
    * @throws SystemError ENOENT, ECONNREFUSED (nobody listens there any more), EACCES
    */
   static async connect(path: string): Promise<FdSocket> {
-    checkSocketPath(path);
+    checkSocketPath(path, 'connect');
     for (const deadline = Date.now() + CONNECT_PATIENCE_MS; ; ) {
       const handle = native.socketConnect(path);
       if (handle > 0) return own(handle);
@@ -149,10 +152,12 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
    * @throws SystemError EBADF, ENOTSOCK; EPROTOTYPE: not a unix stream socket
    */
   static fromFd(fd: number): FdSocket {
-    checkFd(fd, 'fd');
+    checkFd(fd, 'fd', 'getsockopt');
+    const path = `/proc/self/fd/${fd}`;
     const original = native.adopt(fd);
     if (original === -errno.EBUSY) {
-      throw invalidValue('fd', `is ${fd}, which belongs to an open object of this library already`);
+      const reason = `is ${fd}, which belongs to an open object of this library already`;
+      throw invalidValue('fd', reason, { syscall: 'getsockopt', path });
     }
     // A number no script knows: libuv ends the process when one it watches is closed.
     const handle = original < 0 ? original : native.duplicate(original);
@@ -160,7 +165,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     if (error < 0) {
       if (original > 0) native.release(original);
       if (handle > 0) native.close(handle);
-      throw systemError(error, 'getsockopt', `/proc/self/fd/${fd}`, 'It is no unix stream socket.');
+      throw systemError(error, 'getsockopt', path, 'It is no unix stream socket.');
     }
     // Node's own streams go on using these numbers.
     if (fd <= 2) native.release(original);
@@ -273,9 +278,14 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     const outgoing = this.#outgoing.slice(this.#next);
     this.#outgoing = [];
     this.#next = 0;
+    const dropped = () =>
+      new DmaBufError('ERR_DMABUF_CLOSED', 'The FdSocket was closed before the message was sent: await send() first', {
+        errno: -errno.ECANCELED,
+        syscall: 'sendmsg',
+      });
     for (const { fds, reject } of outgoing) {
       for (const fd of fds) native.close(fd);
-      reject(error ?? new DmaBufError('ERR_DMABUF_CLOSED', 'The FdSocket was closed before the message was sent'));
+      reject(error ?? dropped());
     }
     const waiters = this.#waiters;
     this.#waiters = [];
@@ -306,17 +316,18 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       const numbers = first.fds.map((fd) => native.fd(fd));
       const sent = native.socketSend(handle, first.bytes, first.offset, numbers);
       if (sent === -errno.EAGAIN) break;
-      if (sent < 0) {
+      // Of a message that has begun the peer waits for the rest.
+      if (sent < 0 && (first.offset > 0 || isBroken(sent))) {
         this.#shut(this.#sendError(sent));
         return;
       }
       for (const fd of first.fds) native.close(fd);
       first.fds = [];
-      first.offset += sent;
-      if (first.offset === first.bytes.length) {
-        this.#next++;
-        first.resolve();
-      }
+      first.offset += Math.max(sent, 0);
+      if (sent < 0) first.reject(this.#sendError(sent));
+      else if (first.offset === first.bytes.length) first.resolve();
+      else continue;
+      this.#next++;
     }
     if (this.#next === this.#outgoing.length) {
       this.#outgoing = [];
@@ -352,6 +363,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       throw new DmaBufError(
         'ERR_DMABUF_FDS_LOST',
         'Descriptors were lost on their way: this process has none left. Close what is no longer needed, or raise `ulimit -n`',
+        { errno: -errno.EMFILE, syscall: 'recvmsg' },
       );
     }
     if (received.bytes.length > 0) this.#incoming.push(received.bytes);
@@ -399,7 +411,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
         'Too many descriptors are on their way: the peer has to receive some.',
       );
     }
-    if (error === -errno.EPIPE || error === -errno.ECONNRESET) {
+    if (isBroken(error)) {
       return systemError(error, 'sendmsg', undefined, 'The peer has closed the connection.');
     }
     if (error === -errno.EBADF) return systemError(error, 'sendmsg', undefined, 'A descriptor to send is not open.');
@@ -407,8 +419,13 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   }
 }
 
+function isBroken(error: number): boolean {
+  return error === -errno.EPIPE || error === -errno.ECONNRESET;
+}
+
 function protocolError(what: string): DmaBufError {
-  return new DmaBufError('ERR_DMABUF_PROTOCOL', `The peer of this FdSocket does not keep to the format: ${what}`);
+  const message = `The peer of this FdSocket does not keep to the format: ${what}. Connect it to another FdSocket`;
+  return new DmaBufError('ERR_DMABUF_PROTOCOL', message, { errno: -errno.EPROTO, syscall: 'recvmsg' });
 }
 
 function checkFds(fds: unknown): number[] {
@@ -418,7 +435,7 @@ function checkFds(fds: unknown): number[] {
   }
   return [...(fds as unknown[])].map((fd, index) => {
     if (fd instanceof DmaBuf) return fd.fd;
-    checkFd(fd, `fds[${index}]`);
+    checkFd(fd, `fds[${index}]`, 'sendmsg');
     return fd;
   });
 }
@@ -445,7 +462,20 @@ function connectAdvice(error: number): string | undefined {
     case errno.EAGAIN:
       return 'The queue of its listener is full: it does not accept.';
     case errno.EACCES:
-      return openAdvice(error, '');
+      return 'This user may not write to it: its mode, or that of a folder above, forbids it.';
+    default:
+      return descriptorAdvice(error);
+  }
+}
+
+function listenAdvice(error: number): string | undefined {
+  switch (-error) {
+    case errno.EADDRINUSE:
+      return 'The path exists: remove it, if no process listens on it any more.';
+    case errno.ENOENT:
+      return 'Its folder does not exist: make that first.';
+    case errno.EACCES:
+      return 'This user may not make files in its folder.';
     default:
       return descriptorAdvice(error);
   }
@@ -462,20 +492,14 @@ export class FdServer implements AsyncIterable<FdSocket>, Disposable {
     if (key !== secret) throw new TypeError('An FdServer is made by FdSocket.listen()');
     this.path = path;
     this.#identity = identify(path);
-    this.#handle = new OwnedHandle(this, handle, `FdServer ${path}`, false);
+    this.#handle = new OwnedHandle(this, handle, `FdServer ${path}`, path);
   }
 
   /** @internal */
   static listen(path: string): FdServer {
-    checkSocketPath(path);
+    checkSocketPath(path, 'listen');
     const handle = native.socketListen(path, 511);
-    if (handle < 0) {
-      const advice =
-        handle === -errno.EADDRINUSE
-          ? 'The path exists: remove it, if no process listens on it any more.'
-          : descriptorAdvice(handle);
-      throw systemError(handle, 'listen', path, advice);
-    }
+    if (handle < 0) throw systemError(handle, 'listen', path, listenAdvice(handle));
     return new FdServer(secret, handle, path);
   }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 /** Ownership of what the bridge holds for an object. @module */
 import { constants } from 'node:os';
-import { DmaBufError } from './errors.js';
+import { DmaBufError, type ErrorDetails } from './errors.js';
 import { type Handle, native } from './native.js';
 
 interface State {
   handle: Handle;
   poller: Handle;
   what: string;
+  path: string | undefined;
   /** whether being left to the collector is worth a warning */
   warn: boolean;
 }
@@ -39,8 +40,8 @@ export class OwnedHandle {
   readonly #state: State;
 
   /** @param what - names the owner in messages */
-  constructor(owner: object, handle: Handle, what: string, warn = true) {
-    this.#state = { handle, poller: 0, what, warn };
+  constructor(owner: object, handle: Handle, what: string, path: string | undefined, warn = false) {
+    this.#state = { handle, poller: 0, what, path, warn };
     registry.register(owner, this.#state, this);
   }
 
@@ -51,10 +52,8 @@ export class OwnedHandle {
   /** The handle, for a call that checks the descriptor itself. */
   get(operation: string): Handle {
     if (this.#state.handle === 0) {
-      throw new DmaBufError('ERR_DMABUF_CLOSED', `${this.#state.what} is closed`, {
-        errno: -constants.errno.EBADF,
-        syscall: operation,
-      });
+      const message = `${this.#state.what} is closed: close it after its last use, or make another`;
+      throw new DmaBufError('ERR_DMABUF_CLOSED', message, this.#details(operation));
     }
     return this.#state.handle;
   }
@@ -71,8 +70,13 @@ export class OwnedHandle {
     return new DmaBufError(
       'ERR_DMABUF_CLOSED',
       `The descriptor of ${this.#state.what} was closed by something else. Use close(), or takeFd() where the number is to belong to other code`,
-      { errno: -constants.errno.EBADF, syscall: operation },
+      this.#details(operation),
     );
+  }
+
+  #details(syscall: string): ErrorDetails {
+    const { path } = this.#state;
+    return { errno: -constants.errno.EBADF, syscall, ...(path === undefined ? {} : { path }) };
   }
 
   /** Whether {@link OwnedHandle.poll} was called. */

@@ -4,7 +4,7 @@ import { readlinkSync, statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { openAdvice } from './advice.js';
-import { checkInteger, checkName, checkOptions, checkPath } from './arguments.js';
+import { checkInteger, checkOptions, checkPath } from './arguments.js';
 import { DmaBufError, invalidType, invalidValue, type SystemError, systemError } from './errors.js';
 import { CMA_MEM_PATH, CmaMemHeap } from './heap/cma-mem.js';
 import { DMA_HEAP_DIRECTORY, DmaHeap, dmaHeapNames, isContiguousName } from './heap/dma-heap.js';
@@ -37,7 +37,18 @@ export interface OpenHeapOptions {
   heap?: string | number;
 }
 
-const kinds: readonly string[] = ['ion', 'dma-heap', 'cma-mem', 'udmabuf', 'memfd'] satisfies HeapKind[];
+/** What a kind opens. */
+const paths: Readonly<Record<HeapKind, string>> = {
+  ion: ION_PATH,
+  'dma-heap': DMA_HEAP_DIRECTORY,
+  'cma-mem': CMA_MEM_PATH,
+  udmabuf: '/dev/udmabuf',
+  memfd: MEMFD_PATH,
+};
+
+function isKind(value: string): value is HeapKind {
+  return Object.hasOwn(paths, value);
+}
 
 function exists(path: string): boolean {
   try {
@@ -148,30 +159,33 @@ function only<T extends Heap>(heap: T, wanted: string | number | undefined): T {
  * @throws DmaBufError ERR_DMABUF_UNSUPPORTED: `udmabuf`
  */
 export function openHeap(kindOrPath: HeapKind | (string & {}), options: OpenHeapOptions = {}): Heap {
-  checkPath(kindOrPath, 'kindOrPath');
-  checkOptions(options);
+  checkPath(kindOrPath, 'kindOrPath', 'open');
+  const path = isKind(kindOrPath) ? paths[kindOrPath] : kindOrPath;
+  const call = { syscall: 'open', path };
+  checkOptions(options, 'options', call);
   const { heap } = options;
   if (heap !== undefined && typeof heap !== 'string') {
-    if (typeof heap !== 'number') throw invalidType('heap', 'a name or an id', heap);
-    checkInteger(heap, 'heap', 0, 31);
+    if (typeof heap !== 'number') throw invalidType('heap', 'a name or an id', heap, call);
+    checkInteger(heap, 'heap', 0, 31, call);
   }
-  if (typeof heap === 'string' && heap.length > 255) checkName(heap, 'heap');
-  const isKind = kinds.includes(kindOrPath);
-  if (!isKind && !kindOrPath.includes('/')) {
-    throw invalidValue('kindOrPath', `must be one of ${kinds.join(', ')}, or a path. Received '${kindOrPath}'`);
+  if (!isKind(kindOrPath) && !kindOrPath.includes('/')) {
+    const choice = `must be one of ${Object.keys(paths).join(', ')}, or a path. Received '${kindOrPath}'`;
+    throw invalidValue('kindOrPath', choice, call);
   }
-  switch (isKind ? kindOrPath : kindOf(kindOrPath)) {
+  switch (isKind(kindOrPath) ? kindOrPath : kindOf(path)) {
     case 'ion':
-      return IonHeap.open(isKind ? ION_PATH : kindOrPath, heap);
+      return IonHeap.open(path, heap);
     case 'cma-mem':
-      return only(CmaMemHeap.open(isKind ? CMA_MEM_PATH : kindOrPath), heap);
+      return only(CmaMemHeap.open(path), heap);
     case 'dma-heap':
-      return isKind ? openDmaHeap(heap === undefined ? heap : String(heap)) : only(DmaHeap.open(kindOrPath), heap);
+      return isKind(kindOrPath)
+        ? openDmaHeap(heap === undefined ? heap : String(heap))
+        : only(DmaHeap.open(path), heap);
     case 'udmabuf':
       throw new DmaBufError(
         'ERR_DMABUF_UNSUPPORTED',
         'Heaps of kind udmabuf are not supported yet: use ion, dma-heap or cma-mem, or memfd where no device is involved',
-        { errno: -errno.ENOTSUP, syscall: 'open', path: '/dev/udmabuf' },
+        { ...call, errno: -errno.ENOTSUP },
       );
     default:
       return only(MemfdHeap.open(), heap);

@@ -59,7 +59,7 @@ export class Mapping implements Disposable {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    native.unmap(this.#id, this.buffer);
+    native.unmap(this.#id);
   }
 
   /** The same as {@link Mapping.close}. */

@@ -16,6 +16,9 @@ import { invalidType, outOfRange } from './errors.js';
 /** Bytes before the text. */
 export const HEADER_BYTES = 8;
 
+/** Bytes from which on a piece is worth an object of its own. */
+const PIECE_BYTES = 65536;
+
 /** A header that was read. */
 export interface Header {
   length: number;
@@ -52,8 +55,18 @@ export class Reassembly {
   header: Header | undefined;
 
   push(bytes: Buffer): void {
-    this.#chunks.push(bytes);
     this.length += bytes.length;
+    let piece = bytes;
+    // Of a peer that writes byte by byte, the objects would take much more memory than the bytes.
+    for (
+      let last = this.#chunks.at(-1);
+      last !== undefined && last.length <= piece.length && piece.length < PIECE_BYTES;
+      last = this.#chunks.at(-1)
+    ) {
+      piece = Buffer.concat([last, piece]);
+      this.#chunks.pop();
+    }
+    this.#chunks.push(piece);
   }
 
   /** Reads the header as soon as it is there. */

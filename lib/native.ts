@@ -108,8 +108,8 @@ interface Native {
 
   /** Maps for reading and writing, shared; `offset` is a multiple of the page size. */
   map(handle: Handle, offset: number, length: number): OrErrno<{ id: Handle; buffer: ArrayBuffer }>;
-  /** Detaches; 1 where script has moved the memory out of `buffer`, which then lives on. */
-  unmap(id: Handle, buffer: ArrayBuffer): number;
+  /** Detaches; 1 where script has moved the memory out of the ArrayBuffer: it lives on then. */
+  unmap(id: Handle): number;
   /** Fills `destination` through a read-only mapping that is gone afterwards. */
   copy(handle: Handle, offset: number, destination: ArrayBuffer): number;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** The one test body that runs against every kind of heap. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { DmaBuf, FdSocket, type Heap, type HeapInfo, type HeapKind, heaps, openHeap } from 'dmabuf';
 import { leavesNothing } from './support.ts';
@@ -175,16 +175,28 @@ function contract(info: HeapInfo, large: number): void {
 
   it('refuses lengths that are none', async () => {
     await leavesNothing(async () => {
-      for (const length of [0, -1, 1.5, Number.NaN, Infinity, 2 ** 53, 2 ** 64, 2 ** 52]) {
-        await assert.rejects(heap.alloc(length), { name: 'RangeError', code: 'ERR_OUT_OF_RANGE' });
-        assert.throws(() => heap.allocSync(length), { name: 'RangeError', code: 'ERR_OUT_OF_RANGE' });
+      const call = { errno: -22, syscall: info.dma ? 'ioctl' : 'memfd_create', path: info.path };
+      const range = {
+        ...call,
+        name: 'RangeError',
+        code: 'ERR_OUT_OF_RANGE',
+        message: /a whole number of bytes from 1/,
+      };
+      const type = { ...call, name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' };
+      for (const length of [0, -1, 1.5, Number.NaN, -Infinity]) {
+        await assert.rejects(heap.alloc(length), range);
+        assert.throws(() => heap.allocSync(length), range);
+      }
+      for (const length of [Infinity, 2 ** 53, 2 ** 64, 2 ** 52, totalmem() + 1]) {
+        await assert.rejects(heap.alloc(length), { ...range, errno: -12 });
+        assert.throws(() => heap.allocSync(length), { ...range, errno: -12 });
       }
       for (const length of ['4096', null, undefined, {}, 4096n, Symbol('4096')]) {
-        await assert.rejects(heap.alloc(length as never), { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' });
+        await assert.rejects(heap.alloc(length as never), type);
       }
-      await assert.rejects(heap.alloc(PAGE, null as never), { code: 'ERR_INVALID_ARG_TYPE' });
-      await assert.rejects(heap.alloc(PAGE, { name: 7 as never }), { code: 'ERR_INVALID_ARG_TYPE' });
-      await assert.rejects(heap.alloc(PAGE, { cached: 'no' as never }), { code: 'ERR_INVALID_ARG_TYPE' });
+      await assert.rejects(heap.alloc(PAGE, null as never), type);
+      await assert.rejects(heap.alloc(PAGE, { name: 7 as never }), type);
+      await assert.rejects(heap.alloc(PAGE, { cached: 'no' as never }), type);
     });
   });
 
@@ -199,8 +211,11 @@ function contract(info: HeapInfo, large: number): void {
   });
 
   it('refuses to map what is not there', async () => {
-    using buffer = heap.allocSync(PAGE + 1);
+    using buffer = heap.allocSync(PAGE + 1, { name: 'small' });
     await leavesNothing(() => {
+      const call = { errno: -22, syscall: 'mmap', path: readlinkSync(`/proc/self/fd/${buffer.fd}`) };
+      assert.match(call.path, /small/);
+      const outOfRange = { ...call, name: 'RangeError', code: 'ERR_OUT_OF_RANGE' };
       for (const range of [
         { offset: 1 },
         { offset: -PAGE },
@@ -213,10 +228,21 @@ function contract(info: HeapInfo, large: number): void {
         { length: Number.NaN },
         { offset: PAGE, length: PAGE + 1 },
       ]) {
-        assert.throws(() => buffer.map(range), { name: 'RangeError', code: 'ERR_OUT_OF_RANGE' }, JSON.stringify(range));
+        assert.throws(() => buffer.map(range), outOfRange, JSON.stringify(range));
       }
-      assert.throws(() => buffer.map({ offset: '0' as never }), { code: 'ERR_INVALID_ARG_TYPE' });
-      assert.throws(() => buffer.map(null as never), { code: 'ERR_INVALID_ARG_TYPE' });
+      assert.throws(() => buffer.map({ offset: '0' as never }), { ...call, code: 'ERR_INVALID_ARG_TYPE' });
+      assert.throws(() => buffer.map(null as never), { ...call, code: 'ERR_INVALID_ARG_TYPE' });
+    });
+  });
+
+  it('maps nothing beyond its end for a script that says it is larger', async () => {
+    using buffer = heap.allocSync(PAGE);
+    Object.assign(buffer, { size: 256 * PAGE });
+    await leavesNothing(() => {
+      for (const range of [{ length: 256 * PAGE }, { offset: PAGE, length: PAGE }]) {
+        assert.throws(() => buffer.map(range), { code: 'EINVAL', syscall: 'mmap' });
+        assert.throws(() => buffer.copy(range), { code: 'EINVAL', syscall: 'mmap' });
+      }
     });
   });
 
@@ -230,6 +256,7 @@ function contract(info: HeapInfo, large: number): void {
       mapping.close();
       assert.equal(view.length, 0);
       assert.equal(view[0], undefined);
+      const path = readlinkSync(`/proc/self/fd/${buffer.fd}`);
       buffer.close();
       buffer[Symbol.dispose]();
       for (const use of [
@@ -241,12 +268,19 @@ function contract(info: HeapInfo, large: number): void {
         () => buffer.read(() => 0),
         () => buffer.write(() => 0),
       ]) {
-        assert.throws(use, { name: 'DmaBufError', code: 'ERR_DMABUF_CLOSED' });
+        assert.throws(use, {
+          name: 'DmaBufError',
+          code: 'ERR_DMABUF_CLOSED',
+          errno: -9,
+          path,
+          message: /make another/,
+        });
       }
       own.close();
       own.close();
-      assert.throws(() => own.allocSync(PAGE), { code: 'ERR_DMABUF_CLOSED' });
-      await assert.rejects(own.alloc(PAGE), { code: 'ERR_DMABUF_CLOSED' });
+      const closed = { code: 'ERR_DMABUF_CLOSED', errno: -9, path: info.path };
+      assert.throws(() => own.allocSync(PAGE), closed);
+      await assert.rejects(own.alloc(PAGE), closed);
     });
   });
 

@@ -3,7 +3,7 @@ import { constants as osConstants } from 'node:os';
 import { allocationAdvice, openAdvice } from '../advice.js';
 import { checkFlag, checkLength, checkName, checkOptions } from '../arguments.js';
 import { type DmaBuf, ownDmaBuf } from '../dmabuf.js';
-import { DmaBufError, systemError } from '../errors.js';
+import { type Call, DmaBufError, systemError } from '../errors.js';
 import { OwnedHandle } from '../handle.js';
 import { type Handle, native } from '../native.js';
 
@@ -88,24 +88,30 @@ export abstract class Heap implements Disposable {
   protected abstract readonly uncached: boolean;
 
   #check(length: unknown, options: unknown): Request {
-    checkLength(length, 'length');
-    checkOptions(options);
+    const call = this.#call;
+    checkLength(length, 'length', call);
+    checkOptions(options, 'options', call);
     const { name, cached } = options as AllocOptions;
-    checkName(name, 'name');
-    checkFlag(cached, 'cached');
+    checkName(name, 'name', call);
+    checkFlag(cached, 'cached', call);
     if (cached === false && !this.uncached) {
       throw new DmaBufError(
         'ERR_DMABUF_UNSUPPORTED',
         `The heap ${this.name} has cached memory only: leave out cached: false, or use ion or cma-mem`,
-        { errno: -osConstants.errno.ENOTSUP, syscall: 'alloc', path: this.path },
+        { ...call, errno: -osConstants.errno.ENOTSUP },
       );
     }
     return { length, name: name ?? '', cached: cached ?? true };
   }
 
+  /** What allocating is, in errors. */
+  get #call(): Call {
+    return { syscall: this.dma ? 'ioctl' : 'memfd_create', path: this.path };
+  }
+
   #finish(handle: Handle, { length, name }: Request): DmaBuf {
     if (handle < 0) {
-      const syscall = this.dma ? 'ioctl' : 'memfd_create';
+      const { syscall } = this.#call;
       throw systemError(handle, syscall, this.path, allocationAdvice(handle, this.path, this.contiguous));
     }
     const error = name === '' ? 0 : this.nameBuffer(handle, name);
@@ -142,7 +148,7 @@ export abstract class DeviceHeap extends Heap {
   /** @internal */
   protected constructor(handle: Handle, path: string, name: string, contiguous: boolean) {
     super(path, name, contiguous);
-    this.device = new OwnedHandle(this, handle, `Heap ${path}`, false);
+    this.device = new OwnedHandle(this, handle, `Heap ${path}`, path);
   }
 
   override close(): void {

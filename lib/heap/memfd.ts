@@ -50,7 +50,13 @@ export class MemfdHeap extends Heap {
 
   /** Whole pages, or -ENOMEM: the kernel would end a process rather than refuse it that much. */
   #size({ length }: Request): number {
-    if (this.#closed) throw new DmaBufError('ERR_DMABUF_CLOSED', 'Heap memfd is closed', { syscall: 'alloc' });
+    if (this.#closed) {
+      throw new DmaBufError('ERR_DMABUF_CLOSED', 'Heap memfd is closed: close it after its last use, or open another', {
+        errno: -osConstants.errno.EBADF,
+        syscall: 'memfd_create',
+        path: MEMFD_PATH,
+      });
+    }
     const page = native.constants.PAGE_SIZE;
     const size = Math.ceil(length / page) * page;
     // A small one is not worth the look.

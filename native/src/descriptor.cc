@@ -71,7 +71,8 @@ Napi::Value Adopt(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const int number = arguments.Signed(0);
   if (!arguments.Ok()) return Result(info.Env(), -EINVAL);
-  if (fcntl(number, F_GETFD) < 0) return Result(info.Env(), -errno);
+  // inherited descriptors lack it
+  if (fcntl(number, F_SETFD, FD_CLOEXEC) < 0) return Result(info.Env(), -errno);
   if (Environment::Of(info.Env()).Owns(number)) return Result(info.Env(), -EBUSY);
   return Environment::Of(info.Env()).Adopt(info.Env(), UniqueFd(number));
 }
@@ -127,10 +128,10 @@ Napi::Value Describe(const Napi::CallbackInfo& info) {
   int seals = 0;
   if (filesystem.f_type == DMA_BUF_MAGIC) {
     kind = FileKind::kDmaBuf;
-    // stat has no size for a dma-buf; SEEK_END does not move its position
+    // the size dma-buf documents; SEEK_END does not move its position
     size = lseek(fd, 0, SEEK_END);
     if (size < 0) return Result(env, -errno);
-  } else if (S_ISREG(status.st_mode) && (seals = fcntl(fd, F_GET_SEALS)) >= 0) {
+  } else if (filesystem.f_type == TMPFS_MAGIC && S_ISREG(status.st_mode) && (seals = fcntl(fd, F_GET_SEALS)) >= 0) {
     kind = FileKind::kMemfd;
   }
   Napi::Object description = Napi::Object::New(env);

@@ -52,7 +52,10 @@ Napi::Value Environment::Adopt(Napi::Env env, UniqueFd fd) {
   auto descriptor = Descriptor::Adopt(fd);
   if (!descriptor) return Result(env, -errno);
   const Handle handle = NextHandle();
-  handle_of_[descriptor->Number()] = handle;
+  Handle& newest = handle_of_[descriptor->Number()];
+  // Somebody else has closed the number of that one, which might now pass for this.
+  if (const auto lost = Find(newest)) lost->Release();
+  newest = handle;
   descriptors_.emplace(handle, std::move(descriptor));
   return Napi::Number::New(env, static_cast<double>(handle));
 }

@@ -2,6 +2,7 @@
 #include "mapping.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,11 +30,18 @@ size_t WholePages(uint64_t length) {
   return (static_cast<size_t>(length) + PageSize() - 1) / PageSize() * PageSize();
 }
 
+// mmap of a dma-buf or a device fails beyond its end, that of a file makes touching the
+// bytes there SIGBUS.
+bool EndsBefore(int fd, uint64_t end) {
+  struct stat status;
+  return fstat(fd, &status) != 0 || (S_ISREG(status.st_mode) && static_cast<uint64_t>(status.st_size) < end);
+}
+
 }  // namespace
 
 Napi::Value Mapping::Create(Napi::Env env, void* address, size_t mapped, size_t visible) {
   Environment& environment = Environment::Of(env);
-  Mapping* const mapping = new Mapping(environment.shared_from_this(), address, mapped, visible);
+  Mapping* const mapping = new Mapping(environment.shared_from_this(), address, mapped);
   napi_value buffer;
   if (napi_create_external_arraybuffer(env, address, visible, BackingStoreFreed, mapping, &buffer) != napi_ok) {
     // Whether the finalizer will be called is not said: unmap now, and let the few
@@ -59,14 +67,16 @@ Napi::Value Mapping::Create(Napi::Env env, void* address, size_t mapped, size_t 
 
 Mapping::~Mapping() { environment_->mappings.erase(handle_); }
 
-int Mapping::Close(Napi::Env env, Napi::Value buffer) {
-  if (parked_ || unmapped_) return 0;
+int Mapping::Close(Napi::Env env) {
+  if (parked_ || object_ == nullptr) return 0;
+  napi_value buffer = nullptr;
+  if (napi_get_reference_value(env, object_, &buffer) != napi_ok) return 1;
+  // Collected: its finalizers do the rest.
+  if (buffer == nullptr) return 0;
   void* data = nullptr;
   size_t length = 0;
-  if (!buffer.IsArrayBuffer() || napi_get_arraybuffer_info(env, buffer, &data, &length) != napi_ok) return -EINVAL;
   // Detached, but not by us: the memory belongs to another ArrayBuffer now.
-  if (data == nullptr || length == 0) return 1;
-  if (data != address_) return -EINVAL;
+  if (napi_get_arraybuffer_info(env, buffer, &data, &length) != napi_ok || data != address_) return 1;
   if (napi_detach_arraybuffer(env, buffer) != napi_ok) return 1;
   Park(env);
   return 0;
@@ -76,10 +86,12 @@ void Mapping::Park(napi_env env) {
   // Memory and not PROT_NONE: crypto.randomFill and the like touch the bytes in threads of
   // their own, where a fault is SIGSEGV and not EFAULT. What is under way writes into, or
   // sends the zeroes of, pages that nobody else will ever see.
-  void* const replaced = mmap(address_, mapped_, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-  // No room for that in the kernel: better the old memory than none at all.
-  if (replaced == MAP_FAILED) mprotect(address_, mapped_, PROT_READ | PROT_WRITE);
+  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+  if (mmap(address_, mapped_, PROT_READ | PROT_WRITE, kFlags, -1, 0) == MAP_FAILED) {
+    // Strict overcommit counts even this, and kernels before 6.12 refuse it after they have
+    // unmapped what was there: PROT_NONE costs nothing and keeps others out of the hole.
+    mmap(address_, mapped_, PROT_NONE, kFlags, -1, 0);
+  }
   parked_ = true;
   environment_->parked.insert(this);
   environment_->parked_bytes += mapped_;
@@ -152,6 +164,7 @@ Napi::Value Map(const Napi::CallbackInfo& info) {
   if (fd < 0) return Result(env, fd);
   const size_t mapped = WholePages(length);
   if (mapped == 0) return Result(env, length == 0 ? -EINVAL : -ENOMEM);
+  if (EndsBefore(fd, offset + length)) return Result(env, -EINVAL);
 
   if (environment.parked_bytes > environment.parked_sweep_at) Mapping::Sweep(env, environment);
   const auto map = [&] {
@@ -167,7 +180,7 @@ Napi::Value Map(const Napi::CallbackInfo& info) {
   return Mapping::Create(env, address, mapped, static_cast<size_t>(length));
 }
 
-// unmap(id, buffer): 0; 1 where script moved the memory out of `buffer`
+// unmap(id): 0; 1 where script moved the memory out of the ArrayBuffer
 Napi::Value Unmap(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
@@ -175,7 +188,7 @@ Napi::Value Unmap(const Napi::CallbackInfo& info) {
   const auto found = mappings.find(arguments.Unsigned(0));
   if (!arguments.Ok()) return Result(env, -EINVAL);
   if (found == mappings.end()) return Result(env, 0);
-  return Result(env, found->second->Close(env, info[1]));
+  return Result(env, found->second->Close(env));
 }
 
 // copy(file, offset, destination): fills an ordinary ArrayBuffer through a read-only mapping
@@ -192,7 +205,7 @@ Napi::Value Copy(const Napi::CallbackInfo& info) {
   if (napi_get_arraybuffer_info(env, destination, &data, &length) != napi_ok) return Result(env, -EINVAL);
   const uint64_t skip = offset % PageSize();
   const size_t mapped = WholePages(skip + length);
-  if (data == nullptr || length == 0 || mapped == 0) return Result(env, -EINVAL);
+  if (data == nullptr || length == 0 || mapped == 0 || EndsBefore(fd, offset + length)) return Result(env, -EINVAL);
   void* const source = mmap(nullptr, mapped, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(offset - skip));
   if (source == MAP_FAILED) return Result(env, -errno);
   std::memcpy(data, static_cast<const char*>(source) + skip, length);

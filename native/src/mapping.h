@@ -23,15 +23,15 @@ class Mapping {
   static Napi::Value Create(Napi::Env env, void* address, size_t mapped, size_t visible);
 
   // 0, or 1 where the memory lives on because script moved or pinned it
-  int Close(Napi::Env env, Napi::Value buffer);
+  int Close(Napi::Env env);
 
   // Gives up parked ranges whose ArrayBuffer the collector has taken already, without
   // waiting for its finalizers: those run only when JavaScript returns to its loop.
   static void Sweep(Napi::Env env, Environment& environment);
 
  private:
-  Mapping(std::shared_ptr<Environment> environment, void* address, size_t mapped, size_t visible)
-      : environment_(std::move(environment)), address_(address), mapped_(mapped), visible_(visible) {}
+  Mapping(std::shared_ptr<Environment> environment, void* address, size_t mapped)
+      : environment_(std::move(environment)), address_(address), mapped_(mapped) {}
   ~Mapping();
 
   static void ObjectCollected(napi_env env, void* self, void*);
@@ -44,8 +44,6 @@ class Mapping {
   void* const address_;
   // bytes, whole pages
   const size_t mapped_;
-  // bytes the ArrayBuffer shows
-  const size_t visible_;
   // weak: empty once the ArrayBuffer object was collected
   napi_ref object_ = nullptr;
   bool unmapped_ = false;

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 
 #include "bindings.h"
@@ -12,15 +13,22 @@
 namespace dmabuf {
 namespace {
 
+// A signal makes the kernel give back what one fallocate got: large ones would never end
+// under a profiler's timer.
+constexpr off_t kReserveBytes = 1 << 20;
+
 int Create(const std::string& name, off_t size, UniqueFd& result) {
   UniqueFd fd(memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (fd.Get() < 0) return errno;
   // Reserve the pages now: running out of them at a later touch would be a signal.
-  int error;
-  do {
-    error = fallocate(fd.Get(), 0, 0, size) == 0 ? 0 : errno;
-  } while (error == EINTR);
-  if (error != 0) return error;
+  for (off_t offset = 0; offset < size;) {
+    const off_t length = std::min(kReserveBytes, size - offset);
+    if (fallocate(fd.Get(), 0, offset, length) == 0) {
+      offset += length;
+    } else if (errno != EINTR) {
+      return errno;
+    }
+  }
   if (fcntl(fd.Get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) return errno;
   result = std::move(fd);
   return 0;

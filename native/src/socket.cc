@@ -93,7 +93,7 @@ Napi::Value Accept(const Napi::CallbackInfo& info) {
   return Environment::Of(env).Adopt(env, UniqueFd(fd));
 }
 
-// socketCheck(file): 0 where it is a connected unix stream socket
+// socketCheck(file): 0 where it is a unix stream socket
 Napi::Value Check(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
@@ -120,13 +120,6 @@ Napi::Value Send(const Napi::CallbackInfo& info) {
   const uint64_t offset = arguments.Unsigned(2);
   if (!arguments.Ok() || !info[1].IsTypedArray() || !info[3].IsArray()) return Result(env, -EINVAL);
   if (fd < 0) return Result(env, fd);
-  void* data = nullptr;
-  size_t length = 0;
-  napi_typedarray_type type;
-  if (napi_get_typedarray_info(env, info[1], &type, &length, &data, nullptr, nullptr) != napi_ok ||
-      type != napi_uint8_array || data == nullptr || offset >= length) {
-    return Result(env, -EINVAL);
-  }
   const Napi::Array list = info[3].As<Napi::Array>();
   const uint32_t count = list.Length();
   if (count > static_cast<uint32_t>(kMaxFdsPerMessage)) return Result(env, -EINVAL);
@@ -135,6 +128,14 @@ Napi::Value Send(const Napi::CallbackInfo& info) {
     const Napi::Value value = list.Get(i);
     if (!value.IsNumber()) return Result(env, -EINVAL);
     fds[i] = value.As<Napi::Number>().Int32Value();
+  }
+  // After the list, which may have getters, and those may detach the bytes.
+  void* data = nullptr;
+  size_t length = 0;
+  napi_typedarray_type type;
+  if (napi_get_typedarray_info(env, info[1], &type, &length, &data, nullptr, nullptr) != napi_ok ||
+      type != napi_uint8_array || data == nullptr || offset >= length) {
+    return Result(env, -EINVAL);
   }
 
   iovec bytes = {static_cast<char*>(data) + offset, length - static_cast<size_t>(offset)};

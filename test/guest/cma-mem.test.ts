@@ -131,6 +131,18 @@ describeModules('cma_mem', () => {
       });
     });
 
+    it('keep the device where nothing else does', async () => {
+      const region = CmaMem.open().allocateSync(PAGE);
+      for (let round = 0; round < 3; round++) {
+        globalThis.gc?.();
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      {
+        using mapping = region.map();
+        assert.equal(mapping.buffer.byteLength, PAGE);
+      }
+    });
+
     it('go with the device where nothing else has them', async () => {
       await leavesNoPage(() => {
         const cma = CmaMem.open();

@@ -125,11 +125,18 @@ describe('DmaBuf', () => {
       assert.equal(other.map().length, PAGE);
     });
 
-    it('ends a bracket with an error of its own', () => {
-      const buffer = heap.allocSync(PAGE);
-      buffer.write(() => closeSync(buffer.fd));
-      assert.throws(() => buffer.fd, { code: 'ERR_DMABUF_CLOSED' });
-      buffer.close();
+    it('does not take another descriptor of the same buffer for its own', async () => {
+      await leavesNothing(() => {
+        const buffer = heap.allocSync(PAGE);
+        using copy = buffer.dup();
+        const { fd } = buffer;
+        closeSync(fd);
+        using other = copy.dup();
+        assert.equal(other.fd, fd);
+        assert.throws(() => buffer.fd, { code: 'ERR_DMABUF_CLOSED' });
+        buffer.close();
+        assert.equal(other.fd, fd);
+      });
     });
   });
 

@@ -12,9 +12,15 @@ import { leavesNothing } from '../support.ts';
 
 const PAGE = 4096;
 
-function child(script: string, args: string[], stdio: (number | 'inherit' | 'ignore')[] = []): ChildProcess {
+function child(
+  script: string,
+  args: string[],
+  stdio: (number | 'inherit' | 'ignore')[] = [],
+  fds = 1024,
+): ChildProcess {
   const path = fileURLToPath(new URL(`./children/${script}`, import.meta.url));
-  return spawn(process.execPath, [path, ...args], { stdio: ['ignore', 'inherit', 'inherit', ...stdio] });
+  const limited = ['-c', `ulimit -n ${fds} && exec "$0" "$@"`, process.execPath, path, ...args];
+  return spawn('sh', limited, { stdio: ['ignore', 'inherit', 'inherit', ...stdio] });
 }
 
 function header(length: number, fds: number): Buffer {
@@ -277,6 +283,11 @@ describe('FdSocket', () => {
         0x33,
       );
       left.close();
+      assert.equal((await once(process, 'exit'))[0], 0);
+    });
+
+    it('refuses one message where too many descriptors are on their way, and goes on', async () => {
+      const process = child('too-many.mjs', [], [], 64);
       assert.equal((await once(process, 'exit'))[0], 0);
     });
 
