@@ -81,12 +81,16 @@ class Apt {
         .join(''),
     );
     await writeFile(join(directory, 'status'), '');
+    // How this machine's apt reaches its mirror: proxies, certificates, passwords.
+    const access = await run('apt-config', ['dump', 'Acquire'], { purpose: "asking apt for this machine's proxy" });
     await writeFile(
       join(directory, 'apt.conf'),
       [
         `Dir "${directory}/";`,
         `Dir::State "state"; Dir::State::lists "${directory}/lists/"; Dir::State::status "${directory}/status";`,
         `Dir::Cache "cache"; Dir::Cache::archives "${directory}/archives/"; Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";`,
+        ...access.split('\n').filter((line) => /^Acquire::(http|https)::/.test(line)),
+        'Dir::Etc::netrc "/etc/apt/auth.conf"; Dir::Etc::netrcparts "/etc/apt/auth.conf.d";',
         'Dir::Etc "etc/"; Dir::Etc::SourceParts "/dev/null"; Dir::Etc::Parts "/dev/null";',
         `Dir::Etc::SourceList "${directory}/sources.list";`,
         `APT::Architecture "${architectures[0]}";`,

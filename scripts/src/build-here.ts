@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // npm run build: the addon for this machine and the library.
-import { EXIT_FAILED, Failure } from './failure.ts';
+import { EXIT_FAILED, told } from './failure.ts';
 import { requirePackages } from './host.ts';
 import { say, step } from './progress.ts';
 import { ensureDist, projectRoot } from './project.ts';
@@ -16,7 +16,7 @@ export async function buildHere(): Promise<void> {
 
 if (process.argv[1] === import.meta.filename) {
   buildHere().catch((error) => {
-    say(error instanceof Failure ? error.message : error.stack);
+    say(told(error));
     process.exitCode = EXIT_FAILED;
   });
 }

@@ -16,7 +16,7 @@ const built = (name: string) =>
 /** A directory with lib/modules/RELEASE: the kernel's own modules, and ours below extra/. */
 export async function buildModules(kernel: KernelFiles, architecture: Architecture): Promise<string> {
   const source = join(projectRoot, 'kernel-modules');
-  return cached('modules', [kernel.key, await hashOf([source], built)], 400 << 20, (part) =>
+  return cached('modules', [kernel.key, await hashOf([import.meta.filename, source], built)], 400 << 20, (part) =>
     step(`building the kernel modules for ${kernel.release}`, async () => {
       const purpose = 'building the kernel modules';
       const work = join(part, 'work');
@@ -54,26 +54,23 @@ export async function buildModules(kernel: KernelFiles, architecture: Architectu
 
 /** A directory to mount over build/: Release/dmabuf.node for the guest. */
 export async function buildBridge(architecture: Architecture, uvInclude: string): Promise<string> {
-  const inputs = ['native', 'kernel-modules/include/uapi', 'package.json'].map((name) => join(projectRoot, name));
-  return cached(
-    'bridge',
-    [architecture.name, basename(join(uvInclude, '..')), await hashOf(inputs, built)],
-    50 << 20,
-    (part) =>
-      step(`building the bridge for ${architecture.name}`, async () => {
-        const defines = {
-          CMAKE_TOOLCHAIN_FILE: join(projectRoot, 'native/toolchains', `${architecture.name}.cmake`),
-          DMABUF_UV_INCLUDE: uvInclude,
-        };
-        const words = Object.entries(defines).map(([name, value]) => `--CD${name}=${value}`);
-        const args = ['--directory', join(projectRoot, 'native'), '--out', join(part, 'build'), '--config', 'Release'];
-        await run('npx', ['--no-install', 'cmake-js', 'compile', ...args, ...words], {
-          cwd: projectRoot,
-          purpose: 'building the bridge',
-        });
-        await mkdir(join(part, 'Release'));
-        await rename(join(part, 'build/Release/dmabuf.node'), join(part, 'Release/dmabuf.node'));
-        await rm(join(part, 'build'), { recursive: true });
-      }),
+  const ours = ['native', 'kernel-modules/include/uapi', 'package.json', 'package-lock.json'];
+  const inputs = [import.meta.filename, uvInclude, ...ours.map((name) => join(projectRoot, name))];
+  return cached('bridge', [architecture.name, await hashOf(inputs, built)], 50 << 20, (part) =>
+    step(`building the bridge for ${architecture.name}`, async () => {
+      const defines = {
+        CMAKE_TOOLCHAIN_FILE: join(projectRoot, 'native/toolchains', `${architecture.name}.cmake`),
+        DMABUF_UV_INCLUDE: uvInclude,
+      };
+      const words = Object.entries(defines).map(([name, value]) => `--CD${name}=${value}`);
+      const args = ['--directory', join(projectRoot, 'native'), '--out', join(part, 'build'), '--config', 'Release'];
+      await run('npx', ['--no-install', 'cmake-js', 'compile', ...args, ...words], {
+        cwd: projectRoot,
+        purpose: 'building the bridge',
+      });
+      await mkdir(join(part, 'Release'));
+      await rename(join(part, 'build/Release/dmabuf.node'), join(part, 'Release/dmabuf.node'));
+      await rm(join(part, 'build'), { recursive: true });
+    }),
   );
 }

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT
 // What was fetched or built once, kept for all clones of the user. An entry is a directory whose name ends in a
 // hash of everything it was made from; it appears whole, by a rename, or not at all.
-import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rename, rm, stat, statfs, utimes } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rename, rm, stat, statfs, utimes } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import { Failure } from './failure.ts';
-import { run } from './run.ts';
+import { say } from './progress.ts';
+import { run, start } from './run.ts';
+
+/** Another run has the lock for longer than this: said, so that nobody wonders. */
+const SILENT_MS = 2000;
 
 /** An entry nobody used for this long goes when a new one of its kind comes. */
 const UNUSED_MS = 14 * 24 * 3600 * 1000;
@@ -27,22 +31,30 @@ export function entryPath(kind: string, key: Key): string {
 
 /** Runs work while no other process holds the lock of that name. The kernel drops it with the process. */
 export async function locked<T>(name: string, work: () => Promise<T>): Promise<T> {
+  if (/[\s:"']/.test(cacheRoot)) {
+    throw new Failure(
+      `${cacheRoot}: the kernel's makefiles want a path without spaces, colons and quotes, name one by DMABUF_CACHE`,
+    );
+  }
   if (!existsSync(cacheRoot)) {
     // Not fs.mkdir: its recursive form never ends below /proc.
     await run('mkdir', ['-p', cacheRoot], { purpose: 'making the cache' }).catch((error) => {
       throw new Failure(`cannot write to ${cacheRoot}: name another place by DMABUF_CACHE\n${error.message}`);
     });
   }
-  const holder = spawn('flock', [join(cacheRoot, `.${name}.lock`), 'sh', '-c', 'echo; exec cat'], {
+  const holder = start('flock', [join(cacheRoot, `.${name}.lock`), 'sh', '-c', 'echo; exec cat'], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
+  const { stdin, stdout } = holder as { stdin: Writable; stdout: Readable };
   const gone = once(holder, 'close');
-  const first = await Promise.race([once(holder.stdout, 'data'), gone.then(() => undefined)]);
+  const waiting = setTimeout(() => say(`waiting for another run that has ${cacheRoot} (${name})`), SILENT_MS);
+  const first = await Promise.race([once(stdout, 'data'), gone.then(() => undefined)]);
+  clearTimeout(waiting);
   if (!first) throw new Failure(`cannot lock ${cacheRoot}: is it writable?`);
   try {
     return await work();
   } finally {
-    holder.stdin.end();
+    stdin.end();
     await gone;
   }
 }
@@ -66,6 +78,8 @@ export async function cached(
       const part = await mkdtemp(join(cacheRoot, `.part-${kind}-`));
       try {
         await build(part);
+        // mkdtemp lets nobody else in; in the guest it is not only root who looks.
+        await chmod(part, 0o755);
         await rename(part, path);
       } catch (error) {
         throw spaceOr(error);

@@ -2,10 +2,10 @@
 // scripts/guest: boots a guest, runs one command in it, ends with its exit code.
 import { copyFile, mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
 import { constants, tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { getSystemErrorMap } from 'node:util';
 import { buildBridge, buildModules } from './build.ts';
-import { EXIT_FAILED, EXIT_REPORT, EXIT_TIMEOUT, Failure } from './failure.ts';
+import { EXIT_FAILED, EXIT_REPORT, EXIT_TIMEOUT, Failure, told } from './failure.ts';
 import { requirePackages } from './host.ts';
 import { type KernelFiles, stockKernel } from './kernel.ts';
 import { type Architecture, chooseMachine, toolsFor, userlandSuite } from './machines.ts';
@@ -21,6 +21,10 @@ import { run, stopAll } from './run.ts';
 const BOOT_MS = 300_000;
 /** A killed command, an ended guest: how long we wait before we do it the hard way. */
 const END_MS = 15_000;
+/** The command has ended: to write what it left to /share. */
+const QUIET_MS = 60_000;
+/** What the kernel has to say after the first line of a panic. */
+const PANIC_MS = 3000;
 const CONSOLE_LINES = 30;
 /** An instruction takes 2^3 ns: about the pace of emulation, so that sleeps cost what they say. */
 const ICOUNT_SHIFT = 3;
@@ -139,9 +143,17 @@ const environment: Record<string, string> = {
   NODE_OPTIONS: '--import=/usr/lib/dmabuf/register.mjs',
 };
 
+/** For files QEMU writes. Made where there are any: a run that is killed has mostly none to leave behind. */
+async function ownDirectory(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'dmabuf-guest-'));
+  onTheWayOut.push(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
 /** A device tree with the overlays applied to what QEMU would have made itself. */
-async function deviceTree(program: string, args: string[], overlays: string[], directory: string): Promise<string[]> {
+async function deviceTree(program: string, args: string[], overlays: string[]): Promise<string[]> {
   if (overlays.length === 0) return [];
+  const directory = await ownDirectory();
   const base = join(directory, 'base.dtb');
   const machine = args.map((arg, i) => (args[i - 1] === '-machine' ? `${arg},dumpdtb=${quoted(base)}` : arg));
   await run(program, ['-nodefaults', '-display', 'none', '-device', 'virtio-serial-device', ...machine], {
@@ -162,15 +174,13 @@ async function main(): Promise<number> {
     return 0;
   }
   const { files, architecture } = await prepare(options);
-  const directory = await mkdtemp(join(tmpdir(), 'dmabuf-guest-'));
-  onTheWayOut.push(() => rm(directory, { recursive: true, force: true }));
   const args = qemuArguments(options, files, architecture);
-  const tree = await deviceTree(architecture.qemu, args, options.overlays, directory);
+  const tree = await deviceTree(architecture.qemu, args, options.overlays);
   if (stoppedBy !== undefined) return EXIT_FAILED;
   const guest = new Guest(architecture.qemu, [...args, ...tree]);
   running = guest;
   onTheWayOut.push(() => guest.stop());
-  return new Run(options, guest, directory).toTheEnd();
+  return new Run(options, guest).toTheEnd();
 }
 
 /** One guest from its boot to its end. */
@@ -178,12 +188,12 @@ class Run {
   readonly #watch: ReportWatch;
   readonly #console: string[] = [];
   #timer: NodeJS.Timeout | undefined;
+  #panicTimer: NodeJS.Timeout | undefined;
   #timedOut = false;
 
   constructor(
     readonly options: Options,
     readonly guest: Guest,
-    readonly directory: string,
   ) {
     this.#watch = new ReportWatch(options.kernel);
     guest.on('console', (line) => {
@@ -191,7 +201,7 @@ class Run {
       if (this.#console.length > 1000) this.#console.shift();
       this.#watch.line(line);
       // The kernel reboots after a panic, which ends QEMU; make sure of it.
-      if (this.#watch.panicked) void guest.stopped(3000);
+      if (this.#watch.panicked) this.#panicTimer ??= setTimeout(() => void guest.stop(), PANIC_MS);
     });
   }
 
@@ -199,11 +209,11 @@ class Run {
     let code: number;
     try {
       code = await this.#bootAndRun();
-      this.#watch.taint(await this.#within(END_MS, 'the guest does not come to an end', this.guest.quiet()));
+      this.#watch.taint(await this.#within(QUIET_MS, 'the guest does not come to an end', this.guest.quiet()));
       await this.guest.command('quit').catch(() => {});
       await this.guest.stopped(2000);
     } catch (error) {
-      await this.guest.stopped(this.#watch.panicked ? 3000 : 0);
+      await this.guest.stopped(this.#watch.panicked ? PANIC_MS : 0);
       if (error instanceof GuestGone && this.options.command === undefined && this.#poweredOff()) {
         code = 0;
       } else {
@@ -223,11 +233,10 @@ class Run {
   }
 
   #explain(error: unknown): void {
-    const text = (error as Error).message;
-    const why =
-      error instanceof GuestGone
-        ? `the guest went down${this.#poweredOff() ? ' by itself' : ''}${text && `: ${text}`}`
-        : text;
+    let why = told(error);
+    if (error instanceof GuestGone) {
+      why = `the guest went down${this.#poweredOff() ? ' by itself' : ''}${error.message && `: ${error.message}`}`;
+    }
     say(`guest: ${why}`);
     const last = this.#console.slice(-CONSOLE_LINES);
     if (last.length) say(['last lines of its console:', ...last].join('\n  '));
@@ -299,17 +308,24 @@ class Run {
   #connectStreams(terminal: boolean): { release: () => void } {
     const { guest } = this;
     const { stdin, stdout, stderr } = process;
+    /** Of our streams, those that take no more for now. */
+    const full = new Set<1 | 2>();
+    const empty = (stream: 1 | 2) => {
+      full.delete(stream);
+      guest.hold(full.size > 0);
+    };
     guest.on('output', (stream, bytes) => {
       const to = stream === 1 ? stdout : stderr;
-      if (to.destroyed || to.write(bytes)) return;
+      if (to.destroyed || to.write(bytes) || full.has(stream)) return;
+      full.add(stream);
       guest.hold(true);
-      to.once('drain', () => guest.hold(false));
+      to.once('drain', () => empty(stream));
     });
-    // Whoever read our output has gone away: tell the command as the kernel would.
-    for (const to of [stdout, stderr]) {
+    // Whoever read our output has gone away.
+    for (const [stream, to] of [[1, stdout] as const, [2, stderr] as const]) {
       to.on('error', () => {
-        guest.hold(false);
-        guest.kill(constants.signals.SIGPIPE);
+        empty(stream);
+        guest.close(stream);
       });
     }
     const resize = () => guest.resize(stdout.rows, stdout.columns);
@@ -342,12 +358,15 @@ class Run {
   }
 
   async #screendump(file: string): Promise<void> {
-    const taken = join(this.directory, 'screen.png');
+    const taken = join(await ownDirectory(), 'screen.png');
     await this.guest.command('screendump', { filename: taken, format: 'png' });
     const part = `${file}.${process.pid}.part`;
-    await copyFile(taken, part);
-    await rename(part, file);
-    say(`guest: the display is in ${basename(file)}`);
+    try {
+      await copyFile(taken, part);
+      await rename(part, file);
+    } finally {
+      await rm(part, { force: true });
+    }
   }
 }
 
@@ -355,10 +374,14 @@ const onTheWayOut: (() => Promise<void>)[] = [];
 
 async function leave(code: number): Promise<never> {
   for (const last of onTheWayOut.splice(0).reverse()) await last().catch(() => {});
-  // What was written to a pipe is still on its way.
-  await Promise.all([process.stdout, process.stderr].map((to) => new Promise((resolve) => to.write('', resolve))));
+  // What was written to a pipe is still on its way; whoever stops us does not wait for its reader.
+  const written = [process.stdout, process.stderr].map((to) => new Promise((resolve) => to.write('', resolve)));
+  if (stoppedBy === undefined) await Promise.all(written);
   process.exit(stoppedBy === undefined ? code : 128 + constants.signals[stoppedBy]);
 }
+
+// Progress nobody reads any more is no reason to fail.
+for (const to of [process.stdout, process.stderr]) to.on('error', () => {});
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
@@ -371,7 +394,9 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   });
 }
 
+// Should nothing be left to wait for before main() ended.
+process.exitCode = EXIT_FAILED;
 main().then(leave, (error) => {
-  if (stoppedBy === undefined) say(`guest: ${error instanceof Failure ? error.message : (error as Error).stack}`);
+  if (stoppedBy === undefined) say(`guest: ${told(error)}`);
   return leave(EXIT_FAILED);
 });

@@ -3,7 +3,7 @@
 import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { packages, unpack } from './apt.ts';
-import { cached } from './cache.ts';
+import { cached, hashOf } from './cache.ts';
 import { Failure } from './failure.ts';
 import type { Architecture, Kernel } from './machines.ts';
 import { step } from './progress.ts';
@@ -20,9 +20,6 @@ export interface KernelFiles {
   /** The KDIR of a build. */
   headers: string;
 }
-
-/** Raised when the layout below changes. */
-const LAYOUT = 1;
 
 export async function stockKernel(kernel: Kernel, architecture: Architecture): Promise<KernelFiles> {
   const flavour = kernel.flavour[architecture.name] as string;
@@ -42,7 +39,7 @@ export async function stockKernel(kernel: Kernel, architecture: Architecture): P
     return [`${image}:${architecture.name}`, `${headers}:${architecture.name}`, common, `${kbuild}:${here}`];
   });
 
-  const directory = await cached('kernel', [LAYOUT, basename(debs)], 400 << 20, (part) =>
+  const directory = await cached('kernel', [basename(debs), await hashOf([import.meta.filename])], 400 << 20, (part) =>
     step(`unpacking kernel ${kernel.name} for ${architecture.name}`, async () => {
       await unpack(debs, part);
       const release = await theOnly(join(part, 'lib/modules'));

@@ -2,7 +2,7 @@
 // npm run lint: one check a tool, a line each, the findings of those that have any.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { EXIT_FAILED, Failure } from './failure.ts';
+import { EXIT_FAILED, told } from './failure.ts';
 import { requirePackages } from './host.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
@@ -43,6 +43,6 @@ async function main(): Promise<void> {
 }
 
 main().catch((error) => {
-  say(error instanceof Failure ? error.message : error.stack);
+  say(told(error));
   process.exitCode = EXIT_FAILED;
 });

@@ -169,7 +169,7 @@ function seconds(value: string): number {
 function existing(option: string, path: string, directory: boolean): string {
   const kind = directory ? 'directory' : 'file';
   const found = statSync(path, { throwIfNoEntry: false });
-  if (!found || found.isDirectory() !== directory) throw new Failure(`--${option} ${path}: there is no such ${kind}`);
+  if (found?.isDirectory() !== directory) throw new Failure(`--${option} ${path}: there is no such ${kind}`);
   return resolve(path);
 }
 

@@ -35,6 +35,12 @@ interface Events {
   gone: [];
 }
 
+function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+}
+
 /** QEMU's options want a comma in a value written twice. */
 export const quoted = (value: string) => value.replaceAll(',', ',,');
 
@@ -74,7 +80,7 @@ export class Guest extends EventEmitter<Events> {
     this.#qemu.stdout?.on('data', keep);
     this.#qemu.stderr?.on('data', keep);
     eachLine(sockets[0] as Socket, (line) => this.emit('console', line.replace(/\r+$/, '')));
-    framed(this.#control, 1, (type, payload) => {
+    framed(this.#control, (type, payload) => {
       const message = { type: String.fromCharCode(type), value: payload.readUInt32LE(0) };
       if (message.type === 'P') this.emit('started');
       if (!this.#waiting?.types.includes(message.type)) return;
@@ -82,7 +88,7 @@ export class Guest extends EventEmitter<Events> {
       this.#waiting = undefined;
       resolve(message);
     });
-    framed(this.#output, 1, (stream, bytes) => this.emit('output', stream as 1 | 2, bytes));
+    framed(this.#output, (stream, bytes) => this.emit('output', stream as 1 | 2, bytes));
     const end = () => {
       if (this.#gone) return;
       this.#gone = true;
@@ -112,10 +118,7 @@ export class Guest extends EventEmitter<Events> {
   }
 
   #tell(type: string, payload: Buffer): void {
-    const head = Buffer.alloc(5);
-    head.write(type);
-    head.writeUInt32LE(payload.length, 1);
-    this.#control.write(Buffer.concat([head, payload]));
+    this.#control.write(Buffer.concat([Buffer.from(type), uint32(payload.length), payload]));
   }
 
   /** The agent is there. */
@@ -136,9 +139,12 @@ export class Guest extends EventEmitter<Events> {
   }
 
   kill(signal: number): void {
-    const payload = Buffer.alloc(4);
-    payload.writeUInt32LE(signal);
-    this.#tell('K', payload);
+    this.#tell('K', uint32(signal));
+  }
+
+  /** Nobody reads this output any more: the program hears it from the kernel when it writes. */
+  close(stream: 1 | 2): void {
+    this.#tell('C', uint32(stream));
   }
 
   resize(rows: number, columns: number): void {
@@ -154,9 +160,7 @@ export class Guest extends EventEmitter<Events> {
     const all = bytes ?? Buffer.alloc(0);
     for (let at = 0; at === 0 || at < all.length; at += 0x10000) {
       const part = all.subarray(at, at + 0x10000);
-      const head = Buffer.alloc(4);
-      head.writeUInt32LE(part.length);
-      more = this.#input.write(Buffer.concat([head, part]));
+      more = this.#input.write(Buffer.concat([uint32(part.length), part]));
     }
     return more;
   }
@@ -188,6 +192,7 @@ export class Guest extends EventEmitter<Events> {
 
   /** One command of QEMU's monitor. @throws Error with the monitor's reason */
   async command(execute: string, args: object = {}): Promise<void> {
+    if (this.#gone) throw this.#failure();
     const answer = new Promise<void>((resolve, reject) => {
       eachLine(this.#monitor, (line) => {
         const message = JSON.parse(line);
@@ -222,16 +227,16 @@ interface Message {
 }
 
 /** Messages of a byte, a length and that many bytes. */
-function framed(socket: Socket, headBytes: 1, each: (head: number, payload: Buffer) => void): void {
+function framed(socket: Socket, each: (head: number, payload: Buffer) => void): void {
+  const HEAD = 5;
   let rest: Buffer = Buffer.alloc(0);
   socket.on('data', (data: Buffer) => {
     rest = rest.length ? Buffer.concat([rest, data]) : data;
     for (;;) {
-      if (rest.length < headBytes + 4) return;
-      const length = rest.readUInt32LE(headBytes);
-      const end = headBytes + 4 + length;
+      if (rest.length < HEAD) return;
+      const end = HEAD + rest.readUInt32LE(1);
       if (rest.length < end) return;
-      each(rest[0] as number, rest.subarray(headBytes + 4, end));
+      each(rest[0] as number, rest.subarray(HEAD, end));
       rest = rest.subarray(end);
     }
   });

@@ -8,31 +8,40 @@ const BEGINNINGS: RegExp[] = [
   /\bBUG: /,
   /\bkernel BUG at /,
   /\bKernel BUG\b/,
+  // The slab allocator: BUG kmalloc-64 (Not tainted): Poison overwritten
+  /\bBUG .+ \((Not tainted|Tainted: [^)]*)\): /,
   /\bInternal error: /,
   /\bOops\b.*:/,
   /\bUnable to handle kernel /,
   /\bUnhandled (fault|prefetch abort|context fault)\b/,
   /\b[Uu]nhandled (page|alignment|fixup) fault\b/,
   /\bgeneral protection fault\b/,
+  /\bSError Interrupt on CPU/,
+  // Whatever the architecture calls it, the kernel counts them: divide error: 0000 [#1]
+  /: .*\[#\d+\]/,
   /\bKernel panic - not syncing/,
   /\bUBSAN: /,
   /\bKASAN: /,
   /\bKCSAN: /,
   /\bKFENCE: /,
   /\bkmemleak: \d+ new suspected memory leaks/,
-  /\bDMA-API: /,
-  /\barm-smmu.*\b(event 0x|Unhandled context fault)/,
-  /\bINFO: (possible|inconsistent|suspicious|task .* blocked for more than|rcu_.* detected)/,
+  // Not what it says about itself at boot.
+  /\bDMA-API: (?!preallocated |debugging |enable driver filter|switching off)/,
+  /\barm-smmu.*\b(event(:| 0x)|Unhandled context fault|unexpected global)/,
+  /\bDMAR: .*\bfault\b|\bAMD-Vi: Event logged\b/,
+  /\bINFO: (possible|inconsistent|suspicious|trying to register|task .* blocked .*for more than|rcu_.*detected)/,
   /\bpossible (circular|recursive) locking\b/,
   /\bpage allocation failure\b/,
   /\bBad (page|rss-counter) state\b/,
   /\brefcount_t: /,
   /\blist_(add|del) corruption\b/,
   /\bscheduling while atomic\b/,
-  /\bslab error\b|\bSlab corruption\b/,
+  /\bslab error\b|\bSlab corruption\b|\bSlab cache still has objects\b/,
   /\busercopy: Kernel memory (exposure|overwrite)/,
   /\bstack-protector: /,
   /\bsoft lockup\b|\bhard LOCKUP\b/,
+  // Our own first processes: they say why before they end, and the kernel panics over it.
+  /^dmabuf-(agent|init): /,
 ];
 
 const PANIC = /\bKernel panic - not syncing/;
@@ -47,6 +56,7 @@ const TAINTS: [bit: number, what: string][] = [
 ];
 /** Lines shown of a report whose end is not marked. */
 const LINES_AFTER = 60;
+const LINES_BEFORE = 8;
 
 interface Known {
   pattern: string;
@@ -61,7 +71,8 @@ export class ReportWatch {
   panicked = false;
   #known: Known[];
   #knownSeen = false;
-  #cut: string | undefined;
+  /** Lines since the mark before a warning or BUG: its message stands there, ahead of what we know it by. */
+  #before: string[] = [];
   #open: string[] | undefined;
   #left = 0;
 
@@ -71,11 +82,10 @@ export class ReportWatch {
 
   line(line: string): void {
     if (PANIC.test(line)) this.panicked = true;
-    if (CUT.test(line)) this.#cut = line;
     const begins = BEGINNINGS.some((beginning) => beginning.test(line));
     if (begins && this.#known.some(({ pattern }) => new RegExp(pattern).test(line))) {
       this.#knownSeen = true;
-      this.#cut = undefined;
+      this.#before = [];
       return;
     }
     if (this.#open) {
@@ -83,10 +93,14 @@ export class ReportWatch {
       if (--this.#left <= 0 || (END.test(line) && !this.panicked)) this.#open = undefined;
       if (begins) this.#left = LINES_AFTER;
     } else if (begins) {
-      this.#open = this.#cut === undefined ? [line] : [this.#cut, line];
+      this.#open = [...this.#before, line];
       this.#left = LINES_AFTER;
       this.reports.push(this.#open);
-      this.#cut = undefined;
+      this.#before = [];
+    } else if (CUT.test(line)) {
+      this.#before = [line];
+    } else if (this.#before.length > 0 && this.#before.length < LINES_BEFORE) {
+      this.#before.push(line);
     }
   }
 

@@ -24,6 +24,9 @@ const APPLETS =
     ' ',
   );
 
+/** What teaches node TypeScript. */
+const OWN_FILES = ['register.mjs', 'transform.mjs', 'hooks.mjs'];
+
 /** Directories the guest does not need: documentation, translations, and headers but libuv's. */
 const UNWANTED = ['usr/share/doc', 'usr/share/man', 'usr/share/locale', 'usr/share/info', 'usr/share/nodejs/corepack'];
 
@@ -51,7 +54,8 @@ export async function userland(architecture: Architecture, suite: string): Promi
     PROGRAMS,
   );
   const esbuild = await esbuildFor(architecture);
-  const key = [basename(debs), basename(dirname(esbuild)), PROGRAMS, APPLETS, UNWANTED, FILES, await hashOf([own])];
+  const sourcesOfOurs = [import.meta.filename, ...OWN_FILES.map((file) => join(own, file))];
+  const key = [basename(debs), basename(dirname(esbuild)), await hashOf(sourcesOfOurs)];
   const directory = await cached('userland', key, 700 << 20, (part) =>
     step(`making the guest's root file system for ${architecture.name}`, async () => {
       const root = join(part, 'root');
@@ -66,7 +70,7 @@ export async function userland(architecture: Architecture, suite: string): Promi
       // So that a script anywhere says import … from 'dmabuf'.
       await symlink('/project', join(root, 'node_modules/dmabuf'));
       for (const applet of APPLETS) await symlink('/usr/bin/busybox', join(root, 'usr/local/bin', applet));
-      for (const file of ['register.mjs', 'transform.mjs', 'hooks.mjs']) {
+      for (const file of OWN_FILES) {
         await copyFile(join(own, file), join(root, 'usr/lib/dmabuf', file));
       }
       await copyFile(esbuild, join(root, 'usr/lib/dmabuf/esbuild'));
@@ -115,34 +119,29 @@ export async function initrd(
   architecture: Architecture,
   { packages: debs }: Userland,
 ): Promise<string> {
-  const files = [join(own, 'init'), join(own, 'agent.c')];
-  const directory = await cached(
-    'initrd',
-    [kernel.key, basename(debs), DRIVERS, await hashOf(files)],
-    20 << 20,
-    (part) =>
-      step("making the guest's start archive", async () => {
-        const root = join(part, 'root');
-        for (const path of ['bin', 'modules', 'dev', 'proc', 'layer'])
-          await mkdir(join(root, path), { recursive: true });
-        await copyFile(join(own, 'init'), join(root, 'init'));
-        await chmod(join(root, 'init'), 0o755);
-        const programs = join(part, 'programs');
-        await unpack(debs, programs, /^busybox-static_/);
-        await cp(join(programs, 'usr/bin/busybox'), join(root, 'bin/busybox'));
-        await compileAgent(architecture, join(root, 'agent'));
-        let order = 100;
-        for (const driver of await withDependencies(kernel, DRIVERS)) {
-          await copyFile(driver, join(root, 'modules', `${order++}-${basename(driver)}`));
-        }
-        await run(
-          'sh',
-          ['-c', 'cd "$1" && find . | cpio --quiet -o -H newc -R 0:0 >"$2"', 'sh', root, join(part, 'initrd')],
-          { purpose: "making the guest's start archive" },
-        );
-        await rm(root, { recursive: true });
-        await rm(programs, { recursive: true });
-      }),
+  const files = [import.meta.filename, join(own, 'init'), join(own, 'agent.c')];
+  const directory = await cached('initrd', [kernel.key, basename(debs), await hashOf(files)], 20 << 20, (part) =>
+    step("making the guest's start archive", async () => {
+      const root = join(part, 'root');
+      for (const path of ['bin', 'modules', 'dev', 'proc', 'layer']) await mkdir(join(root, path), { recursive: true });
+      await copyFile(join(own, 'init'), join(root, 'init'));
+      await chmod(join(root, 'init'), 0o755);
+      const programs = join(part, 'programs');
+      await unpack(debs, programs, /^busybox-static_/);
+      await cp(join(programs, 'usr/bin/busybox'), join(root, 'bin/busybox'));
+      await compileAgent(architecture, join(root, 'agent'));
+      let order = 100;
+      for (const driver of await withDependencies(kernel, DRIVERS)) {
+        await copyFile(driver, join(root, 'modules', `${order++}-${basename(driver)}`));
+      }
+      await run(
+        'sh',
+        ['-c', 'cd "$1" && find . | cpio --quiet -o -H newc -R 0:0 >"$2"', 'sh', root, join(part, 'initrd')],
+        { purpose: "making the guest's start archive" },
+      );
+      await rm(root, { recursive: true });
+      await rm(programs, { recursive: true });
+    }),
   );
   return join(directory, 'initrd');
 }

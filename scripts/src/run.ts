@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Programs this machine runs for us.
-import { type SpawnOptions, spawn } from 'node:child_process';
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { Failure } from './failure.ts';
 
 export interface RunOptions {
@@ -12,26 +12,37 @@ export interface RunOptions {
   lines?: { fd: number; each: (line: string) => void };
 }
 
-const children = new Set<ReturnType<typeof spawn>>();
+const children = new Set<ChildProcess>();
 let stopped = false;
+
+/**
+ * Starts a program that stopAll() ends, with everything it started itself.
+ * @throws Failure after stopAll()
+ */
+export function start(command: string, args: string[], options: SpawnOptions): ChildProcess {
+  if (stopped) throw new Failure('stopped');
+  // A process group of its own, except for sudo: that asks at our terminal.
+  const child = spawn(command, args, { ...options, detached: command !== 'sudo' });
+  children.add(child);
+  child.on('close', () => children.delete(child));
+  return child;
+}
 
 /**
  * Runs a program to its end and returns its standard output.
  * @throws Failure with the last lines it printed, if it cannot be started or does not exit with 0
  */
 export async function run(command: string, args: string[], options: RunOptions): Promise<string> {
-  if (stopped) throw new Failure('stopped');
   const stdio: SpawnOptions['stdio'] = ['ignore', 'pipe', 'pipe'];
   if (options.lines) stdio[options.lines.fd] = 'pipe';
-  const child = spawn(command, args, { cwd: options.cwd, env: options.env ?? process.env, stdio });
-  children.add(child);
+  const child = start(command, args, { cwd: options.cwd, env: options.env ?? process.env, stdio });
   let out = '';
   let all = '';
-  child.stdout?.on('data', (data: Buffer) => {
+  child.stdout?.setEncoding('utf8').on('data', (data: string) => {
     out += data;
     all += data;
   });
-  child.stderr?.on('data', (data: Buffer) => {
+  child.stderr?.setEncoding('utf8').on('data', (data: string) => {
     all += data;
   });
   if (options.lines) eachLine(child.stdio[options.lines.fd] as NodeJS.ReadableStream, options.lines.each);
@@ -41,22 +52,29 @@ export async function run(command: string, args: string[], options: RunOptions):
       resolve(code === 0 ? undefined : signal ? `ended by ${signal}` : `exit code ${code}`),
     );
   });
-  children.delete(child);
   if (ended === undefined) return out;
   const last = all.trimEnd().split('\n').slice(-20).join('\n');
   throw new Failure(`${options.purpose} failed (${command}: ${ended})${last && `\n${last}`}`);
 }
 
-/** Ends every program started by run() and starts no more; for the way out on a signal. */
+/** Ends every program started here and starts no more; for the way out on a signal. */
 export function stopAll(): void {
   stopped = true;
-  for (const child of children) child.kill('SIGTERM');
+  for (const { pid, spawnfile } of children) {
+    if (pid === undefined) continue;
+    try {
+      process.kill(spawnfile === 'sudo' ? pid : -pid, 'SIGTERM');
+    } catch {
+      // It has just ended, or is root's, which Ctrl-C reaches.
+    }
+  }
 }
 
 export function eachLine(stream: NodeJS.ReadableStream, each: (line: string) => void): void {
   let rest = '';
-  stream.on('data', (data: Buffer) => {
-    const lines = (rest + data.toString('utf8')).split('\n');
+  stream.setEncoding('utf8');
+  stream.on('data', (data: string) => {
+    const lines = (rest + data).split('\n');
     rest = lines.pop() ?? '';
     for (const line of lines) each(line);
   });

@@ -2,18 +2,18 @@
 // npm test: the tests on this machine, those of the guest script, and those that run in a guest against the
 // modules. One line at the end counts all of them. npm test -- NAME… runs some of them; "more" are those that
 // take long or need a network, which npm run test:all adds.
-import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildPrograms } from '../../test/guest/c/build.ts';
 import { buildHere } from './build-here.ts';
-import { EXIT_FAILED, Failure } from './failure.ts';
+import { EXIT_FAILED, Failure, told } from './failure.ts';
 import { requirePackages } from './host.ts';
 import { architectures, toolsFor } from './machines.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
+import { start, stopAll } from './run.ts';
 
 interface Counts {
   passed: number;
@@ -95,15 +95,16 @@ async function runSuite(suite: Suite, shown: Promise<void>): Promise<Counts> {
       directory,
     );
     const [program, ...args] = argv as [string, ...string[]];
-    const child = spawn(program, args, {
+    const child = start(program, args, {
       cwd: projectRoot,
-      env: { ...process.env, ...env },
+      // What a test that is killed leaves in it goes with the directory.
+      env: { ...process.env, TMPDIR: directory, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let kept: Buffer[] | undefined = [];
     const show = (data: Buffer) => (kept ? kept.push(data) : process.stdout.write(data));
-    child.stdout.on('data', show);
-    child.stderr.on('data', show);
+    child.stdout?.on('data', show);
+    child.stderr?.on('data', show);
     void shown.then(() => {
       console.log(`\n=== tests ${suite.title} ===`);
       for (const data of kept ?? []) process.stdout.write(data);
@@ -123,8 +124,12 @@ async function runSuite(suite: Suite, shown: Promise<void>): Promise<Counts> {
       say(`tests ${suite.title}: ended with exit code ${code}`);
       counts.failed = 1;
     }
-    if (code === 0 && counts.passed === 0) throw new Failure(`no test ran ${suite.title}`);
+    if (code === 0 && counts.passed === 0) throw new Failure('no test ran');
     return counts;
+  } catch (error) {
+    await shown;
+    say(`tests ${suite.title}: ${told(error)}`);
+    return { passed: 0, failed: 1, skipped: 0 };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
@@ -146,10 +151,7 @@ async function main(): Promise<void> {
       .filter(({ name }) => together.includes(name))
       .map((suite) => {
         const done = runSuite(suite, shown);
-        shown = done.then(
-          () => {},
-          () => {},
-        );
+        shown = done.then(() => {});
         return done;
       });
     all.push(...(await Promise.all(running)));
@@ -159,7 +161,14 @@ async function main(): Promise<void> {
   process.exitCode = sum('failed') === 0 ? 0 : 1;
 }
 
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    say(`tests: stopped by ${signal}`);
+    stopAll();
+  });
+}
+
 main().catch((error) => {
-  say(error instanceof Failure ? error.message : error.stack);
+  say(told(error));
   process.exitCode = EXIT_FAILED;
 });

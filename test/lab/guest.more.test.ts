@@ -26,6 +26,11 @@ describe('scripts/guest', function () {
       const { code } = await ended;
       assert.equal(code, 141);
     });
+
+    it('ends although what it left in the background holds its output and writes on', async () => {
+      const { code } = await guest(['--no-modules', '--', 'sh', '-c', 'yes & exit 3']);
+      assert.equal(code, 3);
+    });
   });
 
   describe('a report of the kernel', () => {
@@ -61,12 +66,17 @@ describe('scripts/guest', function () {
     const { child, ended } = startGuest(['--no-modules'], { TERM: 'xterm' }, [
       'sh',
       '-c',
-      'script -qec "$*" /dev/null',
+      'script -qec "stty rows 33 cols 91; $*" /dev/null',
       'sh',
     ]);
-    await new Promise<void>((resolve) => {
-      child.stdout?.on('data', (data) => `${data}`.includes('guest:') && resolve());
-    });
+    const shown = (text: string) =>
+      new Promise<void>((resolve) => {
+        child.stdout?.on('data', (data) => `${data}`.includes(text) && resolve());
+      });
+    await shown('guest:');
+    child.stdin?.write('stty size; sleep 1000\n');
+    await shown('33 91');
+    child.stdin?.write('\x03');
     child.stdin?.write('tty; echo $((6 * 7))$TERM; exit 5\n');
     const { code, stdout } = await ended;
     assert.match(`${stdout}`, /\/dev\/pts\/0\r+\n42xterm\r+\n/);

@@ -74,16 +74,26 @@ describe('scripts/guest', function () {
         import { Worker } from 'node:worker_threads';
         import { heaps } from 'dmabuf';
         import { half } from './half.ts';
+        import { quarter } from './quarter.cts';
         enum Answer { No, Yes }
         {
           using thing = { [Symbol.dispose]() { console.log('disposed'); } };
         }
-        console.log(await Promise.resolve(half(84)), Answer.Yes, heaps().length > 0);
-        process.stdout.write(spawnSync(process.execPath, [import.meta.dirname + '/child.cts'], { encoding: 'utf8' }).stdout);
+        console.log(await Promise.resolve(half(84)), quarter(8), Answer.Yes, heaps().length > 0);
+        process.stdout.write(spawnSync(process.execPath, [import.meta.dirname + '/child.ts'], { encoding: 'utf8' }).stdout);
         new Worker(new URL('./worker.ts', import.meta.url)).on('message', (text: string) => console.log(text));
       `,
       'half.ts': 'export const half = (n: number): number => n / 2;',
-      'child.cts': "const arch: string = require('node:os').arch(); console.log('child on', arch);",
+      // CommonJS by its name, and by its syntax.
+      'quarter.cts': `
+        const { half } = require('./half.js');
+        export const quarter = (n: number): number => half(half(n));
+      `,
+      'child.ts': `
+        const { quarter } = require('./quarter.cts');
+        const arch: string = require('node:os').arch();
+        console.log('child on', arch, quarter(4), require.main === module, __filename);
+      `,
       'worker.ts': "import { parentPort } from 'node:worker_threads'; parentPort!.postMessage('worker' as string);",
     };
 
@@ -91,7 +101,7 @@ describe('scripts/guest', function () {
       for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text);
       const { code, stdout, stderr } = await guest(['--share', directory, '--', 'node', '/share/main.ts']);
       assert.equal(stderr, '');
-      assert.equal(`${stdout}`, 'disposed\n42 1 true\nchild on arm\nworker\n');
+      assert.equal(`${stdout}`, 'disposed\n42 2 1 true\nchild on arm 1 true /share/child.ts\nworker\n');
       assert.equal(code, 0);
     });
   });

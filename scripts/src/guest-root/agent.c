@@ -11,6 +11,7 @@
  *                  working directory, number of variables, the variables,
  *                  number of arguments, the arguments
  *              'K' kill: u32 signal, to the process group of the program
+ *              'C' close: u32 stream (1 or 2), nobody reads it any more
  *              'W' window size: u16 rows, u16 columns
  *              'M' mark: text for the kernel log, so that the host knows it has
  *                  seen everything the kernel said before
@@ -58,8 +59,8 @@ static void die(const char *what)
 {
 	int fd = open("/dev/console", O_WRONLY | O_CLOEXEC);
 
-	dprintf(fd < 0 ? 2 : fd, "agent: %s: %s\n", what, strerror(errno));
-	exit(1);	/* the kernel panics, and the host shows why */
+	dprintf(fd < 0 ? 2 : fd, "dmabuf-agent: %s: %s\n", what, strerror(errno));
+	exit(1);	/* the kernel panics, and the host shows this line too */
 }
 
 static void wait_for(int fd, short events)
@@ -226,6 +227,23 @@ static void pass_output(void)
 		die("write to the host");
 }
 
+/*
+ * What the program wrote before it ended. Not more: a process it left in the
+ * background may hold the other end and write on and on.
+ */
+static void take_rest(int stream)
+{
+	int left = fcntl(stream_fd[stream], F_GETPIPE_SZ);
+
+	if (left < 0)
+		left = 65536;	/* a terminal keeps less */
+	while (left > 0 && stream_fd[stream] >= 0 && take_output(stream)) {
+		write_all(output, sent.bytes, sent.end);
+		left -= sent.end - 5;
+	}
+	close_fd(&stream_fd[stream]);
+}
+
 /* Orphans end up here too; only the program itself is news. */
 static void reap(void)
 {
@@ -239,11 +257,8 @@ static void reap(void)
 		if (pid != child)
 			continue;
 		write_all(output, sent.bytes + sent.start, sent.end - sent.start);
-		for (int i = 0; i < 2; i++) {
-			while (stream_fd[i] >= 0 && take_output(i))
-				write_all(output, sent.bytes, sent.end);
-			close_fd(&stream_fd[i]);
-		}
+		take_rest(0);
+		take_rest(1);
 		sent.start = sent.end = 0;
 		fed.start = fed.end = 0;
 		close_fd(&stdin_fd);
@@ -439,6 +454,12 @@ static void obey(void)
 		memcpy(&value, payload, sizeof(value));
 		if (child > 0)
 			kill(-child, value);
+		break;
+	case 'C':
+		memcpy(&value, payload, sizeof(value));
+		close_fd(&stream_fd[value == 2]);
+		if (pty)
+			close_fd(&stdin_fd);	/* the same terminal: it hangs up */
 		break;
 	case 'W':
 		memcpy(window, payload, sizeof(window));

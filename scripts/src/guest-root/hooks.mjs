@@ -30,8 +30,20 @@ export async function load(url, context, next) {
   let format = { m: 'module', c: 'commonjs', '': packageType(dirname(path)) }[kind[1]];
   const source = await transform(path, format);
   format ??= isCommonJs(source) ? 'commonjs' : 'module';
-  return { format, source, shortCircuit: true };
+  if (format === 'module') return { format, source, shortCircuit: true };
+  // Without a source node leaves it to require(), which register.mjs taught TypeScript. What it exports
+  // by the keyword no parser of CommonJS would find in the file: esbuild's summary says it.
+  const names = /^0 && \(module\.exports = \{([^}]*)\}\);/m.exec(source)?.[1].match(/[\w$]+/g);
+  if (!names) return { format, source: null, shortCircuit: true };
+  return { format: 'module', source: facade(path, names), shortCircuit: true };
 }
+
+const facade = (path, names) => `
+  import { createRequire } from 'node:module';
+  const exported = createRequire(import.meta.url)(${JSON.stringify(path)});
+  export default exported;
+  export const { ${names.filter((name) => name !== 'default').join(', ')} } = exported;
+`;
 
 function packageType(directory) {
   try {
@@ -44,4 +56,5 @@ function packageType(directory) {
 }
 
 const isCommonJs = (source) =>
-  !/^\s*(import|export)\b(?!\s*\()/m.test(source) && /\b(require\s*\(|module\.exports|exports\.)/.test(source);
+  !/^\s*(import|export)\b(?!\s*\()/m.test(source) &&
+  /\b(require\s*[.(]|module\.exports|exports\.|__dirname\b|__filename\b)/.test(source);

@@ -15,6 +15,7 @@ const target = `node${process.versions.node}`;
 // A module that is require()d becomes CommonJS, where import.meta needs to be said in other words.
 const requirable = [
   '--format=cjs',
+  '--platform=node',
   '--banner=const importMetaUrl = require("node:url").pathToFileURL(__filename).href;',
   '--define:import.meta.url=importMetaUrl',
   '--define:import.meta.dirname=__dirname',
@@ -40,10 +41,14 @@ function job(path, format) {
 }
 
 function keep(file, code) {
-  mkdirSync(kept, { recursive: true });
-  const part = `${file}.${process.pid}.${Math.random()}`;
-  writeFileSync(part, code);
-  renameSync(part, file);
+  try {
+    mkdirSync(kept, { recursive: true });
+    const part = `${file}.${process.pid}.${Math.random()}`;
+    writeFileSync(part, code);
+    renameSync(part, file);
+  } catch {
+    // Another user's, or no room: it works without.
+  }
   return code;
 }
 
