@@ -2,7 +2,6 @@
 /* A buffer's life: allocated, shared as dma-bufs, freed with its last user. */
 #include <linux/dma-buf.h>
 #include <linux/err.h>
-#include <linux/fcntl.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -23,7 +22,7 @@ static int alloc_memory(struct dmabuf_buffer *buffer, unsigned long pages,
 	default:
 		return -EINVAL;
 	}
-	if (ret || !buffer->write_combined)
+	if (ret)
 		return ret;
 
 	ret = dmabuf_memory_write_back(&buffer->memory);
@@ -52,9 +51,11 @@ struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_device *device, u64 len,
 	u64 size = PAGE_ALIGN(len);
 	int ret;
 
-	/* 64 bit up to here; what can be charged fits into a size_t. */
 	if (size < len || !len)
 		return ERR_PTR(-EINVAL);
+	/* Half of RAM can be more than that on 32 bit, with LPAE. */
+	if (size > SIZE_MAX)
+		return ERR_PTR(-ENOMEM);
 	ret = dmabuf_device_charge(device, size);
 	if (ret)
 		return ERR_PTR(ret);
@@ -69,8 +70,6 @@ struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_device *device, u64 len,
 	buffer->write_combined = !cached && !IS_ENABLED(CONFIG_X86);
 	mutex_init(&buffer->lock);
 	INIT_LIST_HEAD(&buffer->attachments);
-	mutex_init(&buffer->share_lock);
-	INIT_LIST_HEAD(&buffer->shares);
 
 	ret = alloc_memory(buffer, size >> PAGE_SHIFT, backing);
 	if (ret)
@@ -93,7 +92,6 @@ static void free_buffer(struct kref *ref)
 	size_t size = dmabuf_buffer_size(buffer);
 
 	dmabuf_memory_free(&buffer->memory);
-	mutex_destroy(&buffer->share_lock);
 	mutex_destroy(&buffer->lock);
 	kfree(buffer->name);
 	kfree(buffer);
@@ -156,89 +154,47 @@ phys_addr_t dmabuf_buffer_phys(const struct dmabuf_buffer *buffer)
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_phys);
 
-/*
- * The list holds no references. A dma-buf on it may be on its way out, but
- * its file is not freed before its release operation took it from the list.
+/**
+ * dmabuf_buffer_share() - make a dma-buf over a buffer
+ * @buffer:	the buffer
+ * @mode:	access mode: O_RDONLY, O_WRONLY or O_RDWR
+ *
+ * It is a new one each time. There is no way back from a buffer to a dma-buf
+ * of its: the file of a dma-buf can be freed long before its release operation
+ * is called, which waits for whoever has its path open (O_PATH).
+ *
+ * Return: the dma-buf, with references on the buffer and on the module of the
+ * buffer's device, or an ERR_PTR.
  */
-static struct dma_buf *find_share(struct dmabuf_buffer *buffer, int mode)
-{
-	struct dmabuf_share *share;
-
-	lockdep_assert_held(&buffer->share_lock);
-	list_for_each_entry(share, &buffer->shares, node)
-		if (share->mode == mode && compat_file_get_live(share->dmabuf->file))
-			return share->dmabuf;
-
-	return NULL;
-}
-
-static struct dma_buf *new_share(struct dmabuf_buffer *buffer, int mode)
+struct dma_buf *dmabuf_buffer_share(struct dmabuf_buffer *buffer, int mode)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
-	struct dmabuf_share *share;
 	struct dma_buf *dmabuf;
 	char *name = NULL;
 
-	lockdep_assert_held(&buffer->share_lock);
 	if (buffer->name) {
 		name = kstrdup(buffer->name, GFP_KERNEL);
 		if (!name)
 			return ERR_PTR(-ENOMEM);
 	}
-	share = kzalloc(sizeof(*share), GFP_KERNEL);
-	if (!share) {
-		dmabuf = ERR_PTR(-ENOMEM);
-		goto free_name;
-	}
-	share->buffer = buffer;
-	share->mode = mode;
 
 	info.exp_name = buffer->device->exp_name;
 	info.owner = buffer->device->misc.fops->owner;
 	info.ops = &dmabuf_ops;
 	info.size = dmabuf_buffer_size(buffer);
 	info.flags = mode;
-	info.priv = share;
+	info.priv = buffer;
 	dmabuf = dma_buf_export(&info);
-	if (IS_ERR(dmabuf))
-		goto free_share;
-	share->dmabuf = dmabuf;
+	if (IS_ERR(dmabuf)) {
+		kfree(name);
+		return dmabuf;
+	}
 	dmabuf_buffer_get(buffer);
-	list_add(&share->node, &buffer->shares);
 
 	/* The dma-buf's from now on, which DMA_BUF_SET_NAME may replace. */
 	spin_lock(&dmabuf->name_lock);
 	dmabuf->name = name;
 	spin_unlock(&dmabuf->name_lock);
-
-	return dmabuf;
-
-free_share:
-	kfree(share);
-free_name:
-	kfree(name);
-	return dmabuf;
-}
-
-/**
- * dmabuf_buffer_share() - a dma-buf over a buffer
- * @buffer:	the buffer
- * @mode:	access mode: O_RDONLY, O_WRONLY or O_RDWR
- *
- * While a dma-buf of that mode lives, it is the one returned. It has a
- * reference on the buffer and on the module of the buffer's device.
- *
- * Return: the dma-buf with a reference of the caller's own, or an ERR_PTR.
- */
-struct dma_buf *dmabuf_buffer_share(struct dmabuf_buffer *buffer, int mode)
-{
-	struct dma_buf *dmabuf;
-
-	mutex_lock(&buffer->share_lock);
-	dmabuf = find_share(buffer, mode);
-	if (!dmabuf)
-		dmabuf = new_share(buffer, mode);
-	mutex_unlock(&buffer->share_lock);
 
 	return dmabuf;
 }

@@ -43,13 +43,11 @@ struct dmabuf_memory {
  * @memory:	its pages
  * @write_combined: mapped uncached everywhere; false: cached
  * @name:	that its dma-bufs start with, or NULL
- * @lock:	protects @attachments and what is in them, @vaddr, @vmap_count
+ * @lock:	protects @attachments and what is in them, @vaddr, @vmap_count;
+ *		taken inside of the reservation lock
  * @attachments: of all its dma-bufs
  * @vaddr:	its kernel mapping while @vmap_count is not 0
  * @vmap_count:	users of @vaddr
- * @share_lock:	protects @shares; taken outside of the dma-buf core's locks,
- *		where @lock is taken inside of them
- * @shares:	its dma-bufs, without a reference on them
  */
 struct dmabuf_buffer {
 	struct kref ref;
@@ -62,23 +60,6 @@ struct dmabuf_buffer {
 	struct list_head attachments;
 	void *vaddr;
 	unsigned int vmap_count;
-
-	struct mutex share_lock; /* shares */
-	struct list_head shares;
-};
-
-/**
- * struct dmabuf_share - a dma-buf over a buffer, its dma_buf.priv
- * @node:	in dmabuf_buffer.shares
- * @buffer:	a reference
- * @dmabuf:	the dma-buf, without a reference
- * @mode:	its access mode, O_RDONLY, O_WRONLY or O_RDWR
- */
-struct dmabuf_share {
-	struct list_head node;
-	struct dmabuf_buffer *buffer;
-	struct dma_buf *dmabuf;
-	int mode;
 };
 
 extern const struct dma_buf_ops dmabuf_ops;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The one set of dma-buf operations, in the order a dma-buf lives. All dma-bufs
- * over a buffer share its attachments, so that a cache sync through one of
- * them reaches devices that came by another.
+ * The one set of dma-buf operations, in the order a dma-buf lives. A dma-buf's
+ * priv is its buffer, a reference. All dma-bufs over a buffer share its
+ * attachments, so that a cache sync through one of them reaches devices that
+ * came by another.
  */
 #include <linux/dma-buf.h>
 #include <linux/err.h>
@@ -31,13 +32,6 @@ struct dmabuf_attachment {
 	enum dma_data_direction direction;
 	bool mapped;
 };
-
-static struct dmabuf_buffer *to_buffer(struct dma_buf *dmabuf)
-{
-	struct dmabuf_share *share = dmabuf->priv;
-
-	return share->buffer;
-}
 
 static unsigned long max_segment_pages(struct device *dev)
 {
@@ -79,7 +73,7 @@ static int fill_table(struct sg_table *table, const struct dmabuf_memory *memory
 
 static int dmabuf_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 {
-	struct dmabuf_buffer *buffer = to_buffer(dmabuf);
+	struct dmabuf_buffer *buffer = dmabuf->priv;
 	struct dmabuf_attachment *attachment;
 	int ret;
 
@@ -104,7 +98,7 @@ static int dmabuf_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *atta
 static void dmabuf_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 {
 	struct dmabuf_attachment *attachment = attach->priv;
-	struct dmabuf_buffer *buffer = to_buffer(dmabuf);
+	struct dmabuf_buffer *buffer = dmabuf->priv;
 
 	mutex_lock(&buffer->lock);
 	list_del(&attachment->node);
@@ -122,7 +116,7 @@ static void dmabuf_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *att
 static struct sg_table *dmabuf_map(struct dma_buf_attachment *attach,
 				   enum dma_data_direction direction)
 {
-	struct dmabuf_buffer *buffer = to_buffer(attach->dmabuf);
+	struct dmabuf_buffer *buffer = attach->dmabuf->priv;
 	struct dmabuf_attachment *attachment = attach->priv;
 	struct sg_table *table = &attachment->table;
 	int ret;
@@ -148,7 +142,7 @@ unlock:
 static void dmabuf_unmap(struct dma_buf_attachment *attach, struct sg_table *table,
 			 enum dma_data_direction direction)
 {
-	struct dmabuf_buffer *buffer = to_buffer(attach->dmabuf);
+	struct dmabuf_buffer *buffer = attach->dmabuf->priv;
 	struct dmabuf_attachment *attachment = attach->priv;
 
 	/*
@@ -164,12 +158,12 @@ static void dmabuf_unmap(struct dma_buf_attachment *attach, struct sg_table *tab
 }
 
 /*
- * Write-combined buffers too: their pages may be bounced. In the direction of
- * each mapping, which is the one the DMA API knows it by.
+ * Write-combined buffers are synced too: their pages may be bounced. Always in
+ * the direction of each mapping, which is the one the DMA API knows it by.
  */
 static int dmabuf_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
 {
-	struct dmabuf_buffer *buffer = to_buffer(dmabuf);
+	struct dmabuf_buffer *buffer = dmabuf->priv;
 	struct dmabuf_attachment *attachment;
 
 	mutex_lock(&buffer->lock);
@@ -184,18 +178,33 @@ static int dmabuf_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_directi
 	return 0;
 }
 
+static void sync_for_devices(struct dmabuf_buffer *buffer, bool only_writers)
+{
+	struct dmabuf_attachment *attachment;
+	bool only_writes;
+
+	lockdep_assert_held(&buffer->lock);
+	list_for_each_entry(attachment, &buffer->attachments, node) {
+		only_writes = attachment->direction == DMA_FROM_DEVICE;
+		if (attachment->mapped && only_writes == only_writers)
+			dma_sync_sgtable_for_device(attachment->dev, &attachment->table,
+						    attachment->direction);
+	}
+}
+
 static int dmabuf_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
 {
-	struct dmabuf_buffer *buffer = to_buffer(dmabuf);
-	struct dmabuf_attachment *attachment;
+	struct dmabuf_buffer *buffer = dmabuf->priv;
 
 	mutex_lock(&buffer->lock);
 	if (buffer->vmap_count && !buffer->write_combined)
 		flush_kernel_vmap_range(buffer->vaddr, dmabuf_buffer_size(buffer));
-	list_for_each_entry(attachment, &buffer->attachments, node)
-		if (attachment->mapped)
-			dma_sync_sgtable_for_device(attachment->dev, &attachment->table,
-						    attachment->direction);
+	/*
+	 * The devices that only write come last: syncing for them may throw the
+	 * cache away, and with it what the others are to read.
+	 */
+	sync_for_devices(buffer, false);
+	sync_for_devices(buffer, true);
 	mutex_unlock(&buffer->lock);
 
 	return 0;
@@ -282,7 +291,7 @@ EXPORT_SYMBOL_DMABUF(dmabuf_buffer_mmap);
 
 static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 {
-	return dmabuf_buffer_mmap(to_buffer(dmabuf), vma, vma->vm_pgoff);
+	return dmabuf_buffer_mmap(dmabuf->priv, vma, vma->vm_pgoff);
 }
 
 static void *vmap_pieces(const struct dmabuf_memory *memory, pgprot_t prot)
@@ -350,27 +359,19 @@ EXPORT_SYMBOL_DMABUF(dmabuf_buffer_vunmap);
 
 static COMPAT_VMAP_OP(dmabuf_vmap)
 {
-	void *vaddr = dmabuf_buffer_vmap(to_buffer(dmabuf));
+	void *vaddr = dmabuf_buffer_vmap(dmabuf->priv);
 
 	return COMPAT_VMAP_RESULT(vaddr);
 }
 
 static COMPAT_VUNMAP_OP(dmabuf_vunmap)
 {
-	dmabuf_buffer_vunmap(to_buffer(dmabuf));
+	dmabuf_buffer_vunmap(dmabuf->priv);
 }
 
 static void dmabuf_release(struct dma_buf *dmabuf)
 {
-	struct dmabuf_share *share = dmabuf->priv;
-	struct dmabuf_buffer *buffer = share->buffer;
-
-	mutex_lock(&buffer->share_lock);
-	list_del(&share->node);
-	mutex_unlock(&buffer->share_lock);
-
-	kfree(share);
-	dmabuf_buffer_put(buffer);
+	dmabuf_buffer_put(dmabuf->priv);
 }
 
 const struct dma_buf_ops dmabuf_ops = {

@@ -22,7 +22,18 @@ static const unsigned int orders[] = { 8, 4, 0 };
 #define GFP_PAGE	(GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
 #define GFP_LARGE	((GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY) & \
 			 ~__GFP_RECLAIM)
-#define GFP_CONTIGUOUS	(GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
+#define GFP_KERNEL_MAYFAIL (GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
+
+/*
+ * Where memory below 4 GiB is looked for first. In highmem, where there is
+ * any: with all of lowmem in buffers the OOM killer comes, however much of the
+ * rest is free.
+ */
+#ifdef CONFIG_ZONE_DMA32
+#define GFP_ZONE_4G	__GFP_DMA32
+#else
+#define GFP_ZONE_4G	__GFP_HIGHMEM
+#endif
 
 /*
  * Taking the last free pages would bring the OOM killer down on somebody else:
@@ -121,7 +132,7 @@ static void trim_pieces(struct dmabuf_memory *memory)
 {
 	struct dmabuf_piece *pieces;
 
-	pieces = kvmalloc_array(memory->count, sizeof(*pieces), GFP_KERNEL);
+	pieces = kvmalloc_array(memory->count, sizeof(*pieces), GFP_KERNEL_MAYFAIL);
 	if (!pieces)
 		return;
 	memcpy(pieces, memory->pieces, memory->count * sizeof(*pieces));
@@ -140,8 +151,7 @@ int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pa
 {
 	int ret;
 
-	memory->pieces = kvmalloc_array(pages, sizeof(*memory->pieces),
-					GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL);
+	memory->pieces = kvmalloc_array(pages, sizeof(*memory->pieces), GFP_KERNEL_MAYFAIL);
 	if (!memory->pieces)
 		return -ENOMEM;
 	ret = fill_with_pages(memory, pages);
@@ -190,7 +200,8 @@ static int fill_from_dma_api(struct dmabuf_memory *memory, unsigned long pages)
 	if (!IS_ENABLED(CONFIG_DMA_CMA) || pages == 1)
 		return -ENOMEM;
 
-	cookie = dma_alloc_attrs(dev, size, &memory->dma, GFP_CONTIGUOUS, DMA_ALLOC_ATTRS);
+	cookie = dma_alloc_attrs(dev, size, &memory->dma,
+				 GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY, DMA_ALLOC_ATTRS);
 	if (!cookie)
 		return -ENOMEM;
 	ret = dma_get_sgtable_attrs(dev, &table, cookie, memory->dma, size, DMA_ALLOC_ATTRS);
@@ -220,28 +231,32 @@ free:
 	return ret;
 }
 
+static bool below_4g(struct page *page, unsigned long pages)
+{
+	return PFN_PHYS(page_to_pfn(page) + pages) - 1 <= DMA_BIT_MASK(32);
+}
+
 static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long pages)
 {
 	unsigned int order = get_order(pages << PAGE_SHIFT);
-	gfp_t gfp = GFP_CONTIGUOUS | __GFP_ZERO;
+	gfp_t gfp = GFP_KERNEL_MAYFAIL | __GFP_ZERO;
 	struct page *page;
-	unsigned long pfn;
 
-	if (IS_ENABLED(CONFIG_ZONE_DMA32))
-		gfp |= __GFP_DMA32;
-	page = alloc_pages(gfp, order);
+	page = alloc_pages(gfp | GFP_ZONE_4G, order);
+	if (page && !below_4g(page, pages)) {
+		__free_pages(page, order);
+		page = alloc_pages(gfp, order);
+	}
 	if (!page)
 		return -ENOMEM;
-	split_page(page, order);
-	pfn = page_to_pfn(page);
-	free_split_pages(pfn + pages, (1UL << order) - pages);
-
-	/* Without a zone of that name, lowmem may still reach above 4 GiB. */
-	if (PFN_PHYS(pfn + pages) - 1 > DMA_BIT_MASK(32)) {
-		free_split_pages(pfn, pages);
+	/* Without ZONE_DMA32 even lowmem may reach above 4 GiB. */
+	if (!below_4g(page, pages)) {
+		__free_pages(page, order);
 		return -ENOMEM;
 	}
-	add_piece(memory, pfn, pages);
+	split_page(page, order);
+	free_split_pages(page_to_pfn(page) + pages, (1UL << order) - pages);
+	add_piece(memory, page_to_pfn(page), pages);
 
 	return 0;
 }
@@ -276,8 +291,10 @@ int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long p
  * @memory:	fresh memory, mapped by nobody
  *
  * What is left in the cache of memory that will be mapped uncached would reach
- * it later, over what was written there. Page by page: larger pieces fail
- * where bounce buffers are small.
+ * it later, over what was written there. Cached memory needs it too: mapping
+ * it for a device that writes (DMA_FROM_DEVICE) may throw the cache away, and
+ * what the memory held before it was zeroed would show. Page by page: larger
+ * pieces fail where bounce buffers are small.
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */

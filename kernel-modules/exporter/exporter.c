@@ -30,42 +30,44 @@ MODULE_PARM_DESC(message, "Text in the buffer, a NUL after it (default: hello wo
 static struct dmabuf_buffer *buffer;
 
 /*
- * A reader gets a dma-buf that is read-only too: it must not change what
- * others read.
+ * Each opener has a dma-buf of its own. A reader's is read-only too: it must
+ * not change what others read.
  */
-static struct dma_buf *share_as_opened(const struct file *file)
-{
-	return dmabuf_buffer_share(buffer, file->f_flags & O_ACCMODE);
-}
-
-static long exporter_get_fd(struct file *file, int __user *arg)
+static int exporter_open(struct inode *inode, struct file *file)
 {
 	struct dma_buf *dmabuf;
-	int ret;
+
+	dmabuf = dmabuf_buffer_share(buffer, file->f_flags & O_ACCMODE);
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+	file->private_data = dmabuf;
+
+	return 0;
+}
+
+static int exporter_release(struct inode *inode, struct file *file)
+{
+	dma_buf_put(file->private_data);
+
+	return 0;
+}
+
+static long exporter_get_fd(struct dma_buf *dmabuf, int __user *arg)
+{
 	int fd;
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	dmabuf = share_as_opened(file);
-	if (IS_ERR(dmabuf)) {
-		ret = PTR_ERR(dmabuf);
-		goto put_fd;
-	}
 	if (put_user(fd, arg)) {
-		ret = -EFAULT;
-		goto put_dmabuf;
+		put_unused_fd(fd);
+		return -EFAULT;
 	}
-	/* From here on the descriptor is the caller's, and so is the reference. */
+	/* The descriptor has a reference of its own. */
+	get_dma_buf(dmabuf);
 	fd_install(fd, dmabuf->file);
 
 	return 0;
-
-put_dmabuf:
-	dma_buf_put(dmabuf);
-put_fd:
-	put_unused_fd(fd);
-	return ret;
 }
 
 static long exporter_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -73,7 +75,7 @@ static long exporter_ioctl(struct file *file, unsigned int cmd, unsigned long ar
 	switch (cmd) {
 	case EXPORTER_GET_FD:
 	case EXPORTER_IOC_GET_FD:
-		return exporter_get_fd(file, (int __user *)arg);
+		return exporter_get_fd(file->private_data, (int __user *)arg);
 	default:
 		return -ENOTTY;
 	}
@@ -81,24 +83,17 @@ static long exporter_ioctl(struct file *file, unsigned int cmd, unsigned long ar
 
 static int exporter_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	struct dma_buf *dmabuf;
-	int ret;
-
-	dmabuf = share_as_opened(file);
-	if (IS_ERR(dmabuf))
-		return PTR_ERR(dmabuf);
 	/* The mapping becomes one of the dma-buf's file and keeps that alive. */
-	ret = dma_buf_mmap(dmabuf, vma, vma->vm_pgoff);
-	dma_buf_put(dmabuf);
-
-	return ret;
+	return dma_buf_mmap(file->private_data, vma, vma->vm_pgoff);
 }
 
 static const struct file_operations exporter_fops = {
 	.owner = THIS_MODULE,
+	.open = exporter_open,
 	.unlocked_ioctl = exporter_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.mmap = exporter_mmap,
+	.release = exporter_release,
 };
 
 static struct dmabuf_device exporter_device = {

@@ -10,7 +10,6 @@
 #include <linux/dma-buf.h>
 #include <linux/err.h>
 #include <linux/export.h>
-#include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/version.h>
 
@@ -73,23 +72,5 @@ static inline int compat_set_map(struct iosys_map *map, void *vaddr)
 	return 0;
 }
 #endif
-
-/**
- * compat_file_get_live() - take a reference on a file unless it is going away
- * @file:	whose memory the caller keeps from being freed
- *
- * 6.7: get_file_rcu() takes the address of a pointer that may change, and
- * get_file_active() appears. 6.13: the counter is no longer an atomic_long_t.
- *
- * Return: whether there is a reference now.
- */
-static inline bool compat_file_get_live(struct file *file)
-{
-#if COMPAT_SINCE(6, 7)
-	return get_file_active(&file);
-#else
-	return get_file_rcu(file);
-#endif
-}
 
 #endif /* _COMPAT_H */

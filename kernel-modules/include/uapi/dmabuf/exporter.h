@@ -15,8 +15,8 @@
 #define EXPORTER_GET_FD		0
 
 /*
- * A new dma-buf descriptor through the pointer, O_CLOEXEC. It is read-only if
- * the device was opened read-only, else read-write.
+ * A new dma-buf descriptor through the pointer, O_CLOEXEC. Its access mode is
+ * the one the device was opened with.
  */
 #define EXPORTER_IOC_GET_FD	_IOR('E', 1, int)
 
