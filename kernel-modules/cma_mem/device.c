@@ -8,7 +8,6 @@
 #include <linux/dma-buf.h>
 #include <linux/err.h>
 #include <linux/fcntl.h>
-#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kernel.h>
 #include <linux/mm.h>
@@ -184,38 +183,13 @@ static struct dma_buf *alloc_dma_buf(const struct cmem_alloc *data)
 static long cmem_ioc_alloc(struct cmem_alloc __user *arg)
 {
 	struct cmem_alloc data;
-	struct dma_buf *dmabuf;
-	int ret;
-	int fd;
 
 	if (copy_from_user(&data, arg, sizeof(data)))
 		return -EFAULT;
 	if (data.flags & ~CMEM_FLAG_CACHED || data.reserved)
 		return -EINVAL;
 
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
-	dmabuf = alloc_dma_buf(&data);
-	if (IS_ERR(dmabuf)) {
-		ret = PTR_ERR(dmabuf);
-		goto put_fd;
-	}
-	data.fd = fd;
-	if (copy_to_user(arg, &data, sizeof(data))) {
-		ret = -EFAULT;
-		goto put_dmabuf;
-	}
-	/* From here on the descriptor is the caller's, and so is the reference. */
-	fd_install(fd, dmabuf->file);
-
-	return 0;
-
-put_dmabuf:
-	dma_buf_put(dmabuf);
-put_fd:
-	put_unused_fd(fd);
-	return ret;
+	return dmabuf_reply(alloc_dma_buf(&data), O_CLOEXEC, arg, &data, sizeof(data), &data.fd);
 }
 
 static struct dma_buf *export_region(struct cmem_regions *regions, const struct cmem_export *data)
@@ -241,38 +215,14 @@ static bool valid_fd_flags(u32 flags)
 static long cmem_ioc_export(struct cmem_regions *regions, struct cmem_export __user *arg)
 {
 	struct cmem_export data;
-	struct dma_buf *dmabuf;
-	int ret;
-	int fd;
 
 	if (copy_from_user(&data, arg, sizeof(data)))
 		return -EFAULT;
 	if (!valid_fd_flags(data.fd_flags) || data.reserved)
 		return -EINVAL;
 
-	fd = get_unused_fd_flags(data.fd_flags & O_CLOEXEC);
-	if (fd < 0)
-		return fd;
-	dmabuf = export_region(regions, &data);
-	if (IS_ERR(dmabuf)) {
-		ret = PTR_ERR(dmabuf);
-		goto put_fd;
-	}
-	data.fd = fd;
-	if (copy_to_user(arg, &data, sizeof(data))) {
-		ret = -EFAULT;
-		goto put_dmabuf;
-	}
-	/* From here on the descriptor is the caller's, and so is the reference. */
-	fd_install(fd, dmabuf->file);
-
-	return 0;
-
-put_dmabuf:
-	dma_buf_put(dmabuf);
-put_fd:
-	put_unused_fd(fd);
-	return ret;
+	return dmabuf_reply(export_region(regions, &data), data.fd_flags & O_CLOEXEC, arg,
+			    &data, sizeof(data), &data.fd);
 }
 
 static long cmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

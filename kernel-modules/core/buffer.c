@@ -2,7 +2,9 @@
 /* A buffer's life: allocated, shared as dma-bufs, freed with its last user. */
 #include <linux/dma-buf.h>
 #include <linux/err.h>
+#include <linux/file.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 
 #include "compat.h"
 #include "core.h"
@@ -199,3 +201,46 @@ struct dma_buf *dmabuf_buffer_share(struct dmabuf_buffer *buffer, int mode)
 	return dmabuf;
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_share);
+
+/**
+ * dmabuf_reply() - answer an ioctl with a descriptor of a dma-buf
+ * @dmabuf:	the dma-buf, or the ERR_PTR that came instead of it; the
+ *		caller's reference is gone afterwards
+ * @fd_flags:	O_CLOEXEC or 0
+ * @arg:	where the caller of the ioctl wants the answer
+ * @answer:	the answer
+ * @size:	its size
+ * @fd:		the descriptor's place in it
+ *
+ * Nobody sees the descriptor before the answer has arrived.
+ *
+ * Return: 0, or a negative errno, and no descriptor is left behind.
+ */
+int dmabuf_reply(struct dma_buf *dmabuf, int fd_flags, void __user *arg, const void *answer,
+		 size_t size, int *fd)
+{
+	int ret;
+
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+
+	ret = get_unused_fd_flags(fd_flags);
+	if (ret < 0)
+		goto put_dmabuf;
+	*fd = ret;
+	if (copy_to_user(arg, answer, size)) {
+		ret = -EFAULT;
+		goto put_fd;
+	}
+	/* From here on the descriptor is the caller's, and so is the reference. */
+	fd_install(*fd, dmabuf->file);
+
+	return 0;
+
+put_fd:
+	put_unused_fd(*fd);
+put_dmabuf:
+	dma_buf_put(dmabuf);
+	return ret;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_reply);

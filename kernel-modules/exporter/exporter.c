@@ -6,13 +6,11 @@
 #include <linux/dma-buf.h>
 #include <linux/err.h>
 #include <linux/fcntl.h>
-#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/string.h>
-#include <linux/uaccess.h>
 
 #include <uapi/dmabuf/exporter.h>
 
@@ -56,18 +54,10 @@ static long exporter_get_fd(struct dma_buf *dmabuf, int __user *arg)
 {
 	int fd;
 
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
-	if (put_user(fd, arg)) {
-		put_unused_fd(fd);
-		return -EFAULT;
-	}
 	/* The descriptor has a reference of its own. */
 	get_dma_buf(dmabuf);
-	fd_install(fd, dmabuf->file);
 
-	return 0;
+	return dmabuf_reply(dmabuf, O_CLOEXEC, arg, &fd, sizeof(fd), &fd);
 }
 
 static long exporter_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

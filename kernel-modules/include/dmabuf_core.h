@@ -57,6 +57,8 @@ size_t dmabuf_buffer_size(const struct dmabuf_buffer *buffer);
 phys_addr_t dmabuf_buffer_phys(const struct dmabuf_buffer *buffer);
 
 struct dma_buf *dmabuf_buffer_share(struct dmabuf_buffer *buffer, int mode);
+int dmabuf_reply(struct dma_buf *dmabuf, int fd_flags, void __user *arg, const void *answer,
+		 size_t size, int *fd);
 int dmabuf_buffer_mmap(struct dmabuf_buffer *buffer, struct vm_area_struct *vma,
 		       unsigned long pgoff);
 void *dmabuf_buffer_vmap(struct dmabuf_buffer *buffer);

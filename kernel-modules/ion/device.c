@@ -3,7 +3,6 @@
 #include <linux/dma-buf.h>
 #include <linux/err.h>
 #include <linux/fcntl.h>
-#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
@@ -45,36 +44,12 @@ static struct dma_buf *alloc_dma_buf(const struct ion_allocation_data *data)
 static long ion_ioctl_alloc(struct ion_allocation_data __user *arg)
 {
 	struct ion_allocation_data data;
-	struct dma_buf *dmabuf;
-	int ret;
-	int fd;
 
 	if (copy_from_user(&data, arg, sizeof(data)))
 		return -EFAULT;
 
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
-	dmabuf = alloc_dma_buf(&data);
-	if (IS_ERR(dmabuf)) {
-		ret = PTR_ERR(dmabuf);
-		goto put_fd;
-	}
-	data.fd = fd;
-	if (copy_to_user(arg, &data, sizeof(data))) {
-		ret = -EFAULT;
-		goto put_dmabuf;
-	}
-	/* From here on the descriptor is the caller's, and so is the reference. */
-	fd_install(fd, dmabuf->file);
-
-	return 0;
-
-put_dmabuf:
-	dma_buf_put(dmabuf);
-put_fd:
-	put_unused_fd(fd);
-	return ret;
+	return dmabuf_reply(alloc_dma_buf(&data), O_CLOEXEC, arg, &data, sizeof(data),
+			    (int *)&data.fd);
 }
 
 static long ion_ioctl_heap_query(struct ion_heap_query __user *arg)

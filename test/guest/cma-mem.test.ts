@@ -179,10 +179,10 @@ describeModules('cma_mem', () => {
           },
         );
         assert(buffers.length >= 4, `only ${buffers.length} buffers of 8 MiB`);
-        assert(
-          message.includes(` ${memory('CmaFree')} KiB of ${memory('CmaTotal')} KiB of CMA are free`),
-          `${message} (${memory('CmaFree')} KiB are free)`,
-        );
+        const [, free, total] = / (\d+) KiB of (\d+) KiB of CMA are free/.exec(message) ?? [];
+        assert.equal(Number(total), memory('CmaTotal'));
+        // The kernel lends pages of CMA to others, and moves some between the message and our own look.
+        assert(Math.abs(Number(free) - memory('CmaFree')) < 1024, `${message} (${memory('CmaFree')} KiB are free)`);
       } finally {
         for (const buffer of buffers) buffer.close();
       }

@@ -69,14 +69,22 @@ describe('scripts/guest', function () {
       'script -qec "stty rows 33 cols 91; $*" /dev/null',
       'sh',
     ]);
-    const shown = (text: string) =>
-      new Promise<void>((resolve) => {
-        child.stdout?.on('data', (data) => `${data}`.includes(text) && resolve());
-      });
-    await shown('guest:');
+    let screen = '';
+    child.stdout?.on('data', (data) => {
+      screen += data;
+    });
+    /** Waits for it, and forgets everything before. */
+    const shown = async (text: string) => {
+      assert(await until(() => screen.includes(text), 60), `no '${text}' on the screen: ${screen}`);
+      screen = screen.slice(screen.indexOf(text) + text.length);
+    };
+    await shown('guest:/project# ');
     child.stdin?.write('stty size; sleep 1000\n');
     await shown('33 91');
+    // Until the shell waits for sleep, the key is the shell's own, which drops what was typed.
+    await new Promise((resolve) => setTimeout(resolve, 2000));
     child.stdin?.write('\x03');
+    await shown('guest:/project# ');
     child.stdin?.write('tty; echo $((6 * 7))$TERM; exit 5\n');
     const { code, stdout } = await ended;
     assert.match(`${stdout}`, /\/dev\/pts\/0\r+\n42xterm\r+\n/);
