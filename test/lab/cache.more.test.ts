@@ -153,10 +153,14 @@ describe('an empty cache', function () {
 
   it('on a machine that lacks packages and lets nobody install them prints which', async function () {
     if (!root) this.skip();
-    // In a name space of its own, dpkg knows of no package.
+    // In a name space of its own, dpkg knows of no package. That user cannot enter the TMPDIR of these tests.
     const script = 'mount -t tmpfs none /var/lib/dpkg && exec setpriv --reuid 65534 --clear-groups "$@"';
     const wrapper = ['unshare', '--mount', 'sh', '-c', script, 'sh'];
-    const { child, ended } = startGuest(['--', 'true'], { DMABUF_CACHE: cache, HOME: '/nonexistent' }, wrapper);
+    const { child, ended } = startGuest(
+      ['--', 'true'],
+      { DMABUF_CACHE: cache, HOME: '/nonexistent', TMPDIR: '/tmp' },
+      wrapper,
+    );
     child.stdin?.end();
     const { code, stderr } = await ended;
     assert.match(stderr, /apt-get install --no-install-recommends .*qemu-system-arm/);
