@@ -57,17 +57,20 @@ export async function run(command: string, args: string[], options: RunOptions):
   throw new Failure(`${options.purpose} failed (${command}: ${ended})${last && `\n${last}`}`);
 }
 
+/** Ends a program of start(), with everything it started itself. */
+export function stop({ pid, spawnfile }: ChildProcess, signal: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(spawnfile === 'sudo' ? pid : -pid, signal);
+  } catch {
+    // It has just ended, or is root's, which Ctrl-C reaches.
+  }
+}
+
 /** Ends every program started here and starts no more; for the way out on a signal. */
 export function stopAll(): void {
   stopped = true;
-  for (const { pid, spawnfile } of children) {
-    if (pid === undefined) continue;
-    try {
-      process.kill(spawnfile === 'sudo' ? pid : -pid, 'SIGTERM');
-    } catch {
-      // It has just ended, or is root's, which Ctrl-C reaches.
-    }
-  }
+  for (const child of children) stop(child, 'SIGTERM');
 }
 
 export function eachLine(stream: NodeJS.ReadableStream, each: (line: string) => void): void {

@@ -13,7 +13,7 @@ import { requirePackages } from './host.ts';
 import { architectures, toolsFor } from './machines.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
-import { start, stopAll } from './run.ts';
+import { start, stop, stopAll } from './run.ts';
 
 interface Counts {
   passed: number;
@@ -83,6 +83,9 @@ const BY_DEFAULT = ['unit', 'lab', 'guest'];
 /** A guest keeps one core busy: two at a time. */
 const TOGETHER = [['unit'], ['lab', 'guest'], ['more']];
 
+/** Several times what the longest one takes. */
+const SUITE_MS = 15 * 60_000;
+
 /** Runs one suite; its output is kept while another one is shown. */
 async function runSuite(suite: Suite, shown: Promise<void>): Promise<Counts> {
   const names = await readdir(join(projectRoot, suite.folder));
@@ -110,10 +113,15 @@ async function runSuite(suite: Suite, shown: Promise<void>): Promise<Counts> {
       for (const data of kept ?? []) process.stdout.write(data);
       kept = undefined;
     });
+    // A failed test may have left something running that its suite waits for.
+    const late = setTimeout(() => {
+      say(`tests ${suite.title}: not done after ${SUITE_MS / 60_000} minutes`);
+      stop(child, 'SIGKILL');
+    }, SUITE_MS);
     const code = await new Promise<number | null>((resolve, reject) => {
       child.on('error', reject);
       child.on('close', resolve);
-    });
+    }).finally(() => clearTimeout(late));
     await shown;
     const result = join(directory, 'result.json');
     const counts: Counts = existsSync(result)

@@ -21,6 +21,12 @@ export interface Started {
   ended: Promise<Ended>;
 }
 
+/** What a test that failed half-way left running: the next one is not to wait for it. */
+const left = new Set<ChildProcess>();
+afterEach(() => {
+  for (const child of left) child.kill();
+});
+
 export function startGuest(args: string[], env: NodeJS.ProcessEnv = {}, wrapper: string[] = []): Started {
   const [program, ...rest] = [...wrapper, join(projectRoot, 'scripts/guest'), ...args] as [string, ...string[]];
   const start = Date.now();
@@ -30,6 +36,8 @@ export function startGuest(args: string[], env: NodeJS.ProcessEnv = {}, wrapper:
   child.stdout.on('data', (data) => stdout.push(data));
   child.stderr.on('data', (data) => stderr.push(data));
   child.stdin.on('error', () => {});
+  left.add(child);
+  child.on('close', () => left.delete(child));
   const ended = new Promise<Ended>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (code) => {
