@@ -30,7 +30,10 @@ function kibibytes(bytes: number): string {
 }
 
 function missing(path: string): string {
-  const module = modules[path] ?? (path.startsWith('/dev/dma_heap') ? 'ion_lite' : undefined);
+  if (path.startsWith('/dev/dma_heap')) {
+    return 'This kernel is built without it (CONFIG_DMABUF_HEAPS): heaps() lists what this machine has.';
+  }
+  const module = modules[path];
   if (module === undefined) return 'heaps() lists what this machine has.';
   return `The kernel module that makes it is not loaded: run \`modprobe ${module}\` as root, or boot the guest with scripts/guest.`;
 }

@@ -169,7 +169,7 @@ export function openHeap(kindOrPath: HeapKind | (string & {}), options: OpenHeap
     checkInteger(heap, 'heap', 0, 31, call);
   }
   if (!isKind(kindOrPath) && !kindOrPath.includes('/')) {
-    const choice = `must be one of ${Object.keys(paths).join(', ')}, or a path. Received '${kindOrPath}'`;
+    const choice = `must be one of ${Object.keys(paths).join(', ')}, or a path. heaps() lists what this machine has: openHeap(path, { heap: name }). Received '${kindOrPath}'`;
     throw invalidValue('kindOrPath', choice, call);
   }
   switch (isKind(kindOrPath) ? kindOrPath : kindOf(path)) {

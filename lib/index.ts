@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * Real DMA buffers for Node.js: allocate them, look at them as `ArrayBuffer`s without a
  * copy, hand them to other processes.

@@ -19,7 +19,7 @@ const PAGE = 4096;
 /** Where this machine lacks the kind, and what would bring it. */
 const absent: Readonly<Record<HeapKind, string>> = {
   ion: 'no /dev/ion: load the module ion_lite',
-  'dma-heap': 'no /dev/dma_heap: load the module ion_lite, or boot a kernel built with DMABUF_HEAPS',
+  'dma-heap': 'no /dev/dma_heap: this kernel is built without DMABUF_HEAPS',
   'cma-mem': 'no /dev/cma_mem: load the module cma_mem',
   udmabuf: 'heaps of kind udmabuf are not supported yet',
   memfd: 'never',

@@ -250,12 +250,15 @@ class Run {
 
   async #bootAndRun(): Promise<number> {
     const { guest, options } = this;
+    if (options.command === undefined && process.stdin.isTTY) say('booting; exit or Ctrl-D ends the guest');
     await this.#within(BOOT_MS, 'the guest does not boot', guest.ready());
     let said = '';
     const collect = (_: 1 | 2, bytes: Buffer) => {
       said += bytes;
     };
     guest.on('output', collect);
+    // Whatever goes wrong from here on, how the machine came up has nothing to do with it.
+    this.#console.length = 0;
     const script = ['sh', '-c', setup(options)];
     const prepared = guest.run({ argv: script, env: environment, cwd: '/', input: 'null' });
     const { code } = await this.#within(BOOT_MS, 'the guest does not get ready', prepared);

@@ -128,7 +128,10 @@ function parse(args: string[]) {
       },
     }).values;
   } catch (error) {
-    throw new Failure(`${(error as Error).message.split('. ')[0]}. scripts/guest --help shows what there is.`);
+    const { code, message } = error as NodeJS.ErrnoException;
+    const positional = code === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL';
+    const cure = positional ? 'A command goes after --' : 'scripts/guest --help shows what there is';
+    throw new Failure(`${message.split('. ')[0]}. ${cure}.`);
   }
 }
 
