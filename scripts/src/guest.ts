@@ -7,8 +7,8 @@ import { getSystemErrorMap } from 'node:util';
 import { buildBridge, buildModules } from './build.ts';
 import { EXIT_FAILED, EXIT_REPORT, EXIT_TIMEOUT, Failure, told } from './failure.ts';
 import { requirePackages } from './host.ts';
-import { type KernelFiles, stockKernel } from './kernel.ts';
-import { type Architecture, chooseMachine, toolsFor, userlandSuite } from './machines.ts';
+import { type KernelFiles, kernelFiles } from './kernel.ts';
+import { type Architecture, toolsFor, userlandSuite } from './machines.ts';
 import { type Options, parseOptions, usage } from './options.ts';
 import { say } from './progress.ts';
 import { ensureDist, projectRoot } from './project.ts';
@@ -39,36 +39,34 @@ interface Files {
   bridge: string;
 }
 
-async function prepare(options: Options): Promise<{ files: Files; architecture: Architecture }> {
-  const { architecture, kernel } = chooseMachine(options.arch, options.kernel);
+async function prepare(options: Options): Promise<Files> {
+  const { machine } = options;
+  const { architecture } = machine;
   const suite = userlandSuite(options.node);
-  await requirePackages([...toolsFor(architecture), ...(options.overlays.length ? ['device-tree-compiler'] : [])]);
+  await requirePackages([...toolsFor(machine), ...(options.overlays.length ? ['device-tree-compiler'] : [])]);
   await ensureDist();
-  const kernelFiles = await stockKernel(kernel, architecture);
-  const programs = await userland(architecture, suite);
+  const kernel = await kernelFiles(machine.kernel, architecture);
+  const programs = await userland(machine.userland, suite);
   const files = {
-    kernel: kernelFiles,
+    kernel,
     image: programs.image,
-    initrd: await initrd(kernelFiles, architecture, programs),
-    modules: options.ownModules ? await buildModules(kernelFiles, architecture) : undefined,
-    bridge: await buildBridge(architecture, programs.uvInclude),
+    initrd: await initrd(kernel, machine, programs),
+    modules: options.ownModules ? await buildModules(kernel, architecture) : undefined,
+    bridge: await buildBridge(machine.userland, programs.uvInclude),
   };
   // What the bridge is mounted over.
   await mkdir(join(projectRoot, 'build'), { recursive: true });
-  return { files, architecture };
-}
-
-function folder(tag: string, path: string, readonly: boolean): string[] {
-  const more = readonly ? ',readonly=on' : '';
-  return [
-    '-fsdev',
-    `local,id=${tag},path=${quoted(path)},security_model=none,multidevs=remap${more}`,
-    '-device',
-    `virtio-9p-device,fsdev=${tag},mount_tag=${tag}`,
-  ];
+  return files;
 }
 
 function qemuArguments(options: Options, files: Files, architecture: Architecture): string[] {
+  const { bus } = architecture;
+  const folder = (tag: string, path: string, readonly: boolean) => [
+    '-fsdev',
+    `local,id=${tag},path=${quoted(path)},security_model=none,multidevs=remap${readonly ? ',readonly=on' : ''}`,
+    '-device',
+    `virtio-9p-${bus},fsdev=${tag},mount_tag=${tag}`,
+  ];
   const append = [
     `console=${architecture.console} ignore_loglevel panic=-1 nowatchdog rcupdate.rcu_cpu_stall_suppress=1`,
     `net.ifnames=0 cma=${options.cma}M`,
@@ -78,15 +76,15 @@ function qemuArguments(options: Options, files: Files, architecture: Architectur
   if (options.icount) args.push('-icount', `shift=${ICOUNT_SHIFT}`);
   args.push('-kernel', files.kernel.image, '-initrd', files.initrd, '-append', append.join(' ').trim());
   args.push('-drive', `if=none,id=root,format=raw,readonly=on,file=${quoted(files.image)}`);
-  args.push('-device', 'virtio-blk-device,drive=root');
+  args.push('-device', `virtio-blk-${bus},drive=root`);
   args.push(...folder('project', projectRoot, true), ...folder('bridge', files.bridge, true));
   args.push(...folder('modules', join(files.modules ?? files.kernel.root, 'lib/modules'), true));
   if (options.share !== undefined) args.push(...folder('share', options.share, false));
   if (options.forward.length) {
     const doors = options.forward.map(([host, guest]) => `,hostfwd=tcp:127.0.0.1:${host}-10.0.2.15:${guest}`);
-    args.push('-netdev', `user,id=net,restrict=on${doors.join('')}`, '-device', 'virtio-net-device,netdev=net');
+    args.push('-netdev', `user,id=net,restrict=on${doors.join('')}`, '-device', `virtio-net-${bus},netdev=net`);
   }
-  if (options.screendump !== undefined) args.push('-device', 'virtio-gpu-device');
+  if (options.screendump !== undefined) args.push('-device', `virtio-gpu-${bus}`);
   return [...args, ...options.qemu];
 }
 
@@ -151,12 +149,12 @@ async function ownDirectory(): Promise<string> {
 }
 
 /** A device tree with the overlays applied to what QEMU would have made itself. */
-async function deviceTree(program: string, args: string[], overlays: string[]): Promise<string[]> {
+async function deviceTree({ qemu, bus }: Architecture, args: string[], overlays: string[]): Promise<string[]> {
   if (overlays.length === 0) return [];
   const directory = await ownDirectory();
   const base = join(directory, 'base.dtb');
   const machine = args.map((arg, i) => (args[i - 1] === '-machine' ? `${arg},dumpdtb=${quoted(base)}` : arg));
-  await run(program, ['-nodefaults', '-display', 'none', '-device', 'virtio-serial-device', ...machine], {
+  await run(qemu, ['-nodefaults', '-display', 'none', '-device', `virtio-serial-${bus}`, ...machine], {
     purpose: 'asking QEMU for its device tree',
   });
   const merged = join(directory, 'merged.dtb');
@@ -173,11 +171,12 @@ async function main(): Promise<number> {
     process.stdout.write(usage);
     return 0;
   }
-  const { files, architecture } = await prepare(options);
+  const files = await prepare(options);
+  const { architecture } = options.machine;
   const args = qemuArguments(options, files, architecture);
-  const tree = await deviceTree(architecture.qemu, args, options.overlays);
+  const tree = await deviceTree(architecture, args, options.overlays);
   if (stoppedBy !== undefined) return EXIT_FAILED;
-  const guest = new Guest(architecture.qemu, [...args, ...tree]);
+  const guest = new Guest(architecture.qemu, architecture.bus, [...args, ...tree]);
   running = guest;
   onTheWayOut.push(() => guest.stop());
   return new Run(options, guest).toTheEnd();
@@ -195,7 +194,7 @@ class Run {
     readonly options: Options,
     readonly guest: Guest,
   ) {
-    this.#watch = new ReportWatch(options.kernel);
+    this.#watch = new ReportWatch(options.machine.kernel.name);
     guest.on('console', (line) => {
       this.#console.push(line);
       if (this.#console.length > 1000) this.#console.shift();

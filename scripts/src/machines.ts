@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What there is to choose from: machines QEMU emulates and the kernels Debian has for them.
+// What there is to choose from: machines QEMU emulates, the kernels there are for them, and the programs they run.
 import { Failure } from './failure.ts';
 
 export interface Architecture {
@@ -7,68 +7,147 @@ export interface Architecture {
   name: string;
   /** The kernel makefiles' name. */
   kernelName: string;
+  pointerBits: 32 | 64;
   /** Prefix of the cross compiler. */
   gnu: string;
   qemu: string;
+  /** Debian package of this machine that has it. */
+  qemuPackage: string;
   machine: string[];
+  /** How virtio devices are attached: QEMU names them virtio-NAME-device or virtio-NAME-pci. */
+  bus: 'device' | 'pci';
   console: string;
   /** npm package that holds esbuild's program for it. */
   esbuild: string;
-  /** Debian packages of this machine that emulate it and compile for it. */
-  tools: string[];
+  /** MiB of RAM the machine can have. */
   largestMemory: number;
+  /** Architectures whose programs it runs, its own first. */
+  userlands: string[];
 }
 
 export const architectures: Record<string, Architecture> = {
   armhf: {
     name: 'armhf',
     kernelName: 'arm',
+    pointerBits: 32,
     gnu: 'arm-linux-gnueabihf',
     qemu: 'qemu-system-arm',
+    qemuPackage: 'qemu-system-arm',
     // Without high memory: 5.10 does not find the PCI bus otherwise, and RAM is 3 GiB at most anyway.
     machine: ['-machine', 'virt,highmem=off', '-cpu', 'cortex-a15'],
+    bus: 'device',
     console: 'ttyAMA0',
     esbuild: '@esbuild/linux-arm',
-    tools: ['qemu-system-arm', 'gcc-arm-linux-gnueabihf', 'g++-arm-linux-gnueabihf', 'libc6-dev-armhf-cross'],
     largestMemory: 3072,
+    userlands: ['armhf'],
+  },
+  arm64: {
+    name: 'arm64',
+    kernelName: 'arm64',
+    pointerBits: 64,
+    gnu: 'aarch64-linux-gnu',
+    qemu: 'qemu-system-aarch64',
+    qemuPackage: 'qemu-system-arm',
+    // The oldest one QEMU has with pages of 16 KiB and 32-bit programs.
+    machine: ['-machine', 'virt', '-cpu', 'cortex-a76'],
+    bus: 'device',
+    console: 'ttyAMA0',
+    esbuild: '@esbuild/linux-arm64',
+    largestMemory: 32768,
+    userlands: ['arm64', 'armhf'],
+  },
+  amd64: {
+    name: 'amd64',
+    kernelName: 'x86',
+    pointerBits: 64,
+    gnu: 'x86_64-linux-gnu',
+    qemu: 'qemu-system-x86_64',
+    qemuPackage: 'qemu-system-x86',
+    machine: ['-machine', 'q35', '-cpu', 'Nehalem'],
+    bus: 'pci',
+    console: 'ttyS0',
+    esbuild: '@esbuild/linux-x64',
+    largestMemory: 32768,
+    userlands: ['amd64'],
   },
 };
 
 export interface Kernel {
   name: string;
-  /** The Debian suite it is in. */
-  suite: string;
+  /** The Debian suite it is in; none: it is built here. */
+  suite?: string;
   /** Flavour of its packages, by architecture. */
   flavour: Record<string, string>;
 }
 
-export const kernels: Record<string, Kernel> = {
-  '6.1': { name: '6.1', suite: 'bookworm', flavour: { armhf: 'armmp-lpae' } },
-};
+const lpae = { armhf: 'armmp-lpae', arm64: 'arm64', amd64: 'amd64' };
+
+/** A new line is a row here; docs/kernels.md tells what else to do. */
+export const kernels: Record<string, Kernel> = Object.fromEntries(
+  [
+    { name: '5.10', suite: 'bullseye', flavour: lpae },
+    { name: '6.1', suite: 'bookworm', flavour: lpae },
+    { name: '6.12', suite: 'trixie', flavour: lpae },
+    { name: '6.12-16k', suite: 'trixie', flavour: { arm64: 'arm64-16k' } },
+    { name: '7.2', suite: 'sid', flavour: lpae },
+    { name: 'lab', flavour: { armhf: 'lab', arm64: 'lab' } },
+  ].map((kernel) => [kernel.name, kernel]),
+);
 
 const TOOLS = 'ca-certificates cmake cpio debian-archive-keyring gpgv kmod make squashfs-tools util-linux'.split(' ');
 
+/** Debian's compilers for an architecture, by the names their packages have on this machine. */
+function compilersFor({ name, gnu }: Architecture): string[] {
+  const own = { arm: 'armhf', arm64: 'arm64', x64: 'amd64' }[process.arch as string];
+  if (name === own) return ['gcc', 'g++', 'libc6-dev'];
+  const triplet = gnu.replace('_', '-');
+  return [`gcc-${triplet}`, `g++-${triplet}`, `libc6-dev-${name}-cross`];
+}
+
 /** Debian packages this machine needs to build a guest and to run it. */
-export const toolsFor = (architecture: Architecture) => [...TOOLS, ...architecture.tools];
+export const toolsFor = ({ architecture, userland }: Machine) => [
+  ...new Set([...TOOLS, architecture.qemuPackage, ...compilersFor(architecture), ...compilersFor(userland)]),
+];
 
 /** The Debian suite the guest's programs come from, whatever its kernel, by the node it has. */
-const userlands: Record<string, string> = { '20': 'trixie', '24': 'forky' };
-export const nodeVersions = Object.keys(userlands);
+const suites: Record<string, string> = { '20': 'trixie', '24': 'forky' };
+export const nodeVersions = Object.keys(suites);
+export const newestNode = String(Math.max(...nodeVersions.map(Number)));
 
 export function userlandSuite(node: string): string {
-  const suite = userlands[node];
+  const suite = suites[node];
   if (suite === undefined) throw new Failure(`--node ${node}: there is ${nodeVersions.join(', ')}`);
   return suite;
 }
 
-export function chooseMachine(arch: string, kernelName: string): { architecture: Architecture; kernel: Kernel } {
+export interface Machine {
+  /** Of the kernel. */
+  architecture: Architecture;
+  /** Of the programs. */
+  userland: Architecture;
+  kernel: Kernel;
+}
+
+/** @throws Failure that says what there is */
+export function chooseMachine(arch: string, kernelName: string, userlandName = arch): Machine {
   const architecture = architectures[arch];
   const kernel = kernels[kernelName];
+  const userland = architectures[userlandName];
   if (!architecture) throw new Failure(`--arch ${arch}: there is ${Object.keys(architectures).join(', ')}`);
   if (!kernel) throw new Failure(`--kernel ${kernelName}: there is ${Object.keys(kernels).join(', ')}`);
+  if (!userland) throw new Failure(`--userland ${userlandName}: there is ${Object.keys(architectures).join(', ')}`);
   if (!kernel.flavour[arch]) {
     const others = Object.keys(kernel.flavour).join(', ');
-    throw new Failure(`there is no kernel ${kernelName} for ${arch}: Debian has it for ${others}`);
+    const names = Object.values(kernels).filter(({ flavour }) => flavour[arch]);
+    throw new Failure(
+      `there is no kernel ${kernelName} for ${arch}, only for ${others}; ` +
+        `for ${arch} there is ${names.map(({ name }) => name).join(', ')}`,
+    );
   }
-  return { architecture, kernel };
+  if (!architecture.userlands.includes(userlandName)) {
+    throw new Failure(
+      `--userland ${userlandName}: a kernel for ${arch} runs programs for ${architecture.userlands.join(' and ')}`,
+    );
+  }
+  return { architecture, userland, kernel };
 }

@@ -4,7 +4,7 @@ import { existsSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Failure } from './failure.ts';
-import { architectures, kernels, nodeVersions } from './machines.ts';
+import { architectures, chooseMachine, kernels, type Machine, newestNode, nodeVersions } from './machines.ts';
 
 export const usage = `usage: scripts/guest [OPTION]… [-- COMMAND ARG…]
 
@@ -13,8 +13,8 @@ and ends with its exit code. Without a COMMAND: a shell.
 
   --arch NAME        ${Object.keys(architectures).join(' | ')} (default armhf)
   --kernel NAME      ${Object.keys(kernels).join(' | ')} (default 6.1)
-  --userland NAME    architecture of the programs (default: that of --arch)
-  --node VERSION     ${nodeVersions.join(' | ')} (default 20); each brings the programs of its Debian suite
+  --userland NAME    architecture of the programs (default: that of --arch): armhf on arm64
+  --node VERSION     ${nodeVersions.join(' | ')} (default ${newestNode}); each brings the programs of its Debian suite
   --mem MIB          memory (default 1024)
   --cma MIB          contiguous memory area (default 64)
   --smp N            processors (default 2, with --icount 1)
@@ -39,8 +39,7 @@ exit codes: COMMAND's own; 128+n when a signal ended it; 124 timeout; 125 the gu
 `;
 
 export interface Options {
-  arch: string;
-  kernel: string;
+  machine: Machine;
   node: string;
   memory: number;
   cma: number;
@@ -70,15 +69,15 @@ export function parseOptions(args: string[]): Options | undefined {
   const command = split < 0 ? undefined : args.slice(split + 1);
   if (command?.length === 0) throw new Failure('a COMMAND is expected after --');
 
-  const arch = values.arch ?? 'armhf';
-  if (values.userland !== undefined && values.userland !== arch) {
-    throw new Failure(`--userland ${values.userland}: programs for ${arch} are what there is on --arch ${arch}`);
+  const machine = chooseMachine(values.arch ?? 'armhf', values.kernel ?? '6.1', values.userland);
+  const { architecture } = machine;
+  const memory = number('mem', values.mem ?? '1024', 128, architecture.largestMemory);
+  if (values.dtbo && architecture.bus === 'pci') {
+    throw new Failure(`--dtbo: machines of --arch ${architecture.name} have no device tree`);
   }
-  const memory = number('mem', values.mem ?? '1024', 128, architectures[arch]?.largestMemory ?? 3072);
   return {
-    arch,
-    kernel: values.kernel ?? '6.1',
-    node: values.node ?? '20',
+    machine,
+    node: values.node ?? newestNode,
     memory,
     cma: number('cma', values.cma ?? '64', 0, Math.floor(memory / 2)),
     processors: processors(values.smp, values.icount ?? false),

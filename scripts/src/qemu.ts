@@ -57,12 +57,15 @@ export class Guest extends EventEmitter<Events> {
   #waiting: { types: string; resolve: (message: Message) => void; reject: (error: Error) => void } | undefined;
   #gone = false;
 
-  /** @param args everything but the ports, the console and the monitor */
-  constructor(program: string, args: string[]) {
+  /**
+   * @param bus how virtio devices are attached
+   * @param args everything but the ports, the console and the monitor
+   */
+  constructor(program: string, bus: 'device' | 'pci', args: string[]) {
     super();
     const channels = ['console', ...PORTS, 'monitor'];
     const own = channels.flatMap((name, i) => ['-chardev', `socket,id=${name},fd=${FIRST_FD + i}`]);
-    own.push('-serial', 'chardev:console', '-qmp', 'chardev:monitor', '-device', 'virtio-serial-device');
+    own.push('-serial', 'chardev:console', '-qmp', 'chardev:monitor', '-device', `virtio-serial-${bus}`);
     for (const name of PORTS) own.push('-device', `virtserialport,chardev=${name},name=${name}`);
     const common = ['-nodefaults', '-display', 'none', '-no-reboot'];
     // The kernel ends QEMU when this process ends, however that happens.

@@ -8,7 +8,7 @@ import { packagesWithDependencies, unpack } from './apt.ts';
 import { cached, hashOf } from './cache.ts';
 import { Failure } from './failure.ts';
 import type { KernelFiles } from './kernel.ts';
-import type { Architecture } from './machines.ts';
+import type { Architecture, Machine } from './machines.ts';
 import { step } from './progress.ts';
 import { projectRoot } from './project.ts';
 import { run } from './run.ts';
@@ -111,12 +111,13 @@ async function esbuildFor(architecture: Architecture): Promise<string> {
 }
 
 /** Drivers the guest cannot reach its root without, in no particular order. */
-const DRIVERS = ['virtio_mmio', 'virtio_blk', 'virtio_console', 'squashfs', 'overlay', '9pnet_virtio', '9p'];
+const DRIVERS = ['virtio_blk', 'virtio_console', 'squashfs', 'overlay', '9pnet_virtio', '9p'];
+const BUS_DRIVERS = { device: 'virtio_mmio', pci: 'virtio_pci' };
 
 /** The archive the kernel unpacks and starts: drivers, busybox, init and the agent. */
 export async function initrd(
   kernel: KernelFiles,
-  architecture: Architecture,
+  { architecture, userland: programsOf }: Machine,
   { packages: debs }: Userland,
 ): Promise<string> {
   const files = [import.meta.filename, join(own, 'init'), join(own, 'agent.c')];
@@ -129,9 +130,9 @@ export async function initrd(
       const programs = join(part, 'programs');
       await unpack(debs, programs, /^busybox-static_/);
       await cp(join(programs, 'usr/bin/busybox'), join(root, 'bin/busybox'));
-      await compileAgent(architecture, join(root, 'agent'));
+      await compileAgent(programsOf, join(root, 'agent'));
       let order = 100;
-      for (const driver of await withDependencies(kernel, DRIVERS)) {
+      for (const driver of await withDependencies(kernel, [BUS_DRIVERS[architecture.bus], ...DRIVERS])) {
         await copyFile(driver, join(root, 'modules', `${order++}-${basename(driver)}`));
       }
       await run(
