@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Mocha's own report for people, and the counts as JSON where DMABUF_TEST_RESULT names a file.
+// Mocha's own report for people, and the counts and failures as JSON where DMABUF_TEST_RESULT names a file.
 'use strict';
 const { writeFileSync } = require('node:fs');
 const { reporters } = require('mocha');
@@ -9,9 +9,13 @@ module.exports = class extends reporters.Spec {
     super(runner, options);
     const file = process.env.DMABUF_TEST_RESULT;
     if (file === undefined) return;
+    const failed = [];
+    runner.on('fail', (test, error) =>
+      failed.push({ title: test.fullTitle(), message: String(error.message ?? error) }),
+    );
     runner.once('end', () => {
       const { passes, failures, pending } = this.stats;
-      writeFileSync(file, JSON.stringify({ passed: passes, failed: failures, skipped: pending }));
+      writeFileSync(file, JSON.stringify({ passed: passes, failed: failures, skipped: pending, failures: failed }));
     });
   }
 };

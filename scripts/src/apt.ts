@@ -5,9 +5,9 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cached, entryPath, type Key, locked, mib } from './cache.ts';
-import { Failure } from './failure.ts';
-import { step } from './progress.ts';
-import { run } from './run.ts';
+import { Failure, told } from './failure.ts';
+import { say, step } from './progress.ts';
+import { run, stopping } from './run.ts';
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
@@ -55,7 +55,6 @@ async function osRelease(): Promise<Record<string, string>> {
 /** An apt of our own over some sources. */
 class Apt {
   readonly #directory: string;
-  #updated = false;
 
   private constructor(directory: string) {
     this.#directory = directory;
@@ -111,7 +110,6 @@ class Apt {
   }
 
   async update(): Promise<void> {
-    if (this.#updated) return;
     await step("reading Debian's package lists", ({ progress }) =>
       this.#run(
         'apt-get',
@@ -120,7 +118,6 @@ class Apt {
         statusProgress(progress),
       ),
     );
-    this.#updated = true;
   }
 
   /** The direct dependencies of a package, alternatives left out. */
@@ -144,6 +141,8 @@ class Apt {
     const files = await this.#list(request);
     const size = files.reduce((sum, file) => sum + file.size, 0);
     const archives = join(into, 'archives');
+    // Nothing of a request that failed half-way.
+    await rm(archives, { recursive: true, force: true });
     await mkdir(join(archives, 'partial'), { recursive: true });
     await step(`fetching ${title} (${files.length} packages, ${mib(size)})`, ({ progress }) =>
       this.#run(
@@ -200,7 +199,18 @@ async function withApt(sources: Source[], work: (apt: Apt) => Promise<void>): Pr
   await locked('apt', async () => {
     const apt = await Apt.over(sources);
     await apt.update();
-    await work(apt);
+    try {
+      await work(apt);
+    } catch (error) {
+      if (stopping()) throw error;
+      // A package may have left the mirror since its list was read, another version in its place.
+      say(`${told(error)}\nthe package lists are read again`);
+      await apt.update();
+      await work(apt).catch((again) => {
+        const cure = 'try again later, or name another mirror by DMABUF_DEBIAN_MIRROR';
+        throw new Failure(`the mirror does not have what its package lists promise: ${cure}\n${told(again)}`);
+      });
+    }
   });
 }
 

@@ -28,7 +28,8 @@ export async function unpackSource(line: string, into: string, paths: string[] =
   const deb = (await readdir(directory)).find((name) => name.endsWith('.deb'));
   const archive = `usr/src/linux-source-${line}.tar.xz`;
   const script =
-    'set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar -xO "./$2" | xz -dc -T0 | tar -x -C "$3" --strip-components=1 "${@:4}"';
+    'set -o pipefail; deb=$1 archive=$2 into=$3; shift 3; ' +
+    'dpkg-deb --fsys-tarfile "$deb" | tar -xO "./$archive" | xz -dc -T0 | tar -x -C "$into" --strip-components=1 "$@"';
   const wanted = paths.map((path) => `linux-source-${line}/${path}`);
   await mkdir(into, { recursive: true });
   await run('bash', ['-c', script, 'bash', join(directory, deb as string), archive, into, ...wanted], {

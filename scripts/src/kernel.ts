@@ -87,12 +87,16 @@ async function stockKernel(kernel: Kernel, suite: string, architecture: Architec
         await rename(join(part, 'usr/lib/modules'), modules);
       }
       const release = await theOnly(modules);
-      // Links into /usr/src of a machine these headers are not installed on.
-      for (const link of ['build', 'source']) await rm(join(modules, release, link), { force: true });
-      await rename(join(part, 'boot', `vmlinuz-${release}`), join(part, 'vmlinuz'));
-      await relocate(join(part, 'usr/src', `linux-headers-${release}`, 'Makefile'));
+      // Links into /usr/src of a machine these headers are not installed on; and what boards boot with.
+      for (const name of ['build', 'source', 'dtb'])
+        await rm(join(modules, release, name), { recursive: true, force: true });
+      const places = [join(part, 'boot', `vmlinuz-${release}`), join(modules, release, 'vmlinuz')];
+      await rename(places.find(existsSync) ?? (places[0] as string), join(part, 'vmlinuz'));
+      const headers = join(part, 'usr/src', `linux-headers-${release}`);
+      await relocate(join(headers, 'Makefile'));
+      await forOlderCompilers(join(headers, 'include'));
       await unpack(debs, join(part, 'libraries'), /^(?!linux-)/);
-      await wrapPrograms(part, architecture.pointerBits);
+      await wrapPrograms(part, architecture);
       await run('depmod', ['-b', part, release], { purpose: 'listing the modules of the kernel' });
     }),
   );
@@ -109,17 +113,44 @@ async function stockKernel(kernel: Kernel, suite: string, architecture: Architec
 /** The headers expect to be in /usr/src; let them find each other wherever they are. */
 async function relocate(makefile: string): Promise<void> {
   const text = await readFile(makefile, 'utf8');
+  const here = '$(dir $(realpath $(lastword $(MAKEFILE_LIST))))';
   await writeFile(
     makefile,
-    text.replace(/^include \/usr\/src\//m, 'include $(dir $(realpath $(lastword $(MAKEFILE_LIST))))../'),
+    text
+      .replace(/^include \/usr\/src\//m, `include ${here}../`)
+      .replace(/^KBUILD_OUTPUT=.*/m, `KBUILD_OUTPUT := ${here}`),
   );
+}
+
+/**
+ * What the kernel's configuration says its compiler can do and the one of Debian 12 (gcc 12) cannot: attributes that
+ * check or hint, alignment that older ones do another way.
+ */
+const LATER = [
+  'CC_HAS_ASSUME',
+  'CC_HAS_COUNTED_BY',
+  'CC_HAS_COUNTED_BY_PTR',
+  'CC_HAS_MIN_FUNCTION_ALIGNMENT',
+  'CC_HAS_MULTIDIMENSIONAL_NONSTRING',
+];
+/** What the makefiles are not to try: the headers lack vmlinux, which BTF is made from. struct module depends on it. */
+const NOT_MADE = ['DEBUG_INFO_BTF_MODULES'];
+
+async function forOlderCompilers(include: string): Promise<void> {
+  const remove = async (file: string, options: string[]) => {
+    const text = await readFile(join(include, file), 'utf8');
+    const lines = new RegExp(`^(#define )?CONFIG_(${options.join('|')})[ =].*\\n`, 'gm');
+    await writeFile(join(include, file), text.replace(lines, ''));
+  };
+  await remove('config/auto.conf', [...LATER, ...NOT_MADE]);
+  await remove('generated/autoconf.h', LATER);
 }
 
 /**
  * The programs of linux-kbuild want the libraries of their own Debian release: each becomes a script that starts it
  * with those.
  */
-async function wrapPrograms(part: string, pointerBits: 32 | 64): Promise<void> {
+async function wrapPrograms(part: string, { pointerBits, kernelName }: Architecture): Promise<void> {
   const libraryFiles = await run('find', [join(part, 'libraries'), '-name', '*.so*'], {
     purpose: 'looking for libraries',
   });
@@ -134,11 +165,11 @@ async function wrapPrograms(part: string, pointerBits: 32 | 64): Promise<void> {
   const files = await run('find', [join(part, 'usr/lib'), ...executable], { purpose: 'looking for the build tools' });
   for (const file of files.trim().split('\n')) {
     if (!(await isProgram(file))) continue;
-    // Before 6.12 a program in front of several modposts chooses by the name it was started with.
-    const variant = `.real-lsb-${pointerBits}`;
+    // A program in front of several (modpost before 6.12, objtool since 7.2) chooses by the name it was started with.
+    const variant = [`.real-lsb-${pointerBits}`, `.real-${kernelName}`].find((end) => existsSync(file + end));
     const up = '../'.repeat(file.slice(part.length + 1).split('/').length - 1);
     const path = folders.map(fromHere).join(':');
-    const command = existsSync(file + variant)
+    const command = variant
       ? `exec "$0${variant}" "$@"`
       : `root=\${0%/*}/${up}\nexec ${fromHere(loader)} --library-path ${path} "$0.elf" "$@"`;
     await rename(file, `${file}.elf`);

@@ -73,6 +73,9 @@ export function stopAll(): void {
   for (const child of children) stop(child, 'SIGTERM');
 }
 
+/** Whether stopAll() was called: what fails now fails because of it. */
+export const stopping = () => stopped;
+
 export function eachLine(stream: NodeJS.ReadableStream, each: (line: string) => void): void {
   let rest = '';
   stream.setEncoding('utf8');

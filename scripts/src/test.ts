@@ -1,69 +1,39 @@
 // SPDX-License-Identifier: MIT
 // npm test: the tests on this machine, those of the guest script, and those that run in a guest against the
-// modules. One line at the end counts all of them. npm test -- NAME… runs some of them; "more" are those that
-// take long or need a network, which npm run test:all adds.
-import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+// modules. One line at the end counts all of them. npm test -- NAME… runs some of them; npm run test:all adds
+// "more", those that take long or need a network, and the whole matrix.
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { buildPrograms } from '../../test/guest/c/build.ts';
 import { buildHere } from './build-here.ts';
+import { type Combination, combinations, standard } from './combinations.ts';
 import { EXIT_FAILED, Failure, told } from './failure.ts';
+import { type Counts, guestTests, prepareGuestTests, reporter, resultOf, SHORT, testFiles } from './guest-tests.ts';
 import { requirePackages } from './host.ts';
-import { architectures, toolsFor } from './machines.ts';
+import { toolsFor } from './machines.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
 import { start, stop, stopAll } from './run.ts';
-
-interface Counts {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
 
 interface Suite {
   name: string;
   title: string;
   folder: string;
   files: RegExp;
+  /** Several times what it takes; 15 if nothing else is said. */
+  minutes?: number;
   /** What the command finds in its directory besides. */
   prepare?(directory: string): Promise<unknown>;
   /** The command that runs these files and leaves the counts in a directory, as result.json. */
   command(files: string[], directory: string): { argv: string[]; env?: NodeJS.ProcessEnv };
 }
 
-/** Rounds of the test that kills, where they are not to be its default. */
-const { DMABUF_KILLS } = process.env;
-
-const reporter = ['--reporter', 'test/reporter.cjs'];
-
 const here: Suite['command'] = (files, directory) => ({
   argv: ['node_modules/.bin/mocha', ...reporter, ...files],
   env: { DMABUF_TEST_RESULT: join(directory, 'result.json') },
 });
 
-const inGuest: Suite['command'] = (files, directory) => ({
-  argv: [
-    'scripts/guest',
-    ...['--share', directory, '--timeout', '600', '--append', 'init_on_alloc=0', '--', 'env'],
-    'DMABUF_TEST_RESULT=/share/result.json',
-    ...(DMABUF_KILLS ? [`DMABUF_KILLS=${DMABUF_KILLS}`] : []),
-    ...[
-      'node',
-      '--expose-gc',
-      'node_modules/mocha/bin/mocha.js',
-      '--no-config',
-      '--timeout',
-      '120000',
-      '--slow',
-      '5000',
-    ],
-    ...reporter,
-    ...files,
-  ],
-});
-
-const SHORT = /^[\w-]+\.test\.ts$/;
+const guest = combinations.find(({ name }) => name === standard) as Combination;
 
 /** In this order they are shown. */
 const suites: Suite[] = [
@@ -74,29 +44,40 @@ const suites: Suite[] = [
     title: 'in the guest, against the modules',
     folder: 'test/guest',
     files: SHORT,
-    prepare: (directory) => buildPrograms(join(directory, 'c')),
-    command: inGuest,
+    prepare: (directory) => prepareGuestTests(directory, guest.machine.userland),
+    command: (files, directory) => ({ argv: guestTests(directory, guest.options, files) }),
   },
-  { name: 'more', title: 'that take longer', folder: 'test/lab', files: /\.more\.test\.ts$/, command: here },
+  {
+    name: 'more',
+    title: 'that take longer',
+    folder: 'test/lab',
+    files: /\.more\.test\.ts$/,
+    minutes: 45,
+    command: here,
+  },
+  {
+    name: 'matrix',
+    title: 'in every guest there is',
+    folder: 'test/guest',
+    files: SHORT,
+    minutes: 180,
+    command: (_, directory) => ({
+      argv: ['scripts/test-matrix'],
+      env: { DMABUF_TEST_RESULT: join(directory, 'result.json') },
+    }),
+  },
 ];
 const BY_DEFAULT = ['unit', 'lab', 'guest'];
 /** A guest keeps one core busy: two at a time. */
-const TOGETHER = [['unit'], ['lab', 'guest'], ['more']];
-
-/** Several times what the longest one takes. */
-const SUITE_MS = 15 * 60_000;
+const TOGETHER = [['unit'], ['lab', 'guest'], ['more'], ['matrix']];
 
 /** Runs one suite; its output is kept while another one is shown. */
 async function runSuite(suite: Suite, shown: Promise<void>): Promise<Counts> {
-  const names = await readdir(join(projectRoot, suite.folder));
-  const files = names.filter((name) => suite.files.test(name)).sort();
+  const { minutes = 15 } = suite;
   const directory = await mkdtemp(join(tmpdir(), 'dmabuf-test-'));
   try {
     await suite.prepare?.(directory);
-    const { argv, env } = suite.command(
-      files.map((name) => `${suite.folder}/${name}`),
-      directory,
-    );
+    const { argv, env } = suite.command(await testFiles(suite.folder, suite.files), directory);
     const [program, ...args] = argv as [string, ...string[]];
     const child = start(program, args, {
       cwd: projectRoot,
@@ -115,24 +96,16 @@ async function runSuite(suite: Suite, shown: Promise<void>): Promise<Counts> {
     });
     // A failed test may have left something running that its suite waits for.
     const late = setTimeout(() => {
-      say(`tests ${suite.title}: not done after ${SUITE_MS / 60_000} minutes`);
+      say(`tests ${suite.title}: not done after ${minutes} minutes`);
       stop(child, 'SIGKILL');
-    }, SUITE_MS);
+    }, minutes * 60_000);
     const code = await new Promise<number | null>((resolve, reject) => {
       child.on('error', reject);
       child.on('close', resolve);
     }).finally(() => clearTimeout(late));
     await shown;
-    const result = join(directory, 'result.json');
-    const counts: Counts = existsSync(result)
-      ? JSON.parse(await readFile(result, 'utf8'))
-      : { passed: 0, failed: 0, skipped: 0 };
-    // A run that broke off, a kernel report: no single test says it, so it counts as one.
-    if (code !== 0 && counts.failed === 0) {
-      say(`tests ${suite.title}: ended with exit code ${code}`);
-      counts.failed = 1;
-    }
-    if (code === 0 && counts.passed === 0) throw new Failure('no test ran');
+    const counts = await resultOf(directory, code);
+    for (const { title } of counts.failures) say(`tests ${suite.title}: failed: ${title}`);
     return counts;
   } catch (error) {
     await shown;
@@ -150,7 +123,7 @@ async function main(): Promise<void> {
   if (unknown !== undefined) throw new Failure(`npm test -- ${unknown}: there is ${known.join(', ')}`);
   const wanted = args.includes('--all') ? known : args.length > 0 ? args : BY_DEFAULT;
   const chosen = suites.filter(({ name }) => wanted.includes(name));
-  await requirePackages([...Object.values(architectures).flatMap(toolsFor), 'device-tree-compiler']);
+  await requirePackages([...toolsFor(guest.machine), 'device-tree-compiler']);
   await buildHere();
   const all: Counts[] = [];
   for (const together of TOGETHER) {

@@ -24,6 +24,10 @@ function mirror(): string | undefined {
 class SpoiltMirror {
   readonly #server: Server;
   packages = 0;
+  /** How often the package lists were asked for. */
+  lists = 0;
+  /** Whether the mirror has this file no more. */
+  gone: (path: string) => boolean = () => false;
   spoil: (from: IncomingMessage, to: ServerResponse) => void = () => {};
 
   constructor(origin: string) {
@@ -31,6 +35,11 @@ class SpoiltMirror {
       const url = new URL(`.${asked.url}`, origin);
       const ask = url.protocol === 'https:' ? secureRequest : request;
       const hand = ask(url, { headers: { ...asked.headers, host: url.host } }, (from) => {
+        if (url.pathname.endsWith('/InRelease')) this.lists++;
+        if (this.gone(url.pathname)) {
+          from.resume();
+          return void answer.writeHead(404).end();
+        }
         answer.writeHead(from.statusCode ?? 502, from.headers);
         if (!url.pathname.endsWith('.deb') || from.statusCode !== 200) return void from.pipe(answer);
         this.packages++;
@@ -105,6 +114,35 @@ describe('an empty cache', function () {
       const { code, stderr } = await guest(['--', 'true'], '', { DMABUF_CACHE: cache, DMABUF_DEBIAN_MIRROR: uri });
       assert.match(stderr, /Hash Sum mismatch/);
       assert.equal(code, 125);
+      assert.deepEqual([...entries(), ...parts()], []);
+    });
+
+    it('reads the lists again when a package of them is gone, and carries on', async () => {
+      spoilt.spoil = (from, to) => void from.pipe(to);
+      spoilt.lists = 0;
+      let name: string | undefined;
+      let asked = 0;
+      // The first one asked for is missing until the lists were read once more.
+      spoilt.gone = (path) => {
+        if (!path.endsWith('.deb')) return false;
+        name ??= path;
+        if (path === name) asked++;
+        return path === name && spoilt.lists < 2;
+      };
+      const { code, stderr } = await guest(['--', 'true'], '', { DMABUF_CACHE: cache, DMABUF_DEBIAN_MIRROR: uri });
+      assert.equal(code, 0, stderr);
+      assert.match(stderr, /the package lists are read again/);
+      assert(asked >= 2);
+    });
+
+    it('ends where a package stays gone, after reading the lists twice', async () => {
+      spoilt.lists = 0;
+      spoilt.gone = (path) => path.endsWith('.deb');
+      const { code, stderr } = await guest(['--', 'true'], '', { DMABUF_CACHE: cache, DMABUF_DEBIAN_MIRROR: uri });
+      spoilt.gone = () => false;
+      assert.equal(code, 125);
+      assert.match(stderr, /the mirror does not have what its package lists promise: try again later/);
+      assert.equal(spoilt.lists, 2);
       assert.deepEqual([...entries(), ...parts()], []);
     });
 

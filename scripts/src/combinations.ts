@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// The guests every change is tried on: each kernel there is on each architecture it is for, and what else differs.
+import { architectures, chooseMachine, kernels, type Machine, newestNode, nodeVersions } from './machines.ts';
+
+export interface Combination {
+  /** KERNEL-ARCH, and what else sets it apart. */
+  name: string;
+  machine: Machine;
+  node: string;
+  /** Options of scripts/guest that make it. */
+  options: string[];
+}
+
+function combination(kernel: string, arch: string, userland = arch, node = newestNode): Combination {
+  const own = userland === arch;
+  const newest = node === newestNode;
+  return {
+    name: [kernel, arch, ...(own ? [] : [userland]), ...(newest ? [] : [`node${node}`])].join('-'),
+    machine: chooseMachine(arch, kernel, userland),
+    node,
+    options: [
+      ...['--arch', arch, '--kernel', kernel],
+      ...(own ? [] : ['--userland', userland]),
+      ...(newest ? [] : ['--node', node]),
+    ],
+  };
+}
+
+const older = nodeVersions.filter((version) => version !== newestNode);
+
+export const combinations: Combination[] = [
+  ...Object.values(kernels).flatMap(({ name, flavour }) =>
+    Object.keys(architectures)
+      .filter((arch) => flavour[arch])
+      .map((arch) => combination(name, arch)),
+  ),
+  // 32-bit programs on a 64-bit kernel; one line has the kernel's own udmabuf besides.
+  ...['6.1', '6.12'].map((kernel) => combination(kernel, 'arm64', 'armhf')),
+  ...older.map((node) => combination('6.1', 'armhf', 'armhf', node)),
+];
+
+/** The combination npm test runs. */
+export const standard = '6.1-armhf';
+
+/**
+ * What a run with little time tries: the standard one, one for arm64, and some of the rest, others at each turn.
+ * @param rest how many of the rest
+ */
+export function turn(number: number, rest: number): Combination[] {
+  const from = (list: Combination[], count: number) =>
+    Array.from({ length: Math.min(count, list.length) }, (_, i) => list[(number * count + i) % list.length]);
+  const others = combinations.filter(({ name }) => name !== standard);
+  const arm64 = others.filter(({ machine }) => machine.userland.name === 'arm64' && machine.kernel.suite);
+  const chosen = from(arm64, 1);
+  const left = others.filter((one) => !chosen.includes(one));
+  return combinations.filter((one) => one.name === standard || chosen.includes(one) || from(left, rest).includes(one));
+}

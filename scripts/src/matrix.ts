@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+// npm run test:matrix: the tests of the guest on every combination of kernel, architecture and programs.
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { parseArgs } from 'node:util';
+import { type Combination, combinations, standard, turn } from './combinations.ts';
+import { EXIT_FAILED, Failure, told } from './failure.ts';
+import { guestTests, prepareGuestTests, type Result, resultOf, SHORT, testFiles } from './guest-tests.ts';
+import { requirePackages } from './host.ts';
+import { toolsFor } from './machines.ts';
+import { say } from './progress.ts';
+import { projectRoot } from './project.ts';
+import { start, stop, stopAll } from './run.ts';
+
+const usage = `usage: npm run test:matrix [-- OPTION…]
+
+Runs the tests of the guest on every combination of kernel, architecture and programs, two guests at a time.
+
+  --only PATTERN   those whose name holds PATTERN, or matches it whole where it has a *; may be repeated
+  --grep TEXT      only tests whose title holds TEXT
+  --turn N         what a run with little time tries: ${standard}, one for arm64, and some of the rest, others for each N
+  --json           the results as JSON on standard output, nothing else there
+  --list           the names of the combinations
+  --help           this
+
+The output of each combination is in out/matrix/NAME.log.
+exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tried.
+`;
+
+/** A guest keeps one core busy. */
+const TOGETHER = 2;
+/** Besides the standard combination and one for arm64, of a turn. */
+const REST = 3;
+/** Kernels and programs may have to be fetched and built first, a lab kernel takes longest. */
+const COMBINATION_MS = 45 * 60_000;
+
+const logs = join(projectRoot, 'out/matrix');
+
+interface Row extends Result {
+  name: string;
+  /** Without the work of the first time. */
+  seconds: number;
+  /** What repeats it. */
+  command: string;
+  log: string;
+}
+
+const options = {
+  only: { type: 'string', multiple: true },
+  grep: { type: 'string' },
+  turn: { type: 'string' },
+  json: { type: 'boolean' },
+  list: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+function parse() {
+  try {
+    return parseArgs({ options }).values;
+  } catch (error) {
+    throw new Failure(`${(error as Error).message.split('. ')[0]}. npm run test:matrix -- --help shows what there is.`);
+  }
+}
+
+function matches(name: string, pattern: string): boolean {
+  // A name means itself, although others begin with it.
+  if (combinations.some((one) => one.name === pattern)) return name === pattern;
+  if (!pattern.includes('*')) return name.includes(pattern);
+  const parts = pattern.split('*').map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'));
+  return new RegExp(`^${parts.join('.*')}$`).test(name);
+}
+
+function choose({ only, turn: number }: ReturnType<typeof parse>): Combination[] {
+  if (number !== undefined) {
+    if (only) throw new Failure('--turn and --only: one of them');
+    if (!/^\d{1,9}$/.test(number)) throw new Failure(`--turn ${number}: a whole number`);
+    return turn(Number(number), REST);
+  }
+  if (!only) return combinations;
+  for (const pattern of only) {
+    if (!combinations.some(({ name }) => matches(name, pattern))) {
+      throw new Failure(`--only ${pattern}: there is ${combinations.map(({ name }) => name).join(', ')}`);
+    }
+  }
+  return combinations.filter(({ name }) => only.some((pattern) => matches(name, pattern)));
+}
+
+const quoted = (word: string) => (/^[\w./:=-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+
+const repeating = (name: string, title?: string) =>
+  ['npm run test:matrix -- --only', name, ...(title === undefined ? [] : ['--grep', quoted(title)])].join(' ');
+
+async function tryOne({ name, machine, options: own }: Combination, grep: string[]): Promise<Row> {
+  const directory = await mkdtemp(join(tmpdir(), 'dmabuf-matrix-'));
+  const log = createWriteStream(join(logs, `${name}.log`));
+  const row = { name, seconds: 0, command: repeating(name), log: relative(projectRoot, join(logs, `${name}.log`)) };
+  try {
+    await prepareGuestTests(directory, machine.userland);
+    const argv = guestTests(directory, own, await testFiles('test/guest', SHORT), grep);
+    const [program, ...args] = argv as [string, ...string[]];
+    const child = start(program, args, { cwd: projectRoot, stdio: ['ignore', 'pipe', 'pipe'] });
+    let began: number | undefined;
+    child.stdout?.on('data', (data) => {
+      began ??= Date.now();
+      log.write(data);
+    });
+    child.stderr?.on('data', (data) => log.write(data));
+    const late = setTimeout(() => {
+      log.write(`not done after ${COMBINATION_MS / 60_000} minutes\n`);
+      stop(child, 'SIGKILL');
+    }, COMBINATION_MS);
+    const [code] = await once(child, 'close').finally(() => clearTimeout(late));
+    if (began !== undefined) row.seconds = Math.round((Date.now() - began) / 1000);
+    return { ...row, ...(await resultOf(directory, code)) };
+  } catch (error) {
+    log.write(`${told(error)}\n`);
+    return { ...row, passed: 0, failed: 1, skipped: 0, failures: [{ title: told(error), message: '' }] };
+  } finally {
+    log.end();
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+function table(rows: string[][]): string {
+  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => (row[i] ?? '').length)));
+  return rows
+    .map((row) =>
+      row.map((cell, i) => (i < 1 ? cell.padEnd(widths[i] as number) : cell.padStart(widths[i] as number))).join('  '),
+    )
+    .join('\n');
+}
+
+function show(rows: Row[]): void {
+  const cells = rows.map(({ name, passed, failed, skipped, seconds }) => [
+    `${failed === 0 ? '✓' : '✗'} ${name}`,
+    ...[passed, failed, skipped, seconds].map(String),
+  ]);
+  console.log(`\n${table([['  combination', 'passed', 'failed', 'skipped', 'seconds'], ...cells])}\n`);
+  for (const { name, failures, log } of rows) {
+    for (const { title, message } of failures) {
+      const [first = ''] = message.split('\n');
+      const known = message !== '';
+      console.log(
+        `${name}: ${title}${first && `: ${first}`} (${log}); again: ${repeating(name, known ? title : undefined)}`,
+      );
+    }
+  }
+}
+
+async function main(): Promise<number> {
+  const values = parse();
+  if (values.help) {
+    process.stdout.write(usage);
+    return 0;
+  }
+  const chosen = choose(values);
+  if (values.list) {
+    for (const { name } of chosen) console.log(name);
+    return 0;
+  }
+  if (values.grep === '') throw new Failure('--grep: part of a title is expected');
+  const grep = values.grep === undefined ? [] : ['--fgrep', values.grep];
+  await requirePackages([...new Set(chosen.flatMap(({ machine }) => toolsFor(machine)))]);
+  await mkdir(logs, { recursive: true });
+  say(`trying ${chosen.map(({ name }) => name).join(', ')}`);
+  const rows = new Map<Combination, Row>();
+  const waiting = [...chosen];
+  const worker = async () => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      say(`… ${next.name}`);
+      const row = await tryOne(next, grep);
+      rows.set(next, row);
+      const done = `${rows.size} of ${chosen.length}`;
+      say(
+        `${row.failed ? '✗' : '✓'} ${next.name}: ${row.passed} passed, ${row.failed} failed, ${row.skipped} skipped (${done})`,
+      );
+    }
+  };
+  await Promise.all(Array.from({ length: TOGETHER }, worker));
+  const results = chosen.map((one) => rows.get(one) as Row);
+  const sum = (name: 'passed' | 'failed' | 'skipped') => results.reduce((total, row) => total + row[name], 0);
+  const { DMABUF_TEST_RESULT } = process.env;
+  if (DMABUF_TEST_RESULT) {
+    const failures = results.flatMap((row) =>
+      row.failures.map(({ title, message }) => ({ title: `${row.name}: ${title}`, message })),
+    );
+    const counts = { passed: sum('passed'), failed: sum('failed'), skipped: sum('skipped') };
+    await writeFile(DMABUF_TEST_RESULT, JSON.stringify({ ...counts, failures }));
+  }
+  if (values.json) {
+    console.log(JSON.stringify({ results }, null, 2));
+  } else {
+    show(results);
+    console.log(`${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`);
+  }
+  return sum('failed') === 0 ? 0 : 1;
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    say(`tests: stopped by ${signal}`);
+    stopAll();
+  });
+}
+
+main().then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error) => {
+    say(told(error));
+    process.exitCode = EXIT_FAILED;
+  },
+);

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+/** npm run test:matrix: what it chooses, and how it says that something failed. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { combinations, turn } from '../../scripts/src/combinations.ts';
+import { guest, projectRoot } from './run-guest.ts';
+
+const matrix = (...args: string[]) =>
+  spawnSync(join(projectRoot, 'scripts/test-matrix'), args, { cwd: projectRoot, encoding: 'utf8' });
+
+const names = (text: string) => text.trim().split('\n');
+
+describe('the matrix', function () {
+  this.timeout(240_000);
+  this.slow(30_000);
+
+  it('has the kernels and architectures that docs/kernels.md shows, and no other', () => {
+    const page = readFileSync(join(projectRoot, 'docs/kernels.md'), 'utf8');
+    const shown = [...page.matchAll(/^\| `(\S+)`[^|]*\|[^|]*\|([^|]*)\|([^|]*)\|([^|]*)\|$/gm)].flatMap(
+      ([, kernel, ...cells]) =>
+        ['armhf', 'arm64', 'amd64'].filter((_, i) => cells[i]?.trim() === 'yes').map((arch) => `${kernel}-${arch}`),
+    );
+    const { stdout } = matrix('--list');
+    // What differs in more than the kernel and the architecture is not in the table.
+    assert.deepEqual(names(stdout).slice(0, shown.length), shown);
+    assert.deepEqual(names(stdout).slice(shown.length), ['6.1-arm64-armhf', '6.12-arm64-armhf', '6.1-armhf-node20']);
+  });
+
+  it('takes a name for itself, and patterns', () => {
+    assert.deepEqual(names(matrix('--list', '--only', '6.1-armhf').stdout), ['6.1-armhf']);
+    assert.deepEqual(names(matrix('--list', '--only', '7.*').stdout), ['7.2-armhf', '7.2-arm64', '7.2-amd64']);
+    assert.deepEqual(names(matrix('--list', '--only', 'amd64', '--only', 'lab').stdout).length, 6);
+  });
+
+  it('says what there is when nothing matches, and what is wrong with an option', () => {
+    for (const [args, message] of [
+      [['--only', '6.2'], /^--only 6\.2: there is 5\.10-armhf, /],
+      [['--turn', '-1'], /^Option '--turn' argument is ambiguous|^--turn/],
+      [['--turn', 'x'], /^--turn x: a whole number/],
+      [['--turn', '1', '--only', 'lab'], /one of them/],
+      [['--fast'], /^Unknown option '--fast'.*--help/],
+      [['6.1'], /^Unexpected argument '6\.1'.*--help/],
+    ] as const) {
+      const { status, stderr, stdout } = matrix(...args);
+      assert.match(stderr, message);
+      assert.equal(stdout, '');
+      assert.equal(status, 125);
+    }
+  });
+
+  it('comes round to everything, with 6.1 armhf and one for arm64 at every turn', () => {
+    const seen = new Set<string>();
+    for (let number = 1000; number < 1000 + 3 * combinations.length; number++) {
+      const chosen = turn(number, 3).map(({ name }) => name);
+      assert.equal(chosen.length, 5);
+      assert(chosen.includes('6.1-armhf'));
+      assert(chosen.some((name) => name.endsWith('-arm64')));
+      for (const name of chosen) seen.add(name);
+    }
+    assert.equal(seen.size, combinations.length);
+  });
+
+  it('names what failed and the command that repeats it', () => {
+    const { status, stdout, stderr } = matrix('--only', '6.1-armhf', '--grep', 'no test has this title');
+    assert.equal(status, 1, stderr);
+    assert.match(stdout, /^✗ 6\.1-armhf +0 +1 +0 +\d+$/m);
+    assert.match(stdout, /^6\.1-armhf: no test ran .*again: npm run test:matrix -- --only 6\.1-armhf$/m);
+    assert.equal(names(stdout).at(-1), '0 passed, 1 failed, 0 skipped');
+    const json = JSON.parse(matrix('--only', '6.1-armhf', '--grep', 'no test has this title', '--json').stdout);
+    assert.equal(json.results[0].failed, 1);
+  });
+
+  it('leaves out what cannot be, and the guest says what can', async () => {
+    for (const [args, message] of [
+      [
+        ['--arch', 'armhf', '--kernel', '6.12-16k'],
+        /only for arm64; for armhf there is 5\.10, 6\.1, 6\.12, 7\.2, lab$/m,
+      ],
+      [['--arch', 'amd64', '--kernel', 'lab'], /only for armhf, arm64; for amd64 there is 5\.10, 6\.1, 6\.12, 7\.2$/m],
+      [['--arch', 'armhf', '--userland', 'arm64'], /a kernel for armhf runs programs for armhf$/m],
+      [['--arch', 'arm64', '--userland', 'amd64'], /a kernel for arm64 runs programs for arm64 and armhf$/m],
+      [['--arch', 'riscv64'], /there is armhf, arm64, amd64$/m],
+      [['--kernel', '6.2'], /there is 5\.10, 6\.1, 6\.12, 6\.12-16k, 7\.2, lab$/m],
+      [['--arch', 'amd64', '--dtbo', '/dev/null'], /have no device tree$/m],
+    ] as const) {
+      const { code, stderr } = await guest([...args, '--', 'true']);
+      assert.match(stderr, message);
+      assert.equal(code, 125);
+    }
+  });
+});
