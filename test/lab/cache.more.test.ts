@@ -117,7 +117,9 @@ describe('an empty cache', function () {
       assert.deepEqual([...entries(), ...parts()], []);
     });
 
-    it('reads the lists again when a package of them is gone, and carries on', async () => {
+    it('reads the lists again when a package of them is gone, and carries on', async function () {
+      // The rest of a guest's making comes after it.
+      this.timeout(600_000);
       spoilt.spoil = (from, to) => void from.pipe(to);
       spoilt.lists = 0;
       let name: string | undefined;
