@@ -12,11 +12,11 @@
 
 #include "core.h"
 
-/* A mebibyte, 64 kilobytes and a page where pages are 4 kilobytes. */
-static const unsigned int orders[] = { 8, 4, 0 };
+/* A mebibyte, 64 kilobytes, a page. */
+static const unsigned int orders[] = { 20 - PAGE_SHIFT, 16 - PAGE_SHIFT, 0 };
 
-/* Pages between two looks at what else the machine is doing. */
-#define BATCH_PAGES	256UL
+/* A mebibyte between two looks at what else the machine is doing. */
+#define BATCH_PAGES	(1UL << (20 - PAGE_SHIFT))
 
 /* No splat in the log and no OOM kill: whoever asks is told -ENOMEM. */
 #define GFP_PAGE	(GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)

@@ -13,14 +13,15 @@
 #include <linux/module.h>
 #include <linux/version.h>
 
-/* 5.10 does not spell out its version in these; all we ask for is later. */
-#ifdef LINUX_VERSION_MAJOR
+/* 5.13: the version is spelled out. What we ask for is later than all before. */
+#ifndef LINUX_VERSION_MAJOR
+#define LINUX_VERSION_MAJOR		5
+#define LINUX_VERSION_PATCHLEVEL	10
+#endif
+
 #define COMPAT_SINCE(major, minor)					\
 	((LINUX_VERSION_MAJOR << 8) + LINUX_VERSION_PATCHLEVEL >=	\
 	 ((major) << 8) + (minor))
-#else
-#define COMPAT_SINCE(major, minor) 0
-#endif
 
 /* 6.13: the namespace of a symbol is a string. */
 #if COMPAT_SINCE(6, 13)

@@ -1,45 +1,31 @@
 // SPDX-License-Identifier: MIT
-// npm run lint: one check a tool, a line each, the findings of those that have any.
-import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
-import { EXIT_FAILED, told } from './failure.ts';
+// npm run lint [-- NAME…]: what can be said about the sources without running them. A line a check, and the findings
+// of those that have any.
+import { EXIT_FAILED, Failure, told } from './failure.ts';
 import { requirePackages } from './host.ts';
+import { type Check, checks } from './lint-checks.ts';
 import { say } from './progress.ts';
-import { projectRoot } from './project.ts';
 
-const list = (...patterns: string[]) =>
-  spawnSync('git', ['ls-files', ...patterns], { cwd: projectRoot, encoding: 'utf8' })
-    .stdout.split('\n')
-    .filter(Boolean);
+function chosen(names: string[]): [string, Check][] {
+  for (const name of names) {
+    if (!(name in checks)) throw new Failure(`there is no check ${name}: there is ${Object.keys(checks).join(', ')}`);
+  }
+  return Object.entries(checks).filter(([name]) => names.length === 0 || names.includes(name));
+}
 
-const biome = join(projectRoot, `node_modules/@biomejs/cli-linux-${process.arch}/biome`);
-
-function checks(): [title: string, ...command: string[]][] {
-  const shell = list('.ci/*', 'scripts/*').filter((file) => /^(\.ci\/run|scripts\/[^/]+)$/.test(file));
-  return [
-    ['types of TypeScript', join(projectRoot, 'node_modules/.bin/tsc'), '-p', 'tsconfig.json'],
-    ['style of TypeScript', biome, 'check', '--error-on-warnings'],
-    ['shell scripts', 'shellcheck', '-x', ...shell, 'scripts/src/setup.sh', 'scripts/src/guest-root/init'],
-  ];
+async function passes(name: string, { title, findings }: Check): Promise<boolean> {
+  const found = (await findings().catch(told)).trim();
+  console.log(`${found ? '✗' : '✓'} ${name}: ${title}${found && `\n${found}\n`}`);
+  return !found;
 }
 
 async function main(): Promise<void> {
-  await requirePackages(['git', 'shellcheck']);
-  let failed = 0;
-  const all = checks();
-  for (const [title, program, ...args] of all) {
-    const { status, stdout, stderr, error } = spawnSync(program as string, args, {
-      cwd: projectRoot,
-      encoding: 'utf8',
-    });
-    const ok = status === 0;
-    console.log(`${ok ? '✓' : '✗'} ${title}`);
-    if (ok) continue;
-    failed++;
-    console.log(`${error?.message ?? ''}${stdout ?? ''}${stderr ?? ''}`);
-  }
-  console.log(`${all.length - failed} passed, ${failed} failed, 0 skipped`);
-  process.exitCode = failed === 0 ? 0 : 1;
+  const all = chosen(process.argv.slice(2));
+  await requirePackages(['git', ...new Set(all.flatMap(([, check]) => check.packages))]);
+  const results = await Promise.all(all.map(([name, check]) => passes(name, check)));
+  const passed = results.filter(Boolean).length;
+  console.log(`${passed} passed, ${results.length - passed} failed, 0 skipped`);
+  process.exitCode = passed === results.length ? 0 : 1;
 }
 
 main().catch((error) => {
