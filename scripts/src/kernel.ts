@@ -6,6 +6,7 @@ import { basename, dirname, join } from 'node:path';
 import { packages, unpack } from './apt.ts';
 import { cached, hashOf } from './cache.ts';
 import { Failure } from './failure.ts';
+import { builtKernel } from './lab-kernel.ts';
 import type { Architecture, Kernel } from './machines.ts';
 import { step } from './progress.ts';
 import { run } from './run.ts';
@@ -23,9 +24,8 @@ export interface KernelFiles {
 }
 
 export async function kernelFiles(kernel: Kernel, architecture: Architecture): Promise<KernelFiles> {
-  if (kernel.suite !== undefined) return stockKernel(kernel, kernel.suite, architecture);
-  const { labKernel } = await import('./lab-kernel.ts');
-  return labKernel(architecture);
+  if (kernel.suite === undefined) return builtKernel(kernel.name, architecture);
+  return stockKernel(kernel, kernel.suite, architecture);
 }
 
 type Depends = (name: string) => Promise<string[]>;

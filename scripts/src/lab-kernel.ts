@@ -27,7 +27,7 @@ const fragmentsOf: Record<string, string[]> = { lab: ['lab'] };
 const images: Record<string, string> = { armhf: 'zImage', arm64: 'Image' };
 
 /** About as many lines as make prints: what progress is measured by. */
-const LINES_OF_MAKE = 2000;
+const LINES_OF_MAKE = 1700;
 
 /** A source tree and its objects. */
 const ROOM = 3 << 30;
@@ -42,8 +42,6 @@ const headerParts = (tree: string) => [
   'include',
   'scripts',
 ];
-
-export const labKernel = (architecture: Architecture) => builtKernel('lab', architecture);
 
 export async function builtKernel(name: string, architecture: Architecture): Promise<KernelFiles> {
   const fragments = fragmentsOf[name];
@@ -63,8 +61,8 @@ export async function builtKernel(name: string, architecture: Architecture): Pro
     await step(`unpacking the sources of kernel ${LINE}`, () => unpackSource(LINE, tree));
     const make = maker(tree, architecture);
     await step(`building the ${name} kernel for ${architecture.name}`, async ({ progress }) => {
-      const config = `${(await Promise.all(paths.map((path) => readFile(path, 'utf8')))).join('')}CONFIG_LOCALVERSION="-${name}"\n`;
-      await configure(tree, config, make);
+      const texts = await Promise.all(paths.map((path) => readFile(path, 'utf8')));
+      await configure(tree, `${texts.join('')}CONFIG_LOCALVERSION="-${name}"\n`, make);
       let lines = 0;
       await make([image, 'modules'], () => progress(Math.min(++lines / LINES_OF_MAKE, 0.99)));
       await make([`INSTALL_MOD_PATH=${part}`, 'modules_install']);
@@ -96,14 +94,10 @@ function maker(tree: string, architecture: Architecture): Make {
   const fixed = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
   // Compilers complain on standard error: what make prints is counted only.
   return (words, each = () => {}) =>
-    run(
-      'nice',
-      ['sh', '-c', 'exec make "$@" >&3', 'sh', '-C', tree, `-j${availableParallelism()}`, ...fixed, ...words],
-      {
-        purpose: `building kernel ${LINE}`,
-        lines: { fd: 3, each },
-      },
-    );
+    run('sh', ['-c', 'exec make "$@" >&3', 'sh', '-C', tree, `-j${availableParallelism()}`, ...fixed, ...words], {
+      purpose: `building kernel ${LINE}`,
+      lines: { fd: 3, each },
+    });
 }
 
 /** Makes .config of fragments; each line of theirs must be in it. */
@@ -125,13 +119,13 @@ function optionsOf(config: string): Map<string, string> {
   return new Map([...lines].map(([, name, value, unset]) => [name ?? (unset as string), value ?? 'n']));
 }
 
-/** Moves what builds of modules need, without objects and sources of the tools in it. */
+/** Moves what builds of modules need out of the tree. */
 async function keepHeaders(tree: string, to: string, kernelName: string): Promise<void> {
   for (const path of headerParts(kernelName)) {
     await mkdir(join(to, path, '..'), { recursive: true });
     await rename(join(tree, path), join(to, path));
   }
-  // Device trees' headers, reached by links that end outside.
+  // Only device trees need these, and links in them end outside.
   for (const path of ['include/dt-bindings', 'scripts/dtc']) await rm(join(to, path), { recursive: true });
 }
 

@@ -25,6 +25,9 @@ export interface Architecture {
   userlands: string[];
 }
 
+/** Virtio as of its version 1.0, without which there is no display. */
+const modern = ['-global', 'virtio-mmio.force-legacy=false'];
+
 export const architectures: Record<string, Architecture> = {
   armhf: {
     name: 'armhf',
@@ -34,7 +37,7 @@ export const architectures: Record<string, Architecture> = {
     qemu: 'qemu-system-arm',
     qemuPackage: 'qemu-system-arm',
     // Without high memory: 5.10 does not find the PCI bus otherwise, and RAM is 3 GiB at most anyway.
-    machine: ['-machine', 'virt,highmem=off', '-cpu', 'cortex-a15'],
+    machine: ['-machine', 'virt,highmem=off', '-cpu', 'cortex-a15', ...modern],
     bus: 'device',
     console: 'ttyAMA0',
     esbuild: '@esbuild/linux-arm',
@@ -49,7 +52,7 @@ export const architectures: Record<string, Architecture> = {
     qemu: 'qemu-system-aarch64',
     qemuPackage: 'qemu-system-arm',
     // The oldest one QEMU has with pages of 16 KiB and 32-bit programs.
-    machine: ['-machine', 'virt', '-cpu', 'cortex-a76'],
+    machine: ['-machine', 'virt', '-cpu', 'cortex-a76', ...modern],
     bus: 'device',
     console: 'ttyAMA0',
     esbuild: '@esbuild/linux-arm64',
