@@ -33,6 +33,9 @@ function missing(path: string): string {
   if (path.startsWith('/dev/dma_heap')) {
     return 'This kernel is built without it (CONFIG_DMABUF_HEAPS): heaps() lists what this machine has.';
   }
+  if (path === '/dev/udmabuf') {
+    return 'This kernel is built without it (CONFIG_UDMABUF), or its module is not loaded: try `modprobe udmabuf` as root.';
+  }
   const module = modules[path];
   if (module === undefined) return 'heaps() lists what this machine has.';
   return `The kernel module that makes it is not loaded: run \`modprobe ${module}\` as root, or boot the guest with scripts/guest.`;

@@ -6,7 +6,7 @@ import { outOfRange, systemError } from './errors.js';
 import { OwnedHandle } from './handle.js';
 import { CMA_MEM_PATH } from './heap/cma-mem.js';
 import { type AllocOptions, openDevice } from './heap/heap.js';
-import { createMapping, type Mapping } from './mapping.js';
+import { createMapping, type Mapping, wholePages } from './mapping.js';
 import { type CmaRegion, type Handle, native, type OrErrno } from './native.js';
 
 const { constants } = native;
@@ -47,7 +47,7 @@ export class Region {
     this.id = id;
     this.offset = offset;
     this.length = length;
-    this.size = Math.ceil(length / constants.PAGE_SIZE) * constants.PAGE_SIZE;
+    this.size = wholePages(length);
     this.physicalBase = physicalBase;
   }
 

@@ -5,12 +5,13 @@ import { constants as osConstants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { openAdvice } from './advice.js';
 import { checkInteger, checkOptions, checkPath } from './arguments.js';
-import { DmaBufError, invalidType, invalidValue, type SystemError, systemError } from './errors.js';
+import { invalidType, invalidValue, type SystemError, systemError } from './errors.js';
 import { CMA_MEM_PATH, CmaMemHeap } from './heap/cma-mem.js';
 import { DMA_HEAP_DIRECTORY, DmaHeap, dmaHeapNames, isContiguousName } from './heap/dma-heap.js';
 import type { Heap, HeapKind } from './heap/heap.js';
 import { ION_PATH, IonHeap, ionHeaps, isContiguous } from './heap/ion.js';
 import { MEMFD_PATH, MemfdHeap } from './heap/memfd.js';
+import { UDMABUF_PATH, UdmabufHeap } from './heap/udmabuf.js';
 
 const { errno } = osConstants;
 
@@ -42,7 +43,7 @@ const paths: Readonly<Record<HeapKind, string>> = {
   ion: ION_PATH,
   'dma-heap': DMA_HEAP_DIRECTORY,
   'cma-mem': CMA_MEM_PATH,
-  udmabuf: '/dev/udmabuf',
+  udmabuf: UDMABUF_PATH,
   memfd: MEMFD_PATH,
 };
 
@@ -74,9 +75,21 @@ function ionInfos(): HeapInfo[] {
   }
 }
 
+function udmabufInfos(): HeapInfo[] {
+  const info = { kind: 'udmabuf', path: UDMABUF_PATH, name: 'udmabuf', contiguous: false, dma: true } as const;
+  if (!exists(UDMABUF_PATH)) return [];
+  try {
+    UdmabufHeap.open(UDMABUF_PATH).close();
+    return [info];
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    return [{ ...info, error }];
+  }
+}
+
 /**
  * The heaps this machine has: every heap of /dev/ion (ION_IOC_HEAP_QUERY), /dev/dma_heap/*,
- * /dev/cma_mem, and `memfd`, which is always there.
+ * /dev/cma_mem, /dev/udmabuf, and `memfd`, which is always there.
  */
 export function heaps(): HeapInfo[] {
   const found = ionInfos();
@@ -87,6 +100,7 @@ export function heaps(): HeapInfo[] {
   if (exists(CMA_MEM_PATH)) {
     found.push({ kind: 'cma-mem', path: CMA_MEM_PATH, name: 'cma_mem', contiguous: true, dma: true });
   }
+  found.push(...udmabufInfos());
   found.push({ kind: 'memfd', path: MEMFD_PATH, name: 'memfd', contiguous: false, dma: false });
   return found;
 }
@@ -95,6 +109,7 @@ export function heaps(): HeapInfo[] {
 function kindOf(path: string): HeapKind {
   if (path === ION_PATH) return 'ion';
   if (path === CMA_MEM_PATH) return 'cma-mem';
+  if (path === UDMABUF_PATH) return 'udmabuf';
   if (dirname(path) === DMA_HEAP_DIRECTORY) return 'dma-heap';
   let status: ReturnType<typeof statSync>;
   try {
@@ -111,6 +126,7 @@ function kindOf(path: string): HeapKind {
       if (basename(dirname(device)) === 'dma_heap') return 'dma-heap';
       if (basename(device) === 'ion') return 'ion';
       if (basename(device) === 'cma_mem') return 'cma-mem';
+      if (basename(device) === 'udmabuf') return 'udmabuf';
     } catch {
       // no sysfs, or a node without a device: the error below says enough
     }
@@ -151,12 +167,11 @@ function only<T extends Heap>(heap: T, wanted: string | number | undefined): T {
 /**
  * Opens a heap by its kind or by the path of its device.
  *
- * @param kindOrPath - `'ion'`, `'dma-heap'`, `'cma-mem'`, `'memfd'`, or a path such as
- *   `/dev/dma_heap/system`
+ * @param kindOrPath - `'ion'`, `'dma-heap'`, `'cma-mem'`, `'udmabuf'`, `'memfd'`, or a path
+ *   such as `/dev/dma_heap/system`
  * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE: neither a kind nor a path
  * @throws SystemError ENOENT (module not loaded), EACCES, ENOTTY (not such a device),
  *   ENODEV (no such heap there); the message says what to do
- * @throws DmaBufError ERR_DMABUF_UNSUPPORTED: `udmabuf`
  */
 export function openHeap(kindOrPath: HeapKind | (string & {}), options: OpenHeapOptions = {}): Heap {
   checkPath(kindOrPath, 'kindOrPath', 'open');
@@ -182,11 +197,7 @@ export function openHeap(kindOrPath: HeapKind | (string & {}), options: OpenHeap
         ? openDmaHeap(heap === undefined ? heap : String(heap))
         : only(DmaHeap.open(path), heap);
     case 'udmabuf':
-      throw new DmaBufError(
-        'ERR_DMABUF_UNSUPPORTED',
-        'Heaps of kind udmabuf are not supported yet: use ion, dma-heap or cma-mem, or memfd where no device is involved',
-        { ...call, errno: -errno.ENOTSUP },
-      );
+      return only(UdmabufHeap.open(path), heap);
     default:
       return only(MemfdHeap.open(), heap);
   }

@@ -14,4 +14,4 @@ export { Exporter, type ExporterOptions } from './exporter.js';
 export { type FdMessage, FdServer, FdSocket, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS } from './fd-socket.js';
 export { type AllocOptions, Heap, type HeapKind } from './heap/heap.js';
 export { type HeapInfo, heaps, type OpenHeapOptions, openHeap } from './heaps.js';
-export { Mapping } from './mapping.js';
+export { Mapping, PAGE_SIZE } from './mapping.js';

@@ -4,6 +4,14 @@ import { descriptorAdvice } from './advice.js';
 import { systemError } from './errors.js';
 import { type Handle, native } from './native.js';
 
+/** Bytes of a page of this machine: what the offset of a mapping is a multiple of. */
+export const PAGE_SIZE: number = native.constants.PAGE_SIZE;
+
+/** The whole pages that `length` bytes take. @internal */
+export function wholePages(length: number): number {
+  return Math.ceil(length / PAGE_SIZE) * PAGE_SIZE;
+}
+
 /** Makes a {@link Mapping}; constructors are not public. @internal */
 export let createMapping: (handle: Handle, range: { offset: number; length: number }, path: string) => Mapping;
 

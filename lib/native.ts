@@ -141,6 +141,10 @@ interface Native {
   memfdAlloc(size: number, name: string): Promise<Handle>;
   memfdAllocSync(size: number, name: string): Handle;
 
+  /** UDMABUF_CREATE of a sealed memfd; `size` is in whole pages. */
+  udmabufAlloc(device: Handle, size: number): Promise<Handle>;
+  udmabufAllocSync(device: Handle, size: number): Handle;
+
   /** EXPORTER_IOC_GET_FD */
   exporterGetFd(device: Handle): Handle;
 

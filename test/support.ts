@@ -4,6 +4,14 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setImmediate as nextTick } from 'node:timers/promises';
 
+/** Bytes of a page, as the kernel says and not the library. */
+export const PAGE = 1024 * Number(/^KernelPageSize:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/smaps', 'utf8'))?.[1]);
+
+/** The whole pages that so many bytes take. */
+export function wholePages(bytes: number): number {
+  return Math.ceil(bytes / PAGE) * PAGE;
+}
+
 /** The descriptors of this process that are buffers, sockets or devices: what the library makes. */
 export function openFds(): string[] {
   const found: string[] = [];

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: MIT
-import { openHeap } from 'dmabuf';
+import { openHeap, PAGE_SIZE } from 'dmabuf';
 import { check } from './check.ts';
 import { remember } from './heaps.ts';
 import { counted, described } from './kernel.ts';
 import type { Peer } from './peer.ts';
 import { line } from './print.ts';
 
-const PAGE = 4096;
 const MINE = 0x11;
 const THEIRS = 0x22;
 
 /** Three pages, filled here, checked and changed by a second process, seen here again. */
 export async function tourIon(second: Promise<Peer>): Promise<void> {
   using heap = openHeap('/dev/ion', { heap: 'ion_system_heap' });
-  const buffer = remember(await heap.alloc(3 * PAGE, { name: 'three-pages' }), heap.name);
+  const buffer = remember(await heap.alloc(3 * PAGE_SIZE, { name: 'three-pages' }), heap.name);
   line('ION_IOC_ALLOC', `3 pages from ${heap.name}, descriptor ${buffer.fd}`);
   line('', described(buffer));
   line('', counted('ion'));
@@ -32,14 +31,17 @@ export async function tourIon(second: Promise<Peer>): Promise<void> {
     await peer.socket.send({ expect: MINE, page: 1, fill: THEIRS }, [buffer]);
     line('unix socket', `the descriptor goes to pid ${peer.pid} (SCM_RIGHTS)`);
     const answer = (await peer.answer()) as { fd: number; inode: number; verified: number };
-    check(answer.verified === 3 * PAGE, `the other process found ${answer.verified} of ${3 * PAGE} bytes right`);
+    check(
+      answer.verified === 3 * PAGE_SIZE,
+      `the other process found ${answer.verified} of ${3 * PAGE_SIZE} bytes right`,
+    );
     check(answer.inode === buffer.inode, 'the other process got another buffer');
     line('the other process', `descriptor ${answer.fd}, ${answer.verified} bytes verified, page 1 set to 0x22`);
   } finally {
     await peer.end();
   }
 
-  const seen = [0, 1, 2].map((page) => bytes.subarray(page * PAGE, (page + 1) * PAGE));
+  const seen = [0, 1, 2].map((page) => bytes.subarray(page * PAGE_SIZE, (page + 1) * PAGE_SIZE));
   const expected = [MINE, THEIRS, MINE];
   check(
     seen.every((page, index) => page.every((byte) => byte === expected[index])),

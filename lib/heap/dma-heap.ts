@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { basename } from 'node:path';
 import { type Handle, native } from '../native.js';
-import { DeviceHeap, openDevice, type Request } from './heap.js';
+import { checkAvailable, DeviceHeap, openDevice, type Request } from './heap.js';
 
 /** Where the kernel's dma-heaps are, one device each. */
 export const DMA_HEAP_DIRECTORY = '/dev/dma_heap';
@@ -39,11 +39,18 @@ export class DmaHeap extends DeviceHeap {
     return new DmaHeap(openDevice(path, native.constants.O_RDONLY), path);
   }
 
-  protected override start({ length }: Request): Promise<Handle> {
-    return native.dmaHeapAlloc(this.device.get('ioctl'), length);
+  protected override async start({ length }: Request): Promise<Handle> {
+    const device = this.device.get('ioctl');
+    return this.#refuse(length) || native.dmaHeapAlloc(device, length);
   }
 
   protected override startSync({ length }: Request): Handle {
-    return native.dmaHeapAllocSync(this.device.get('ioctl'), length);
+    const device = this.device.get('ioctl');
+    return this.#refuse(length) || native.dmaHeapAllocSync(device, length);
+  }
+
+  /** The system heaps take what programs have; others may have memory of their own. */
+  #refuse(length: number): number {
+    return /^system(-|$)/.test(this.name) ? checkAvailable(length) : 0;
   }
 }

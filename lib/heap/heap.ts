@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { constants as osConstants } from 'node:os';
-import { allocationAdvice, openAdvice } from '../advice.js';
+import { allocationAdvice, memoryInfo, openAdvice } from '../advice.js';
 import { checkFlag, checkLength, checkName, checkOptions } from '../arguments.js';
 import { type DmaBuf, ownDmaBuf } from '../dmabuf.js';
 import { type Call, DmaBufError, systemError } from '../errors.js';
@@ -87,6 +87,11 @@ export abstract class Heap implements Disposable {
   /** Whether memory that is not cached can be had. @internal */
   protected abstract readonly uncached: boolean;
 
+  /** What to do where the kernel has refused. @internal */
+  protected advice(error: number, _length: number): string | undefined {
+    return allocationAdvice(error, this.path, this.contiguous);
+  }
+
   #check(length: unknown, options: unknown): Request {
     const call = this.#call;
     checkLength(length, 'length', call);
@@ -112,7 +117,7 @@ export abstract class Heap implements Disposable {
   #finish(handle: Handle, { length, name }: Request): DmaBuf {
     if (handle < 0) {
       const { syscall } = this.#call;
-      throw systemError(handle, syscall, this.path, allocationAdvice(handle, this.path, this.contiguous));
+      throw systemError(handle, syscall, this.path, this.advice(handle, length));
     }
     const error = name === '' ? 0 : this.nameBuffer(handle, name);
     if (error < 0) {
@@ -121,6 +126,13 @@ export abstract class Heap implements Disposable {
     }
     return ownDmaBuf(handle, { length, name });
   }
+}
+
+/** 0, or -ENOMEM where the kernel would end a process rather than refuse it that much. @internal */
+export function checkAvailable(size: number): number {
+  // A small one is not worth the look.
+  const available = size < 1 << 24 ? undefined : memoryInfo('MemAvailable');
+  return available !== undefined && size > available ? -osConstants.errno.ENOMEM : 0;
 }
 
 /** Opens a device node, with advice where that fails. @internal */

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 import { constants as osConstants } from 'node:os';
-import { memoryInfo } from '../advice.js';
 import { DmaBufError } from '../errors.js';
+import { wholePages } from '../mapping.js';
 import { type Handle, native } from '../native.js';
-import { Heap, type Request } from './heap.js';
+import { checkAvailable, Heap, type Request } from './heap.js';
 
 /** What stands for the path of a heap that is no device. */
 export const MEMFD_PATH = 'memfd';
@@ -33,14 +33,14 @@ export class MemfdHeap extends Heap {
     this.#closed = true;
   }
 
-  protected override async start(request: Request): Promise<Handle> {
-    const size = this.#size(request);
-    return size < 0 ? size : native.memfdAlloc(size, request.name);
+  protected override async start({ length, name }: Request): Promise<Handle> {
+    const size = wholePages(length);
+    return this.#refuse(size) || native.memfdAlloc(size, name);
   }
 
-  protected override startSync(request: Request): Handle {
-    const size = this.#size(request);
-    return size < 0 ? size : native.memfdAllocSync(size, request.name);
+  protected override startSync({ length, name }: Request): Handle {
+    const size = wholePages(length);
+    return this.#refuse(size) || native.memfdAllocSync(size, name);
   }
 
   /** A memfd is named when it is made. */
@@ -48,8 +48,7 @@ export class MemfdHeap extends Heap {
     return 0;
   }
 
-  /** Whole pages, or -ENOMEM: the kernel would end a process rather than refuse it that much. */
-  #size({ length }: Request): number {
+  #refuse(size: number): number {
     if (this.#closed) {
       throw new DmaBufError('ERR_DMABUF_CLOSED', 'Heap memfd is closed: close it after its last use, or open another', {
         errno: -osConstants.errno.EBADF,
@@ -57,10 +56,6 @@ export class MemfdHeap extends Heap {
         path: MEMFD_PATH,
       });
     }
-    const page = native.constants.PAGE_SIZE;
-    const size = Math.ceil(length / page) * page;
-    // A small one is not worth the look.
-    const available = size < 1 << 24 ? undefined : memoryInfo('MemAvailable');
-    return available !== undefined && size > available ? -osConstants.errno.ENOMEM : size;
+    return checkAvailable(size);
   }
 }

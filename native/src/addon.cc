@@ -20,6 +20,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   RegisterMemfd(env, exports);
   RegisterPoller(env, exports);
   RegisterSocket(env, exports);
+  RegisterUdmabuf(env, exports);
   return exports;
 }
 

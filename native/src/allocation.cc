@@ -56,7 +56,7 @@ Napi::Value AllocateAsync(const Napi::CallbackInfo& info, AllocationParser parse
     return deferred.Promise();
   }
   // deletes itself when done
-  AllocationWorker* const worker = new AllocationWorker(info.Env(), std::move(job));
+  auto* const worker = new AllocationWorker(info.Env(), std::move(job));
   const Napi::Promise promise = worker->Promise();
   worker->Queue();
   return promise;

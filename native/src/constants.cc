@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Numbers TypeScript uses, from the headers that define them.
 #include <dmabuf/ion.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/dma-buf.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <uv.h>
+
+#include <cerrno>
 
 #include "bindings.h"
 #include "socket.h"

@@ -4,6 +4,7 @@
 
 #include <sys/ioctl.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "allocation.h"
@@ -12,13 +13,18 @@
 
 namespace dmabuf {
 
-// 0 or -errno, a signal does not end it.
-inline int Ioctl(int fd, unsigned long request, void* argument) {
+// What the device answers or -errno, a signal does not end it.
+inline int IoctlValue(int fd, unsigned long request, void* argument) {
   int result;
   do {
     result = ioctl(fd, request, argument);
   } while (result < 0 && errno == EINTR);
-  return result < 0 ? -errno : 0;
+  return result < 0 ? -errno : result;
+}
+
+// The same where a device has nothing to answer: 0 or -errno.
+inline int Ioctl(int fd, unsigned long request, void* argument) {
+  return std::min(IoctlValue(fd, request, argument), 0);
 }
 
 // The device of argument 0, its number checked, into job; an error into allocation.

@@ -13,7 +13,7 @@ namespace dmabuf {
 using Shared = std::shared_ptr<Environment>;
 
 void Environment::Install(Napi::Env env) {
-  Shared* const data = new Shared(std::make_shared<Environment>());
+  auto* const data = new Shared(std::make_shared<Environment>());
   env.SetInstanceData<Shared>(data);
   // libuv handles are gone only after their close callback: the environment has to
   // wait for that, which asynchronous hooks alone make it do.
@@ -32,6 +32,7 @@ Environment::~Environment() = default;
 
 void Environment::CloseEverything(napi_async_cleanup_hook_handle hook) {
   std::vector<Poller*> open;
+  open.reserve(pollers.size());
   for (const auto& [handle, poller] : pollers) open.push_back(poller);
   for (Poller* poller : open) poller->Close();
   descriptors_.clear();

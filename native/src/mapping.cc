@@ -20,7 +20,7 @@ namespace {
 constexpr uint64_t kSweepFrom = 32 << 20;
 
 size_t PageSize() {
-  static const size_t size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  static const auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   return size;
 }
 
@@ -41,7 +41,7 @@ bool EndsBefore(int fd, uint64_t end) {
 
 Napi::Value Mapping::Create(Napi::Env env, void* address, size_t mapped, size_t visible) {
   Environment& environment = Environment::Of(env);
-  Mapping* const mapping = new Mapping(environment.shared_from_this(), address, mapped);
+  auto* const mapping = new Mapping(environment.shared_from_this(), address, mapped);
   napi_value buffer;
   if (napi_create_external_arraybuffer(env, address, visible, BackingStoreFreed, mapping, &buffer) != napi_ok) {
     // Whether the finalizer will be called is not said: unmap now, and let the few
@@ -90,7 +90,7 @@ void Mapping::Park(napi_env env) {
   if (mmap(address_, mapped_, PROT_READ | PROT_WRITE, kFlags, -1, 0) == MAP_FAILED) {
     // Strict overcommit counts even this, and kernels before 6.12 refuse it after they have
     // unmapped what was there: PROT_NONE costs nothing and keeps others out of the hole.
-    mmap(address_, mapped_, PROT_NONE, kFlags, -1, 0);
+    (void)mmap(address_, mapped_, PROT_NONE, kFlags, -1, 0);
   }
   parked_ = true;
   environment_->parked.insert(this);
@@ -112,7 +112,7 @@ void Mapping::Unmap(napi_env env) {
 }
 
 void Mapping::ObjectCollected(napi_env env, void* self, void*) {
-  Mapping* const mapping = static_cast<Mapping*>(self);
+  auto* const mapping = static_cast<Mapping*>(self);
   mapping->object_gone_ = true;
   napi_delete_reference(env, mapping->object_);
   mapping->object_ = nullptr;
@@ -122,7 +122,7 @@ void Mapping::ObjectCollected(napi_env env, void* self, void*) {
 }
 
 void Mapping::BackingStoreFreed(napi_env env, void*, void* self) {
-  Mapping* const mapping = static_cast<Mapping*>(self);
+  auto* const mapping = static_cast<Mapping*>(self);
   mapping->backing_gone_ = true;
   if (!mapping->object_gone_) return;
   mapping->Unmap(env);
@@ -199,7 +199,7 @@ Napi::Value Copy(const Napi::CallbackInfo& info) {
   const uint64_t offset = arguments.Unsigned(1);
   if (!arguments.Ok() || !info[2].IsArrayBuffer()) return Result(env, -EINVAL);
   if (fd < 0) return Result(env, fd);
-  const Napi::ArrayBuffer destination = info[2].As<Napi::ArrayBuffer>();
+  const auto destination = info[2].As<Napi::ArrayBuffer>();
   void* data = nullptr;
   size_t length = 0;
   if (napi_get_arraybuffer_info(env, destination, &data, &length) != napi_ok) return Result(env, -EINVAL);

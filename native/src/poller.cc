@@ -54,7 +54,7 @@ void Poller::OnClosed(uv_handle_t* handle) {
 }
 
 void Poller::OnReady(uv_poll_t* handle, int status, int events) {
-  Poller* const self = static_cast<Poller*>(handle->data);
+  auto* const self = static_cast<Poller*>(handle->data);
   const Napi::Env env = self->callback_.Env();
   const Napi::HandleScope scope(env);
   // The callback may close this poller: nothing of it is used afterwards.

@@ -17,7 +17,7 @@
 namespace dmabuf {
 namespace {
 
-constexpr size_t kReceiveBytes = 64 * 1024;
+constexpr size_t kReceiveBytes = 64 << 10;
 constexpr int kSocketType = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
 
 union ControlBuffer {
@@ -120,7 +120,7 @@ Napi::Value Send(const Napi::CallbackInfo& info) {
   const uint64_t offset = arguments.Unsigned(2);
   if (!arguments.Ok() || !info[1].IsTypedArray() || !info[3].IsArray()) return Result(env, -EINVAL);
   if (fd < 0) return Result(env, fd);
-  const Napi::Array list = info[3].As<Napi::Array>();
+  const auto list = info[3].As<Napi::Array>();
   const uint32_t count = list.Length();
   if (count > static_cast<uint32_t>(kMaxFdsPerMessage)) return Result(env, -EINVAL);
   int fds[kMaxFdsPerMessage];

@@ -2,7 +2,7 @@
 /** Requests and structs of docs/abi.md, spelled out again: no header of ours is trusted here. */
 
 /** Bytes of a pointer and of a size_t. */
-const POINTER = process.arch === 'arm' ? 4 : 8;
+export const POINTER = process.arch === 'arm' ? 4 : 8;
 
 export const EXPORTER_GET_FD = 0;
 /** _IOR('E', 1, int) */

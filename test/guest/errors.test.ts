@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { CmaMem, DmaBuf, Exporter, FdSocket, heaps, openHeap } from 'dmabuf';
 import {
@@ -12,6 +12,7 @@ import {
   describeModules,
   leavesNoPage,
   moduleOf,
+  noPiece,
   PAGE,
   systemErrorOf,
   without,
@@ -80,11 +81,14 @@ describeModules('bad input', () => {
     });
   }
 
-  it('a heap of dma-heaps where there are none', async function () {
-    if (heaps().some(({ kind }) => kind === 'dma-heap')) this.skip();
+  it('a dma-heap that is not there', async () => {
+    const names = heaps().flatMap(({ kind, name }) => (kind === 'dma-heap' ? [name] : []));
     await leavesNoPage(() => {
-      const sentence = /CONFIG_DMABUF_HEAPS/;
-      assert.throws(() => openHeap('dma-heap'), systemErrorOf('ENOENT', 2, 'open', '/dev/dma_heap', sentence));
+      const none = systemErrorOf('ENOENT', 2, 'open', '/dev/dma_heap', /CONFIG_DMABUF_HEAPS/);
+      if (names.length === 0) assert.throws(() => openHeap('dma-heap'), none);
+      const sentence = new RegExp(`The dma-heaps there are: ${names.sort().join(', ') || 'none'}\\.`);
+      const missing = systemErrorOf('ENOENT', 2, 'open', '/dev/dma_heap/nonsense', sentence);
+      assert.throws(() => openHeap('dma-heap', { heap: 'nonsense' }), missing);
     });
   });
 
@@ -110,7 +114,10 @@ describeModules('bad input', () => {
       said += bytes;
     });
     assert.deepEqual(await once(child, 'close'), [0, null]);
-    const errors = JSON.parse(said) as (NodeJS.ErrnoException & { message: string })[];
+    const { errors, listed } = JSON.parse(said) as {
+      errors: (NodeJS.ErrnoException & { message: string })[];
+      listed: [path: string, code: string][];
+    };
     assert.deepEqual(
       errors.map(({ code, errno, syscall, path }) => ({ code, errno, syscall, path })),
       ['/dev/exporter', '/dev/ion', '/dev/cma_mem', '/dev/cma_mem'].map((path) => ({
@@ -123,6 +130,12 @@ describeModules('bad input', () => {
     for (const { message } of errors) {
       assert.match(message, /belongs to user 0, group root, mode 0600: run as root, or .* by a udev rule/);
     }
+    // those that have to be opened to be listed
+    const asked = ['/dev/ion', '/dev/udmabuf'].filter((path) => existsSync(path));
+    assert.deepEqual(
+      listed,
+      asked.map((path) => [path, 'EACCES']),
+    );
   });
 
   it('more memory than there is', async () => {
@@ -133,11 +146,10 @@ describeModules('bad input', () => {
       using device = CmaMem.open();
       const most = totalmem();
       const tooMuch = /KiB of memory are available now.*Close buffers/;
-      const noPiece = /no piece of contiguous memory.*KiB of \d+ KiB of CMA are free.*cma=SIZE/;
       assert.throws(() => scattered.allocSync(most), systemErrorOf('ENOMEM', 12, 'ioctl', '/dev/ion', tooMuch));
-      assert.throws(() => contiguous.allocSync(most), systemErrorOf('ENOMEM', 12, 'ioctl', '/dev/ion', noPiece));
-      await assert.rejects(cma.alloc(most), systemErrorOf('ENOMEM', 12, 'ioctl', '/dev/cma_mem', noPiece));
-      await assert.rejects(device.allocate(most), systemErrorOf('ENOMEM', 12, 'ioctl', '/dev/cma_mem', noPiece));
+      assert.throws(() => contiguous.allocSync(most), systemErrorOf('ENOMEM', 12, 'ioctl', '/dev/ion', noPiece()));
+      await assert.rejects(cma.alloc(most), systemErrorOf('ENOMEM', 12, 'ioctl', '/dev/cma_mem', noPiece()));
+      await assert.rejects(device.allocate(most), systemErrorOf('ENOMEM', 12, 'ioctl', '/dev/cma_mem', noPiece()));
       for (const length of [most + 1, 2 ** 32 + PAGE, 2 ** 53]) {
         assert.throws(() => device.allocateSync(length), { name: 'RangeError', code: 'ERR_OUT_OF_RANGE' });
       }

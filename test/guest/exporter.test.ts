@@ -191,7 +191,7 @@ describeModules('the exporter', () => {
 
     it('has another text and another size', async () => {
       unload('exporter');
-      load('exporter', 'size=10000', 'message=bonjour');
+      load('exporter', `size=${2 * PAGE + 1}`, 'message=bonjour');
       using exporter = Exporter.open();
       assert.equal(exporter.size, 3 * PAGE);
       assert.equal(Buffer.from(exporter.copy()).toString('latin1', 0, 9), 'bonjour\0\0');

@@ -5,7 +5,7 @@ import { describeHeap } from '../heap-contract.ts';
 import { allCounters, describeModules, eventually, idleCounters } from './support.ts';
 
 describe('every kind of heap', () => {
-  for (const kind of ['ion', 'dma-heap', 'cma-mem', 'memfd'] as const) describeHeap(kind);
+  for (const kind of ['ion', 'dma-heap', 'cma-mem', 'udmabuf', 'memfd'] as const) describeHeap(kind);
 
   after('has given back every page', async () => {
     await eventually(() => assert.deepEqual(allCounters(), idleCounters));

@@ -44,7 +44,8 @@ async function victim(): Promise<ChildProcess> {
   const child = spawn(process.execPath, [childScript('victim.mjs')], { stdio: ['pipe', 'pipe', 'inherit'] });
   victims.add(child);
   assert(child.stdout);
-  await once(child.stdout, 'data');
+  await Promise.race([once(child.stdout, 'data'), once(child, 'exit')]);
+  assert.equal(child.exitCode, null, 'it ended before it was ready');
   return child;
 }
 

@@ -65,8 +65,7 @@ class Partner {
 describeModules('two Node processes', () => {
   let partner: Partner;
 
-  before(async function () {
-    this.timeout(30_000);
+  before(async () => {
     partner = await Partner.start();
   });
 

@@ -5,9 +5,9 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { leavesNothing } from '../support.ts';
+import { leavesNothing, PAGE } from '../support.ts';
 
-export const PAGE = 4096;
+export { PAGE, wholePages } from '../support.ts';
 
 /** Devices that hand out buffers, in the order in which their modules are loaded. */
 export const devices = ['exporter', 'ion', 'cma_mem'] as const;
@@ -72,6 +72,24 @@ export async function eventually(check: () => void, patience = 5000): Promise<vo
 export function memory(name: string): number {
   return Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(readFileSync('/proc/meminfo', 'utf8'))?.[1]);
 }
+
+/** Bytes of contiguous memory set aside; none where the kernel has no CMA. */
+export function cmaMemory(): { total: number; free: number } {
+  const [total, free] = ['CmaTotal', 'CmaFree'].map(memory).map((kibibytes) => 1024 * kibibytes);
+  return { total: total || 0, free: free || 0 };
+}
+
+/** Bytes of the largest piece of memory outside CMA: /proc/buddyinfo has a column for each size. */
+export function largestBlock(): number {
+  const [, columns = ''] = /zone +\w+((?: +\d+)+)/.exec(readFileSync('/proc/buddyinfo', 'utf8')) ?? [];
+  return PAGE * 2 ** (columns.trim().split(/ +/).length - 1);
+}
+
+/** What somebody is told who asks for too large a piece. */
+export const noPiece = () =>
+  cmaMemory().total > 0
+    ? /no piece of contiguous memory.*KiB of \d+ KiB of CMA are free.*cma=SIZE/
+    : /no piece of contiguous memory.*no CMA area.*cma=SIZE/;
 
 /** How often the OOM killer has struck (/proc/vmstat). */
 export function oomKills(): number {

@@ -8,9 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { DmaBuf, type FdMessage, FdSocket, type Heap, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS, openHeap } from 'dmabuf';
-import { leavesNothing } from '../support.ts';
-
-const PAGE = 4096;
+import { leavesNothing, PAGE } from '../support.ts';
 
 function child(
   script: string,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import assert from 'node:assert/strict';
 import { FdSocket, openHeap } from 'dmabuf';
-import { collect, collectUntil, leavesNothing, openFds } from '../support.ts';
+import { collect, collectUntil, leavesNothing, openFds, PAGE } from '../support.ts';
 
 interface Warning extends Error {
   code?: string;
@@ -26,26 +26,26 @@ describe('what is left to the garbage collector', () => {
   it('is closed, and reported by name', async () => {
     const before = openFds();
     (() => {
-      openHeap('memfd').allocSync(4096, { name: 'forgotten' }).map();
+      openHeap('memfd').allocSync(PAGE, { name: 'forgotten' }).map();
     })();
     await collectUntil(() => warnings.length > 0);
     assert.deepEqual(openFds(), before);
     assert.equal(warnings.length, 1);
     assert.equal(warnings[0]?.code, 'DMABUF_NOT_CLOSED');
-    assert.match(warnings[0]?.message ?? '', /'forgotten' \(4096 bytes/);
+    assert.match(warnings[0]?.message ?? '', new RegExp(`'forgotten' \\(${PAGE} bytes`));
   });
 
   it('is not reported when it was closed', async () => {
     await leavesNothing(() => {
       const heap = openHeap('memfd');
-      for (let round = 0; round < 20; round++) heap.allocSync(4096).close();
+      for (let round = 0; round < 20; round++) heap.allocSync(PAGE).close();
     });
     await collect();
     assert.deepEqual(warnings, []);
   });
 
   it('does not close a descriptor somebody has taken', async () => {
-    const fd = (() => openHeap('memfd').allocSync(4096).takeFd())();
+    const fd = (() => openHeap('memfd').allocSync(PAGE).takeFd())();
     await collect();
     const { closeSync } = await import('node:fs');
     closeSync(fd);
@@ -54,21 +54,21 @@ describe('what is left to the garbage collector', () => {
   it('does not include a buffer whose bracket is open', async () => {
     const pending = (() =>
       openHeap('memfd')
-        .allocSync(4096, { name: 'bracket' })
+        .allocSync(PAGE, { name: 'bracket' })
         .read(async (bytes) => {
           await collect();
           return bytes.length;
         }))();
     await collect();
     assert.deepEqual(warnings, []);
-    assert.equal(await pending, 4096);
+    assert.equal(await pending, PAGE);
   });
 
   it('includes sockets, used and unused, with what they hold', async () => {
     const before = openFds();
     await (async () => {
       const [left, right] = FdSocket.pair();
-      using buffer = openHeap('memfd').allocSync(4096);
+      using buffer = openHeap('memfd').allocSync(PAGE);
       for (let round = 0; round < 3; round++) await left.send(round, [buffer]);
       const { closeSync } = await import('node:fs');
       const message = await right.receive();

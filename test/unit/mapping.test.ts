@@ -10,9 +10,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { type Heap, openHeap } from 'dmabuf';
-import { addressSpace, collect, collectUntil, leavesNothing, mappedBuffers } from '../support.ts';
+import { addressSpace, collect, collectUntil, leavesNothing, mappedBuffers, PAGE } from '../support.ts';
 
-const PAGE = 4096;
 const MIB = 1 << 20;
 
 /** `ArrayBuffer.prototype.transfer` of Node 22 and later. */

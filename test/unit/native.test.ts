@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as library from 'dmabuf';
+import { PAGE } from '../support.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -40,6 +41,10 @@ describe('the addon', () => {
 });
 
 describe('the package', () => {
+  it('knows the page size of this machine', () => {
+    assert.equal(library.PAGE_SIZE, PAGE);
+  });
+
   it('is the same by require and by import', () => {
     const required = createRequire(import.meta.url)('dmabuf') as typeof library;
     assert.equal(required.DmaBuf, library.DmaBuf);

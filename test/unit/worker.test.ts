@@ -4,9 +4,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { DmaBuf, FdSocket, openHeap } from 'dmabuf';
-import { leavesNothing } from '../support.ts';
-
-const PAGE = 4096;
+import { leavesNothing, PAGE } from '../support.ts';
 
 function start(mode: string, data: object = {}): Worker {
   const script = new URL('./children/worker.mjs', import.meta.url);

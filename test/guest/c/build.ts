@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
  * Compiles the C programs of this directory, static, for the guest:
- * `tsx test/guest/c/build.ts DIRECTORY`. CC names another compiler.
+ * `CC=aarch64-linux-gnu-gcc tsx test/guest/c/build.ts DIRECTORY`.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { promisify } from 'node:util';
 
 const recipe = fileURLToPath(import.meta.url);
 const sources = dirname(recipe);
-const { CC: compiler = 'arm-linux-gnueabihf-gcc' } = process.env;
+const { CC = 'arm-linux-gnueabihf-gcc' } = process.env;
 const flags = ['-static', '-O2', '-std=gnu11', '-D_FILE_OFFSET_BITS=64', '-Wall', '-Wextra', '-Werror'];
 
 function isCurrent(program: string, source: string): boolean {
@@ -22,7 +22,7 @@ function isCurrent(program: string, source: string): boolean {
 }
 
 /** Compiles what is not current in `directory`, and answers with the names of all programs. */
-export async function buildPrograms(directory: string): Promise<string[]> {
+export async function buildPrograms(directory: string, compiler = CC): Promise<string[]> {
   mkdirSync(directory, { recursive: true });
   const files = readdirSync(sources).filter((file) => file.endsWith('.c'));
   await Promise.all(

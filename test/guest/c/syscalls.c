@@ -40,7 +40,7 @@
 #define MAX_BYTES 8192
 #define MAX_WORDS 7
 
-static unsigned char bytes[MAX_BYTES] __attribute__((aligned(4096)));
+static unsigned char bytes[MAX_BYTES];
 static size_t count;
 static sigjmp_buf fault;
 

@@ -5,8 +5,6 @@
  * cache sync, and poll, which has to wait while a fence of the driver is
  * attached. Prints the size and the inode of what the driver exports again.
  */
-#include <drm/drm.h>
-#include <drm/vgem_drm.h>
 #include <fcntl.h>
 #include <linux/dma-buf.h>
 #include <poll.h>
@@ -15,6 +13,31 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* drm/drm.h and drm/vgem_drm.h, which Debian's headers of the machine itself lack. */
+struct drm_gem_close {
+	__u32 handle, pad;
+};
+
+struct drm_prime_handle {
+	__u32 handle, flags;
+	__s32 fd;
+};
+
+struct drm_vgem_fence_attach {
+	__u32 handle, flags, out_fence, pad;
+};
+
+struct drm_vgem_fence_signal {
+	__u32 fence, flags;
+};
+
+#define DRM_IOCTL_GEM_CLOSE		_IOW('d', 0x09, struct drm_gem_close)
+#define DRM_IOCTL_PRIME_HANDLE_TO_FD	_IOWR('d', 0x2d, struct drm_prime_handle)
+#define DRM_IOCTL_PRIME_FD_TO_HANDLE	_IOWR('d', 0x2e, struct drm_prime_handle)
+#define DRM_IOCTL_VGEM_FENCE_ATTACH	_IOWR('d', 0x41, struct drm_vgem_fence_attach)
+#define DRM_IOCTL_VGEM_FENCE_SIGNAL	_IOW('d', 0x42, struct drm_vgem_fence_signal)
+#define VGEM_FENCE_WRITE		1
 
 static int fail(const char *what)
 {
@@ -59,7 +82,7 @@ static int check_fence(int card, int handle, int fd)
 int main(int argc, char **argv)
 {
 	struct drm_prime_handle import = { .fd = 3 };
-	struct drm_prime_handle export = { .flags = DRM_CLOEXEC | DRM_RDWR };
+	struct drm_prime_handle export = { .flags = O_CLOEXEC | O_RDWR };
 	struct drm_gem_close done = { 0 };
 	unsigned char *bytes;
 	struct stat status;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tries to open every device, and prints the errors.
-import { CmaMem, Exporter, openHeap } from 'dmabuf';
+// Tries to open every device, and prints the errors, and those of the heaps that are listed.
+import { CmaMem, Exporter, heaps, openHeap } from 'dmabuf';
 
 const attempts = [() => Exporter.open(), () => openHeap('ion'), () => openHeap('cma-mem'), () => CmaMem.open()];
 const errors = [];
@@ -13,4 +13,5 @@ for (const attempt of attempts) {
     errors.push({ code, errno, syscall, path, message });
   }
 }
-console.log(JSON.stringify(errors));
+const listed = heaps().filter(({ error }) => error !== undefined);
+console.log(JSON.stringify({ errors, listed: listed.map(({ path, error }) => [path, error.code]) }));

@@ -3,7 +3,7 @@
 import { FdSocket, openHeap } from 'dmabuf';
 
 const [left, right] = FdSocket.pair();
-const buffer = openHeap('memfd').allocSync(4096);
+const buffer = openHeap('memfd').allocSync(1);
 await left.send(1, [buffer]);
 await right.receive();
 buffer.map();

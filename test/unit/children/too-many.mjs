@@ -6,7 +6,7 @@ import { FdSocket, openHeap } from 'dmabuf';
 
 // root is allowed any number
 if (process.getuid() === 0) process.setuid(65534);
-const buffer = openHeap('memfd').allocSync(4096);
+const buffer = openHeap('memfd').allocSync(1);
 const [left, right] = FdSocket.pair();
 const [other, unread] = FdSocket.pair();
 // The socket is full: a message with a descriptor waits.

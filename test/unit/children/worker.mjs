@@ -24,7 +24,7 @@ const modes = {
   },
   hoard() {
     for (let round = 0; round < 20; round++) {
-      const buffer = heap.allocSync(4096);
+      const buffer = heap.allocSync(1);
       keep.push(buffer, buffer.map(), buffer.map().close(), ...FdSocket.pair());
     }
     parentPort.postMessage('ready');
@@ -41,7 +41,7 @@ const modes = {
     const [left, right] = FdSocket.pair();
     parentPort.postMessage('ready');
     for (;;) {
-      const buffer = heap.allocSync(4096);
+      const buffer = heap.allocSync(1);
       // without descriptors: those a terminated thread had just been given are nobody's
       await left.send('b');
       buffer.map();
@@ -58,7 +58,7 @@ const modes = {
   async send() {
     const [left, right] = FdSocket.pair();
     keep.push(right);
-    const buffer = heap.allocSync(4096);
+    const buffer = heap.allocSync(1);
     parentPort.postMessage('ready');
     for (;;) await left.send('s'.repeat(1000), [buffer]);
   },

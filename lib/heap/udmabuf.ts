@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+import { readFileSync } from 'node:fs';
+import { constants as osConstants } from 'node:os';
+import { wholePages } from '../mapping.js';
+import { type Handle, native } from '../native.js';
+import { checkAvailable, DeviceHeap, openDevice, type Request } from './heap.js';
+
+/** Where memfds become dma-bufs. */
+export const UDMABUF_PATH = '/dev/udmabuf';
+
+const LIMIT_PATH = '/sys/module/udmabuf/parameters/size_limit_mb';
+/** The kernel's own default, in MiB. */
+const DEFAULT_LIMIT = 64;
+
+/** Most MiB of one buffer. */
+function sizeLimit(): number {
+  try {
+    return Number(readFileSync(LIMIT_PATH, 'utf8'));
+  } catch {
+    return DEFAULT_LIMIT;
+  }
+}
+
+/** /dev/udmabuf (`linux/udmabuf.h`): a sealed memfd made a dma-buf, scattered pages. */
+export class UdmabufHeap extends DeviceHeap {
+  override readonly kind = 'udmabuf';
+  protected override readonly uncached = false;
+
+  private constructor(device: Handle, path: string) {
+    super(device, path, 'udmabuf', false);
+  }
+
+  /** @internal */
+  static open(path: string): UdmabufHeap {
+    return new UdmabufHeap(openDevice(path, native.constants.O_RDWR), path);
+  }
+
+  protected override async start({ length }: Request): Promise<Handle> {
+    const device = this.device.get('ioctl');
+    const size = wholePages(length);
+    return checkAvailable(size) || native.udmabufAlloc(device, size);
+  }
+
+  protected override startSync({ length }: Request): Handle {
+    const device = this.device.get('ioctl');
+    const size = wholePages(length);
+    return checkAvailable(size) || native.udmabufAllocSync(device, size);
+  }
+
+  protected override advice(error: number, length: number): string | undefined {
+    const limit = error === -osConstants.errno.EINVAL ? sizeLimit() : Infinity;
+    if (length <= limit * 2 ** 20) return super.advice(error, length);
+    return `A buffer of ${this.path} has ${limit} MiB at most: write a larger number to ${LIMIT_PATH} as root, or put udmabuf.size_limit_mb=MIB on the kernel command line.`;
+  }
+}
