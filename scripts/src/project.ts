@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // This clone, and what is built in it.
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { hashOf, locked } from './cache.ts';
@@ -11,7 +12,8 @@ export const projectRoot = fileURLToPath(new URL('../../', import.meta.url)).rep
 
 /** dist/ from lib/, where lib/ changed. */
 export async function ensureDist(): Promise<void> {
-  const stamp = join(projectRoot, 'dist/.built-from');
+  const dist = join(projectRoot, 'dist');
+  const stamp = join(dist, '.built-from');
   const inputs = ['lib', 'tsconfig.json', 'tsconfig.build.json', 'package.json', 'package-lock.json'].map((name) =>
     join(projectRoot, name),
   );
@@ -20,11 +22,18 @@ export async function ensureDist(): Promise<void> {
   if ((await before()) === now) return;
   await locked('dist', async () => {
     if ((await before()) === now) return;
-    // What no source makes any more goes.
-    await rm(join(projectRoot, 'dist'), { recursive: true, force: true });
+    // Made beside it: a guest of this clone may be using what is there.
+    const [part, old] = ['dist.part', 'dist.old'].map((name) => join(projectRoot, 'build', name)) as [string, string];
+    for (const path of [part, old]) await rm(path, { recursive: true, force: true });
     await step('compiling the library', () =>
-      run('npm', ['run', '--silent', 'build:ts'], { cwd: projectRoot, purpose: 'compiling the library' }),
+      run('npm', ['run', '--silent', 'build:ts', '--', '--outDir', part], {
+        cwd: projectRoot,
+        purpose: 'compiling the library',
+      }),
     );
-    await writeFile(stamp, now);
+    await writeFile(join(part, '.built-from'), now);
+    if (existsSync(dist)) await rename(dist, old);
+    await rename(part, dist);
+    await rm(old, { recursive: true, force: true });
   });
 }
