@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Combination, combinations, standard, turn } from './combinations.ts';
@@ -13,7 +13,7 @@ import { requirePackages } from './host.ts';
 import { toolsFor } from './machines.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
-import { start, stop, stopAll } from './run.ts';
+import { start, stop, stopAll, stopping } from './run.ts';
 
 const usage = `usage: npm run test:matrix [-- OPTION…]
 
@@ -169,9 +169,10 @@ async function main(): Promise<number> {
   const rows = new Map<Combination, Row>();
   const waiting = [...chosen];
   const worker = async () => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+    for (let next = waiting.shift(); next !== undefined && !stopping(); next = waiting.shift()) {
       say(`… ${next.name}`);
       const row = await tryOne(next, grep);
+      if (stopping()) return;
       rows.set(next, row);
       const done = `${rows.size} of ${chosen.length}`;
       say(
@@ -180,7 +181,8 @@ async function main(): Promise<number> {
     }
   };
   await Promise.all(Array.from({ length: TOGETHER }, worker));
-  const results = chosen.map((one) => rows.get(one) as Row);
+  // All of them, but for those a Ctrl-C left untried.
+  const results = chosen.flatMap((one) => rows.get(one) ?? []);
   const sum = (name: 'passed' | 'failed' | 'skipped') => results.reduce((total, row) => total + row[name], 0);
   const { DMABUF_TEST_RESULT } = process.env;
   if (DMABUF_TEST_RESULT) {
@@ -196,12 +198,16 @@ async function main(): Promise<number> {
     show(results);
     console.log(`${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`);
   }
+  if (stoppedBy !== undefined) return 128 + constants.signals[stoppedBy];
   return sum('failed') === 0 ? 0 : 1;
 }
+
+let stoppedBy: 'SIGINT' | 'SIGTERM' | 'SIGHUP' | undefined;
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     say(`tests: stopped by ${signal}`);
+    stoppedBy = signal;
     stopAll();
   });
 }
