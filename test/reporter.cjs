@@ -11,7 +11,12 @@ module.exports = class extends reporters.Spec {
     if (file === undefined) return;
     const failed = [];
     runner.on('fail', (test, error) =>
-      failed.push({ title: test.fullTitle(), message: String(error.message ?? error) }),
+      failed.push({
+        title: test.fullTitle(),
+        message: String(error.message ?? error),
+        // A hook runs with the tests it is for.
+        grep: test.type === 'hook' ? test.parent.fullTitle() : test.fullTitle(),
+      }),
     );
     runner.once('end', () => {
       const { passes, failures, pending } = this.stats;

@@ -200,6 +200,9 @@ export function packages(
   );
 }
 
+/** How apt says that it cannot have what its lists promise. */
+const GONE = /\b404\b|Not Found|Hash Sum mismatch|Unable to (fetch|locate)|Failed to fetch|No packages found/;
+
 async function withApt(sources: Source[], work: (apt: Apt) => Promise<void>): Promise<void> {
   await locked('apt', async () => {
     const apt = await Apt.over(sources);
@@ -207,7 +210,7 @@ async function withApt(sources: Source[], work: (apt: Apt) => Promise<void>): Pr
     try {
       await work(apt);
     } catch (error) {
-      if (stopping()) throw error;
+      if (stopping() || !GONE.test(told(error))) throw error;
       // A package may have left the mirror since its list was read, another version in its place.
       say(`${told(error)}\nthe package lists are read again`);
       await apt.update();
@@ -221,10 +224,15 @@ async function withApt(sources: Source[], work: (apt: Apt) => Promise<void>): Pr
   });
 }
 
+/** What a directory of packages holds, with versions: a part of the key of whatever is made of it. */
+export async function contentOf(directory: string): Promise<string[]> {
+  return (await readdir(directory)).filter((file) => file.endsWith('.deb')).sort();
+}
+
 /** Unpacks every package of a directory into another one. */
 export async function unpack(packagesDirectory: string, into: string, wanted: RegExp = /./): Promise<void> {
-  for (const file of (await readdir(packagesDirectory)).sort()) {
-    if (!file.endsWith('.deb') || !wanted.test(file)) continue;
+  for (const file of await contentOf(packagesDirectory)) {
+    if (!wanted.test(file)) continue;
     await run('dpkg-deb', ['-x', join(packagesDirectory, file), into], { purpose: `unpacking ${file}` });
   }
 }

@@ -98,7 +98,11 @@ async function sweep(kind: string): Promise<void> {
     const path = join(cacheRoot, name);
     const left = name.startsWith(`.part-${kind}-`);
     const old = name.startsWith(`${kind}-`) && Date.now() - (await stat(path)).mtimeMs > UNUSED_MS;
-    if (left || old) await rm(path, { recursive: true, force: true });
+    if (!left && !old) continue;
+    // Out of everybody's sight first: half an entry must not be taken for one.
+    const doomed = left ? path : join(cacheRoot, `.part-${kind}-old-${process.pid}-${name}`);
+    if (old) await rename(path, doomed);
+    await rm(doomed, { recursive: true, force: true });
   }
 }
 
@@ -114,7 +118,7 @@ async function room(needs: number): Promise<void> {
 
 function spaceOr(error: unknown): unknown {
   const { code, message } = error as NodeJS.ErrnoException;
-  if (code === 'ENOSPC' || /No space left on device/.test(message)) {
+  if (code === 'ENOSPC' || /no space left on device/i.test(message)) {
     return new Failure(`no space left in ${cacheRoot}: make room, or name another place by DMABUF_CACHE\n${message}`);
   }
   if (code === 'EACCES' || code === 'EROFS' || code === 'ENOTDIR' || code === 'EPERM') {

@@ -194,7 +194,7 @@ class Run {
     readonly options: Options,
     readonly guest: Guest,
   ) {
-    this.#watch = new ReportWatch(options.machine.kernel.name);
+    this.#watch = new ReportWatch(options.machine.kernel.name, options.machine.architecture.name);
     guest.on('console', (line) => {
       this.#console.push(line);
       if (this.#console.length > 1000) this.#console.shift();

@@ -2,8 +2,9 @@
 // The kernel's own tests of ION and of dma-heaps, compiled from Debian's packages of its sources.
 import { basename, join } from 'node:path';
 import { cached, hashOf } from './cache.ts';
+import { requirePackages } from './host.ts';
 import { sourceParts } from './kernel-source.ts';
-import type { Architecture } from './machines.ts';
+import { type Architecture, compilersFor } from './machines.ts';
 import { step } from './progress.ts';
 import { run } from './run.ts';
 
@@ -49,6 +50,7 @@ async function compiled({ line, folder, more, programs, flags }: Selftests, targ
   const key = [basename(sources), target.name, await hashOf([import.meta.filename])];
   return cached('selftests', key, 20 << 20, (part) =>
     step(`compiling ${basename(folder)} selftests of kernel ${line} for ${target.name}`, async () => {
+      await requirePackages(compilersFor(target));
       for (const [name, files] of Object.entries(programs)) {
         const from = files.map((file) => join(sources, folder, file));
         await run(`${target.gnu}-gcc`, ['-static', '-O2', ...flags, '-o', join(part, name), ...from], {

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { packages, unpack } from './apt.ts';
+import { contentOf, packages, unpack } from './apt.ts';
 import { cached, hashOf } from './cache.ts';
 import { Failure } from './failure.ts';
 import { builtKernel } from './lab-kernel.ts';
@@ -62,6 +62,12 @@ async function stockKernel(kernel: Kernel, suite: string, architecture: Architec
     async (depends) => {
       const one = async (from: string, wanted: RegExp) => (await leadsTo(depends, from, wanted))[0] as string;
       const image = await one(`linux-image-${flavour}:${there}`, /^linux-image-\d/);
+      const [line] = kernel.name.split('-') as [string];
+      if (!image.startsWith(`linux-image-${line}.`)) {
+        throw new Failure(
+          `Debian's ${suite} has no kernel ${line} any more, it has ${image.replace('linux-image-', '')}`,
+        );
+      }
       // Since 7.2 the image is in pieces.
       const pieces = (await depends(`${image}:${there}`)).filter((name) =>
         /^linux-(base|binary|modules)-\d/.test(name),
@@ -78,27 +84,31 @@ async function stockKernel(kernel: Kernel, suite: string, architecture: Architec
     },
   );
 
-  const directory = await cached('kernel', [basename(debs), await hashOf([import.meta.filename])], 400 << 20, (part) =>
-    step(`unpacking kernel ${kernel.name} for ${there}`, async () => {
-      await unpack(debs, part, /^linux-/);
-      const modules = join(part, 'lib/modules');
-      if (!existsSync(modules)) {
-        await mkdir(dirname(modules));
-        await rename(join(part, 'usr/lib/modules'), modules);
-      }
-      const release = await theOnly(modules);
-      // Links into /usr/src of a machine these headers are not installed on; and what boards boot with.
-      for (const name of ['build', 'source', 'dtb'])
-        await rm(join(modules, release, name), { recursive: true, force: true });
-      const places = [join(part, 'boot', `vmlinuz-${release}`), join(modules, release, 'vmlinuz')];
-      await rename(places.find(existsSync) ?? (places[0] as string), join(part, 'vmlinuz'));
-      const headers = join(part, 'usr/src', `linux-headers-${release}`);
-      await relocate(join(headers, 'Makefile'));
-      await forOlderCompilers(join(headers, 'include'));
-      await unpack(debs, join(part, 'libraries'), /^(?!linux-)/);
-      await wrapPrograms(part, architecture);
-      await run('depmod', ['-b', part, release], { purpose: 'listing the modules of the kernel' });
-    }),
+  const directory = await cached(
+    'kernel',
+    [await contentOf(debs), await hashOf([import.meta.filename])],
+    1 << 30,
+    (part) =>
+      step(`unpacking kernel ${kernel.name} for ${there}`, async () => {
+        await unpack(debs, part, /^linux-/);
+        const modules = join(part, 'lib/modules');
+        if (!existsSync(modules)) {
+          await mkdir(dirname(modules));
+          await rename(join(part, 'usr/lib/modules'), modules);
+        }
+        const release = await theOnly(modules);
+        // Links into /usr/src of a machine these headers are not installed on; and what boards boot with.
+        for (const name of ['build', 'source', 'dtb'])
+          await rm(join(modules, release, name), { recursive: true, force: true });
+        const places = [join(part, 'boot', `vmlinuz-${release}`), join(modules, release, 'vmlinuz')];
+        await rename(places.find(existsSync) ?? (places[0] as string), join(part, 'vmlinuz'));
+        const headers = join(part, 'usr/src', `linux-headers-${release}`);
+        await relocate(join(headers, 'Makefile'));
+        await forOlderCompilers(join(headers, 'include'));
+        await unpack(debs, join(part, 'libraries'), /^(?!linux-)/);
+        await wrapPrograms(part, architecture);
+        await run('depmod', ['-b', part, release], { purpose: 'listing the modules of the kernel' });
+      }),
   );
   const release = await theOnly(join(directory, 'lib/modules'));
   return {
@@ -151,11 +161,12 @@ async function forOlderCompilers(include: string): Promise<void> {
  * with those.
  */
 async function wrapPrograms(part: string, { pointerBits, kernelName }: Architecture): Promise<void> {
-  const libraryFiles = await run('find', [join(part, 'libraries'), '-name', '*.so*'], {
+  // Links among them end in this machine's own /lib: only files count.
+  const libraryFiles = await run('find', [join(part, 'libraries'), '-type', 'f', '-name', '*.so*'], {
     purpose: 'looking for libraries',
   });
-  const all = libraryFiles.trim().split('\n');
-  const loader = all.find((file) => /\/ld-linux[^/]*\.so\.\d$/.test(file));
+  const all = libraryFiles.trim().split('\n').sort();
+  const loader = all.find((file) => /\/ld-[^/]*\.so(\.\d+)?$/.test(file));
   const folders = [...new Set(all.map(dirname))].filter(
     (folder) => !/\/(gconv|engines-\d|ossl-modules|audit)$/.test(folder),
   );

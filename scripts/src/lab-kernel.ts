@@ -4,6 +4,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { contentOf } from './apt.ts';
 import { cached, hashOf } from './cache.ts';
 import { Failure } from './failure.ts';
 import { requirePackages } from './host.ts';
@@ -18,7 +19,7 @@ const LINE = '6.12';
 const folder = fileURLToPath(new URL('../kernels/', import.meta.url));
 
 /** Debian packages this machine needs to build a kernel, besides the architecture's compiler. */
-export const kernelTools = 'bc bison flex gcc libc6-dev kmod make xz-utils'.split(' ');
+const kernelTools = 'bc bison flex gcc libc6-dev kmod make'.split(' ');
 
 /** What an allnoconfig becomes a kernel by; a later fragment overrides an earlier one. */
 const fragmentsOf: Record<string, string[]> = { lab: ['lab'] };
@@ -52,11 +53,14 @@ export async function builtKernel(name: string, architecture: Architecture): Pro
       `there is no kernel ${name} for ${architecture.name}: it is for ${Object.keys(images).join(', ')}`,
     );
   }
-  await requirePackages(kernelTools);
   const files = fragments.flatMap((one) => [`${one}.config`, `${one}-${architecture.name}.config`]);
   const paths = files.map((file) => join(folder, file));
-  const key = [basename(await sourcePackage(LINE)), name, await hashOf([import.meta.filename, ...paths])];
+  const compiler = await run(`${architecture.gnu}-gcc`, ['-dumpfullversion'], {
+    purpose: 'asking the compiler for its version',
+  });
+  const key = [await contentOf(await sourcePackage(LINE)), compiler, await hashOf([import.meta.filename, ...paths])];
   const directory = await cached(`built-${architecture.name}`, key, ROOM, async (part) => {
+    await requirePackages(kernelTools);
     const tree = join(part, 'tree');
     await step(`unpacking the sources of kernel ${LINE}`, () => unpackSource(LINE, tree));
     const make = maker(tree, architecture);

@@ -2,14 +2,14 @@
 // What lint checks. Findings are what is shown to whoever has to mend them; none is an empty string.
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { cp } from 'node:fs/promises';
+import { cp, readdir, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { cached, hashOf } from './cache.ts';
 import { Failure } from './failure.ts';
 import { kernelFiles } from './kernel.ts';
 import { sourceParts } from './kernel-source.ts';
-import { chooseMachine } from './machines.ts';
+import { chooseMachine, toolsFor } from './machines.ts';
 import { ensureDist, projectRoot } from './project.ts';
 import { run } from './run.ts';
 
@@ -64,6 +64,7 @@ async function unlessClean(
   const remember = async (directory: string) => {
     found = await look(directory);
     if (found) throw new Failure(found);
+    for (const name of await readdir(directory)) await rm(join(directory, name), { recursive: true });
   };
   await cached(program, key, 50 << 20, remember).catch((error) => {
     if (!found) throw error;
@@ -103,8 +104,11 @@ async function checkpatch(): Promise<string> {
   return complaints('perl', [script, '--no-tree', '-f', '--strict', '--terse', ...(await files('kernel-modules'))]);
 }
 
+/** The kernel whose headers sparse reads. */
+const sparseOver = chooseMachine('armhf', '6.1');
+
 async function sparse(): Promise<string> {
-  const { architecture, kernel } = chooseMachine('armhf', '6.1');
+  const { architecture, kernel } = sparseOver;
   const { headers, key } = await kernelFiles(kernel, architecture);
   const modules = await files('kernel-modules');
   return unlessClean('sparse', modules, key, async (directory) => {
@@ -139,7 +143,8 @@ async function clangTidy(): Promise<string> {
       sources.map((file) => complaints('clang-tidy', ['-p', directory, '--quiet', file])),
     );
     // A header's findings come with each file that includes it.
-    return [...new Set(found)].join('\n').replaceAll(/^\d+ warnings? .*\n?/gm, '');
+    const all = [...new Set(found)].join('\n');
+    return all.replaceAll(/^\d+ warnings? .*\n?/gm, '') || all;
   });
 }
 
@@ -152,7 +157,7 @@ export const checks: Record<string, Check> = {
   },
   sparse: {
     title: 'pointers of user space, and more, in the kernel modules',
-    packages: ['gcc-arm-linux-gnueabihf', 'make', 'sparse'],
+    packages: [...toolsFor(sparseOver), 'sparse'],
     findings: sparse,
   },
   checkpatch: {

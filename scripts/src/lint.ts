@@ -5,10 +5,12 @@ import { EXIT_FAILED, Failure, told } from './failure.ts';
 import { requirePackages } from './host.ts';
 import { type Check, checks } from './lint-checks.ts';
 import { say } from './progress.ts';
+import { endOnSignals, exitCode } from './run.ts';
 
 function chosen(names: string[]): [string, Check][] {
   for (const name of names) {
-    if (!(name in checks)) throw new Failure(`there is no check ${name}: there is ${Object.keys(checks).join(', ')}`);
+    if (!Object.hasOwn(checks, name))
+      throw new Failure(`there is no check ${name}: there is ${Object.keys(checks).join(', ')}`);
   }
   return Object.entries(checks).filter(([name]) => names.length === 0 || names.includes(name));
 }
@@ -25,10 +27,12 @@ async function main(): Promise<void> {
   const results = await Promise.all(all.map(([name, check]) => passes(name, check)));
   const passed = results.filter(Boolean).length;
   console.log(`${passed} passed, ${results.length - passed} failed, 0 skipped`);
-  process.exitCode = passed === results.length ? 0 : 1;
+  process.exitCode = exitCode(passed === results.length ? 0 : 1);
 }
+
+endOnSignals('lint');
 
 main().catch((error) => {
   say(told(error));
-  process.exitCode = EXIT_FAILED;
+  process.exitCode = exitCode(EXIT_FAILED);
 });

@@ -100,7 +100,7 @@ export const kernels: Record<string, Kernel> = Object.fromEntries(
 const TOOLS = 'ca-certificates cmake cpio debian-archive-keyring gpgv kmod make squashfs-tools util-linux'.split(' ');
 
 /** Debian's compilers for an architecture, by the names their packages have on this machine. */
-function compilersFor({ name, gnu }: Architecture): string[] {
+export function compilersFor({ name, gnu }: Architecture): string[] {
   const own = { arm: 'armhf', arm64: 'arm64', x64: 'amd64' }[process.arch as string];
   if (name === own) return ['gcc', 'g++', 'libc6-dev'];
   const triplet = gnu.replace('_', '-');
@@ -119,7 +119,8 @@ export const newestNode = String(Math.max(...nodeVersions.map(Number)));
 
 export function userlandSuite(node: string): string {
   const suite = suites[node];
-  if (suite === undefined) throw new Failure(`--node ${node}: there is ${nodeVersions.join(', ')}`);
+  if (!Object.hasOwn(suites, node) || suite === undefined)
+    throw new Failure(`--node ${node}: there is ${nodeVersions.join(', ')}`);
   return suite;
 }
 
@@ -133,9 +134,10 @@ export interface Machine {
 
 /** @throws Failure that says what there is */
 export function chooseMachine(arch: string, kernelName: string, userlandName = arch): Machine {
-  const architecture = architectures[arch];
-  const kernel = kernels[kernelName];
-  const userland = architectures[userlandName];
+  const row = <T>(table: Record<string, T>, name: string) => (Object.hasOwn(table, name) ? table[name] : undefined);
+  const architecture = row(architectures, arch);
+  const kernel = row(kernels, kernelName);
+  const userland = row(architectures, userlandName);
   if (!architecture) throw new Failure(`--arch ${arch}: there is ${Object.keys(architectures).join(', ')}`);
   if (!kernel) throw new Failure(`--kernel ${kernelName}: there is ${Object.keys(kernels).join(', ')}`);
   if (!userland) throw new Failure(`--userland ${userlandName}: there is ${Object.keys(architectures).join(', ')}`);

@@ -3,8 +3,8 @@
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { constants, tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { tmpdir } from 'node:os';
+import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Combination, combinations, standard, turn } from './combinations.ts';
 import { EXIT_FAILED, Failure, told } from './failure.ts';
@@ -13,7 +13,7 @@ import { requirePackages } from './host.ts';
 import { toolsFor } from './machines.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
-import { start, stop, stopAll, stopping } from './run.ts';
+import { endOnSignals, exitCode, start, stopLate, stopping } from './run.ts';
 
 const usage = `usage: npm run test:matrix [-- OPTION…]
 
@@ -21,12 +21,13 @@ Runs the tests of the guest on every combination of kernel, architecture and pro
 
   --only PATTERN   those whose name holds PATTERN, or matches it whole where it has a *; may be repeated
   --grep TEXT      only tests whose title holds TEXT
-  --turn N         what a run with little time tries: ${standard}, one for arm64, and some of the rest, others for each N
-  --json           the results as JSON on standard output, nothing else there
+  --turn N         what a run with little time tries after npm test, which is ${standard}: one for arm64, and some
+                   of the rest, others for each N
+  --json           the results as JSON on standard output (npm run --silent says nothing else there)
+  --logs DIR       where the output of each goes, as NAME.log (default out/matrix)
   --list           the names of the combinations
   --help           this
 
-The output of each combination is in out/matrix/NAME.log.
 exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tried.
 `;
 
@@ -36,8 +37,6 @@ const TOGETHER = 2;
 const REST = 3;
 /** Kernels and programs may have to be fetched and built first, a lab kernel takes longest. */
 const COMBINATION_MS = 45 * 60_000;
-
-const logs = join(projectRoot, 'out/matrix');
 
 interface Row extends Result {
   name: string;
@@ -53,6 +52,7 @@ const options = {
   grep: { type: 'string' },
   turn: { type: 'string' },
   json: { type: 'boolean' },
+  logs: { type: 'string' },
   list: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const;
@@ -81,6 +81,7 @@ function choose({ only, turn: number }: ReturnType<typeof parse>): Combination[]
   }
   if (!only) return combinations;
   for (const pattern of only) {
+    if (pattern === '') throw new Failure('--only: part of a name is expected');
     if (!combinations.some(({ name }) => matches(name, pattern))) {
       throw new Failure(`--only ${pattern}: there is ${combinations.map(({ name }) => name).join(', ')}`);
     }
@@ -90,16 +91,26 @@ function choose({ only, turn: number }: ReturnType<typeof parse>): Combination[]
 
 const quoted = (word: string) => (/^[\w./:=-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
-const repeating = (name: string, title?: string) =>
-  ['npm run test:matrix -- --only', name, ...(title === undefined ? [] : ['--grep', quoted(title)])].join(' ');
+const repeating = (name: string, grep: string | undefined) =>
+  ['npm run test:matrix -- --only', name, ...(grep === undefined ? [] : [`--grep=${quoted(grep)}`])].join(' ');
 
-async function tryOne({ name, machine, options: own }: Combination, grep: string[]): Promise<Row> {
+async function tryOne(
+  { name, machine, options: own }: Combination,
+  logs: string,
+  grep: string | undefined,
+): Promise<Row> {
   const directory = await mkdtemp(join(tmpdir(), 'dmabuf-matrix-'));
   const log = createWriteStream(join(logs, `${name}.log`));
-  const row = { name, seconds: 0, command: repeating(name), log: relative(projectRoot, join(logs, `${name}.log`)) };
+  const row = { name, seconds: 0, command: repeating(name, grep), log: relative(process.cwd(), String(log.path)) };
+  let lost: Error | undefined;
+  log.on('error', (error) => {
+    lost ??= error;
+  });
   try {
     await prepareGuestTests(directory, machine.userland);
-    const argv = guestTests(directory, own, await testFiles('test/guest', SHORT), grep);
+    const argv = guestTests(directory, own, await testFiles('test/guest', SHORT), [
+      ...(grep === undefined ? [] : [`--fgrep=${grep}`]),
+    ]);
     const [program, ...args] = argv as [string, ...string[]];
     const child = start(program, args, { cwd: projectRoot, stdio: ['ignore', 'pipe', 'pipe'] });
     let began: number | undefined;
@@ -110,10 +121,11 @@ async function tryOne({ name, machine, options: own }: Combination, grep: string
     child.stderr?.on('data', (data) => log.write(data));
     const late = setTimeout(() => {
       log.write(`not done after ${COMBINATION_MS / 60_000} minutes\n`);
-      stop(child, 'SIGKILL');
+      stopLate(child);
     }, COMBINATION_MS);
     const [code] = await once(child, 'close').finally(() => clearTimeout(late));
     if (began !== undefined) row.seconds = Math.round((Date.now() - began) / 1000);
+    if (lost) throw lost;
     return { ...row, ...(await resultOf(directory, code)) };
   } catch (error) {
     log.write(`${told(error)}\n`);
@@ -139,13 +151,11 @@ function show(rows: Row[]): void {
     ...[passed, failed, skipped, seconds].map(String),
   ]);
   console.log(`\n${table([['  combination', 'passed', 'failed', 'skipped', 'seconds'], ...cells])}\n`);
-  for (const { name, failures, log } of rows) {
-    for (const { title, message } of failures) {
+  for (const { name, failures, log, command } of rows) {
+    for (const { title, message, grep } of failures) {
       const [first = ''] = message.split('\n');
-      const known = message !== '';
-      console.log(
-        `${name}: ${title}${first && `: ${first}`} (${log}); again: ${repeating(name, known ? title : undefined)}`,
-      );
+      const again = grep === undefined ? command : repeating(name, grep);
+      console.log(`${name}: ${title}${first && `: ${first}`} (${log}); again: ${again}`);
     }
   }
 }
@@ -158,11 +168,12 @@ async function main(): Promise<number> {
   }
   const chosen = choose(values);
   if (values.list) {
-    for (const { name } of chosen) console.log(name);
+    const names = chosen.map(({ name }) => name);
+    console.log(values.json ? JSON.stringify(names) : names.join('\n'));
     return 0;
   }
   if (values.grep === '') throw new Failure('--grep: part of a title is expected');
-  const grep = values.grep === undefined ? [] : ['--fgrep', values.grep];
+  const logs = resolve(values.logs ?? join(projectRoot, 'out/matrix'));
   await requirePackages([...new Set(chosen.flatMap(({ machine }) => toolsFor(machine)))]);
   await mkdir(logs, { recursive: true });
   say(`trying ${chosen.map(({ name }) => name).join(', ')}`);
@@ -171,7 +182,7 @@ async function main(): Promise<number> {
   const worker = async () => {
     for (let next = waiting.shift(); next !== undefined && !stopping(); next = waiting.shift()) {
       say(`… ${next.name}`);
-      const row = await tryOne(next, grep);
+      const row = await tryOne(next, logs, values.grep);
       if (stopping()) return;
       rows.set(next, row);
       const done = `${rows.size} of ${chosen.length}`;
@@ -198,19 +209,10 @@ async function main(): Promise<number> {
     show(results);
     console.log(`${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`);
   }
-  if (stoppedBy !== undefined) return 128 + constants.signals[stoppedBy];
-  return sum('failed') === 0 ? 0 : 1;
+  return exitCode(sum('failed') === 0 ? 0 : 1);
 }
 
-let stoppedBy: 'SIGINT' | 'SIGTERM' | 'SIGHUP' | undefined;
-
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.on(signal, () => {
-    say(`tests: stopped by ${signal}`);
-    stoppedBy = signal;
-    stopAll();
-  });
-}
+endOnSignals('matrix');
 
 main().then(
   (code) => {
@@ -218,6 +220,6 @@ main().then(
   },
   (error) => {
     say(told(error));
-    process.exitCode = EXIT_FAILED;
+    process.exitCode = exitCode(EXIT_FAILED);
   },
 );

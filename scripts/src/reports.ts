@@ -47,11 +47,12 @@ const BEGINNINGS: RegExp[] = [
 const PANIC = /\bKernel panic - not syncing/;
 const CUT = /-{4,}\[ cut here \]-{4,}/;
 const END = /-{3,}\[ end /;
+const WARNED = 9;
 /** Bits of the kernel's taint mask that stand for a report: a died kernel, a bad page, a warning, a lockup. */
 const TAINTS: [bit: number, what: string][] = [
   [5, 'a bad page'],
   [7, 'an oops or BUG'],
-  [9, 'a warning'],
+  [WARNED, 'a warning'],
   [14, 'a lockup'],
 ];
 /** Lines shown of a report whose end is not marked. */
@@ -61,6 +62,7 @@ const LINES_BEFORE = 8;
 interface Known {
   pattern: string;
   kernels: string[];
+  architectures: string[];
   reason: string;
 }
 
@@ -76,8 +78,10 @@ export class ReportWatch {
   #open: string[] | undefined;
   #left = 0;
 
-  constructor(kernel: string) {
-    this.#known = (knownReports as Known[]).filter(({ kernels }) => kernels.includes(kernel));
+  constructor(kernel: string, architecture: string) {
+    this.#known = (knownReports as Known[]).filter(
+      ({ kernels, architectures }) => kernels.includes(kernel) && architectures.includes(architecture),
+    );
   }
 
   line(line: string): void {
@@ -106,8 +110,10 @@ export class ReportWatch {
 
   /** What the taint mask says happened although no line was seen that tells. */
   taint(mask: number): void {
-    if (this.reports.length > 0 || this.#knownSeen) return;
-    const what = TAINTS.filter(([bit]) => mask & (1 << bit)).map(([, text]) => text);
+    if (this.reports.length > 0) return;
+    // A known warning leaves its mark like any other; nothing else of the mask is excused.
+    const unexplained = this.#knownSeen ? mask & ~(1 << WARNED) : mask;
+    const what = TAINTS.filter(([bit]) => unexplained & (1 << bit)).map(([, text]) => text);
     if (what.length > 0) this.reports.push([`the kernel is tainted (${mask}): there was ${what.join(', ')}`]);
   }
 }

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { chmod, copyFile, cp, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { packagesWithDependencies, unpack } from './apt.ts';
+import { contentOf, packagesWithDependencies, unpack } from './apt.ts';
 import { cached, hashOf } from './cache.ts';
 import { Failure } from './failure.ts';
 import type { KernelFiles } from './kernel.ts';
@@ -55,7 +55,7 @@ export async function userland(architecture: Architecture, suite: string): Promi
   );
   const esbuild = await esbuildFor(architecture);
   const sourcesOfOurs = [import.meta.filename, ...OWN_FILES.map((file) => join(own, file))];
-  const key = [basename(debs), basename(dirname(esbuild)), await hashOf(sourcesOfOurs)];
+  const key = [await contentOf(debs), basename(dirname(esbuild)), await hashOf(sourcesOfOurs)];
   const directory = await cached('userland', key, 700 << 20, (part) =>
     step(`making the guest's root file system for ${architecture.name}`, async () => {
       const root = join(part, 'root');
@@ -121,7 +121,7 @@ export async function initrd(
   { packages: debs }: Userland,
 ): Promise<string> {
   const files = [import.meta.filename, join(own, 'init'), join(own, 'agent.c')];
-  const directory = await cached('initrd', [kernel.key, basename(debs), await hashOf(files)], 20 << 20, (part) =>
+  const directory = await cached('initrd', [kernel.key, await contentOf(debs), await hashOf(files)], 20 << 20, (part) =>
     step("making the guest's start archive", async () => {
       const root = join(part, 'root');
       for (const path of ['bin', 'modules', 'dev', 'proc', 'layer']) await mkdir(join(root, path), { recursive: true });
@@ -156,9 +156,11 @@ async function compileAgent(architecture: Architecture, to: string): Promise<voi
 async function withDependencies(kernel: KernelFiles, names: string[]): Promise<string[]> {
   const files = new Set<string>();
   for (const name of names) {
-    const args = ['-d', kernel.root, '-S', kernel.release, '--show-depends', name];
+    // Without what this machine's own configuration keeps from being loaded here.
+    const args = ['-C', '/dev/null', '-d', kernel.root, '-S', kernel.release, '--show-depends', name];
     const shown = await run('modprobe', args, { purpose: `looking for the module ${name}` });
     for (const [, file] of shown.matchAll(/^insmod (\S+)/gm)) files.add(file as string);
+    if (!/^(insmod|builtin) /m.test(shown)) throw new Failure(`kernel ${kernel.release} has no ${name}`);
   }
   return [...files];
 }

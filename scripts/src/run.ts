@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Programs this machine runs for us.
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { constants } from 'node:os';
 import { Failure } from './failure.ts';
+import { say } from './progress.ts';
 
 export interface RunOptions {
   cwd?: string;
@@ -75,6 +77,29 @@ export function stopAll(): void {
 
 /** Whether stopAll() was called: what fails now fails because of it. */
 export const stopping = () => stopped;
+
+let endedBy: 'SIGINT' | 'SIGTERM' | 'SIGHUP' | undefined;
+
+/** From now on a signal ends all that start() has started, and nobody minds if our output is read no more. */
+export function endOnSignals(who: string): void {
+  for (const to of [process.stdout, process.stderr]) to.on('error', () => {});
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      say(`${who}: stopped by ${signal}`);
+      endedBy ??= signal;
+      stopAll();
+    });
+  }
+}
+
+/** This exit code, or what a shell makes of the signal that ended us. */
+export const exitCode = (code: number) => (endedBy === undefined ? code : 128 + constants.signals[endedBy]);
+
+/** Ends a program that takes too long: first so that it can clear up after itself. */
+export function stopLate(child: ChildProcess): void {
+  stop(child, 'SIGTERM');
+  setTimeout(() => stop(child, 'SIGKILL'), 30_000).unref();
+}
 
 export function eachLine(stream: NodeJS.ReadableStream, each: (line: string) => void): void {
   let rest = '';

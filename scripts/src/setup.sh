@@ -10,6 +10,9 @@ setup_fail() {
 	exit 125
 }
 
+# depmod and modprobe, where users have no such directory in their PATH.
+export PATH=$PATH:/usr/sbin:/sbin
+
 command -v node >/dev/null || setup_fail 'node is missing: install Node.js 20.19 or later'
 node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' ||
 	setup_fail "Node.js 20.19 or later is needed, $(node --version) is what $(command -v node) is"

@@ -13,7 +13,7 @@ import { requirePackages } from './host.ts';
 import { toolsFor } from './machines.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
-import { start, stop, stopAll } from './run.ts';
+import { endOnSignals, exitCode, start, stopLate } from './run.ts';
 
 interface Suite {
   name: string;
@@ -97,7 +97,7 @@ async function runSuite(suite: Suite, shown: Promise<void>): Promise<Counts> {
     // A failed test may have left something running that its suite waits for.
     const late = setTimeout(() => {
       say(`tests ${suite.title}: not done after ${minutes} minutes`);
-      stop(child, 'SIGKILL');
+      stopLate(child);
     }, minutes * 60_000);
     const code = await new Promise<number | null>((resolve, reject) => {
       child.on('error', reject);
@@ -139,17 +139,12 @@ async function main(): Promise<void> {
   }
   const sum = (name: keyof Counts) => all.reduce((total, counts) => total + counts[name], 0);
   console.log(`${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`);
-  process.exitCode = sum('failed') === 0 ? 0 : 1;
+  process.exitCode = exitCode(sum('failed') === 0 ? 0 : 1);
 }
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.on(signal, () => {
-    say(`tests: stopped by ${signal}`);
-    stopAll();
-  });
-}
+endOnSignals('tests');
 
 main().catch((error) => {
   say(told(error));
-  process.exitCode = EXIT_FAILED;
+  process.exitCode = exitCode(EXIT_FAILED);
 });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import assert from 'node:assert/strict';
+import { release } from 'node:os';
 import { heaps, openHeap } from 'dmabuf';
 import { describeHeap } from '../heap-contract.ts';
 import { allCounters, describeModules, eventually, idleCounters } from './support.ts';
@@ -26,6 +27,12 @@ describeModules('heaps()', () => {
         expected,
       );
     }
+  });
+
+  it('lists the own heaps of the lab kernel, which is built to have them', function () {
+    if (!release().endsWith('-lab')) this.skip();
+    const found = heaps().map(({ kind, name }) => `${kind} ${name}`);
+    for (const own of ['dma-heap reserved', 'dma-heap system', 'udmabuf udmabuf']) assert(found.includes(own), own);
   });
 
   it('names every one so that openHeap() opens it', () => {

@@ -162,6 +162,26 @@ describe('an empty cache', function () {
     });
   });
 
+  it('is filled by two runs at once, and neither sees half of anything', async function () {
+    this.timeout(600_000);
+    // Nothing built here is quick enough to be there before the other one looks.
+    const both = await Promise.all([1, 2].map(() => guest(['--', 'true'], '', { DMABUF_CACHE: cache })));
+    for (const { code, stderr } of both) assert.equal(code, 0, stderr);
+    assert.deepEqual(parts(), []);
+    const kinds = entries().map((name) => name.replace(/-[0-9a-f]+$/, ''));
+    // Two sets of packages: the kernel's and the programs'. All else once.
+    assert.deepEqual(kinds.sort(), [
+      'bridge',
+      'esbuild',
+      'initrd',
+      'kernel',
+      'modules',
+      'packages',
+      'packages',
+      'userland',
+    ]);
+  });
+
   it('on a mirror that is not there says so', async () => {
     const { code, stderr } = await guest(['--', 'true'], '', {
       DMABUF_CACHE: cache,

@@ -33,6 +33,14 @@ describe('scripts/guest', function () {
     });
   });
 
+  it('whose kernel ends before it is up shows the last lines of its console', async () => {
+    const { code, stdout, stderr } = await guest(['--append', 'rdinit=/bin/busybox -- poweroff -f', '--', 'true']);
+    assert.equal(code, 125, stderr);
+    assert.match(stderr, /guest: the guest went down by itself\nlast lines of its console:\n {2}\[ +\d/);
+    assert.match(stderr, /reboot: Power down/);
+    assert.equal(stdout.length, 0);
+  });
+
   describe('a report of the kernel', () => {
     it('does not count with --allow-splat, but is shown', async () => {
       const { code, stderr } = await guest(['--allow-splat', '--', 'sh', '-c', `${splat} how=oops; exit 3`]);

@@ -43,7 +43,7 @@ const HARMLESS = [
 ];
 
 const reportsIn = (...lines: string[]) => {
-  const watch = new ReportWatch('6.1');
+  const watch = new ReportWatch('6.1', 'armhf');
   for (const line of lines) watch.line(`[    1.234567] ${line}`);
   return watch.reports.length;
 };
@@ -53,15 +53,32 @@ describe('a line of the console', () => {
   for (const line of HARMLESS) it(`is none: ${line}`, () => assert.equal(reportsIn(line), 0));
 
   it('belongs to a warning from its mark on, its message with it, to its end', () => {
-    const watch = new ReportWatch('6.1');
+    const watch = new ReportWatch('6.1', 'armhf');
     const warning = ['------------[ cut here ]------------', 'message', 'WARNING: x', '---[ end trace 0 ]---'];
     for (const line of ['before', ...warning, 'after']) watch.line(line);
     assert.deepEqual(watch.reports, [warning]);
   });
 
   it('need not have been seen where the taint mask tells', () => {
-    const watch = new ReportWatch('6.1');
+    const watch = new ReportWatch('6.1', 'armhf');
     watch.taint((1 << 12) | (1 << 9));
     assert.match(watch.reports.flat().join(), /a warning/);
+  });
+
+  it('excuse what is known of a kernel and an architecture, and nothing beside it', () => {
+    const known = 'WARNING: CPU: 0 PID: 0 at kernel/jump_label.c:153 static_key_disable_cpuslocked+0x4c/0xf0';
+    const seen = (kernel: string, architecture: string, taints: number, ...lines: string[]) => {
+      const watch = new ReportWatch(kernel, architecture);
+      for (const line of lines) watch.line(line);
+      watch.taint(taints);
+      return watch.reports.length;
+    };
+    const [WARNED, OOPSED] = [1 << 9, 1 << 7];
+    assert.equal(seen('5.10', 'armhf', WARNED, known), 0);
+    assert.equal(seen('5.10', 'armhf', WARNED, known, 'BUG: Bad page state in process node  pfn:40000'), 1);
+    assert.equal(seen('5.10', 'armhf', WARNED | OOPSED, known), 1);
+    assert.equal(seen('5.10', 'armhf', WARNED), 1);
+    assert.equal(seen('5.10', 'arm64', WARNED, known), 1);
+    assert.equal(seen('6.1', 'armhf', WARNED, known), 1);
   });
 });
