@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What here.ts does with the library, by system calls. For each line on
+ * standard input, "map BYTES COUNT" or "pass DESCRIPTORS COUNT", it does that
+ * COUNT times and prints the nanoseconds of one time.
+ */
+#define _GNU_SOURCE
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MOST_FDS	253
+
+static void fail(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static int new_buffer(size_t size)
+{
+	int fd = memfd_create("bench", MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, size))
+		fail("memfd_create");
+
+	return fd;
+}
+
+static void map(int fd, size_t size)
+{
+	void *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (bytes == MAP_FAILED || munmap(bytes, size))
+		fail("mmap");
+}
+
+/* As FdSocket does it: the length of the text and the number of descriptors, then the text. */
+static const char text[] = "{\"width\":800,\"height\":480}";
+
+union control {
+	struct cmsghdr align;
+	char bytes[CMSG_SPACE(MOST_FDS * sizeof(int))];
+};
+
+static void send_fds(int socket, const int *fds, uint32_t count)
+{
+	uint32_t header[2] = { sizeof(text) - 1, count };
+	struct iovec parts[2] = {
+		{ .iov_base = header, .iov_len = sizeof(header) },
+		{ .iov_base = (char *)text, .iov_len = sizeof(text) - 1 },
+	};
+	union control control;
+	struct msghdr message = {
+		.msg_iov = parts,
+		.msg_iovlen = 2,
+		.msg_control = control.bytes,
+		.msg_controllen = CMSG_SPACE(count * sizeof(int)),
+	};
+	struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+
+	rights->cmsg_level = SOL_SOCKET;
+	rights->cmsg_type = SCM_RIGHTS;
+	rights->cmsg_len = CMSG_LEN(count * sizeof(int));
+	memcpy(CMSG_DATA(rights), fds, count * sizeof(int));
+	if (sendmsg(socket, &message, MSG_NOSIGNAL) != sizeof(header) + sizeof(text) - 1)
+		fail("sendmsg");
+}
+
+static void receive_fds(int socket, int *fds, uint32_t count)
+{
+	char bytes[4096];
+	struct iovec part = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+	union control control;
+	struct msghdr message = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	struct cmsghdr *rights;
+
+	if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) < 0)
+		fail("recvmsg");
+	rights = CMSG_FIRSTHDR(&message);
+	if (!rights || rights->cmsg_len != CMSG_LEN(count * sizeof(int)))
+		fail("descriptors");
+	memcpy(fds, CMSG_DATA(rights), count * sizeof(int));
+}
+
+static void close_all(const int *fds, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		close(fds[i]);
+}
+
+/* There and back again. */
+static void pass(const int sockets[2], const int *fds, uint32_t count)
+{
+	int there[MOST_FDS];
+	int back[MOST_FDS];
+
+	send_fds(sockets[0], fds, count);
+	receive_fds(sockets[1], there, count);
+	send_fds(sockets[1], there, count);
+	close_all(there, count);
+	receive_fds(sockets[0], back, count);
+	close_all(back, count);
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+
+	return time.tv_sec * 1e9 + time.tv_nsec;
+}
+
+static double time_map(size_t size, unsigned int count)
+{
+	int fd = new_buffer(size);
+	double start = now();
+	double end;
+
+	for (unsigned int i = 0; i < count; i++)
+		map(fd, size);
+	end = now();
+	close(fd);
+
+	return (end - start) / count;
+}
+
+static double time_pass(uint32_t fd_count, unsigned int count)
+{
+	int sockets[2];
+	int fds[MOST_FDS];
+	double start;
+	double end;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets))
+		fail("socketpair");
+	for (uint32_t i = 0; i < fd_count; i++)
+		fds[i] = new_buffer(4096);
+	start = now();
+	for (unsigned int i = 0; i < count; i++)
+		pass(sockets, fds, fd_count);
+	end = now();
+	close_all(fds, fd_count);
+	close_all(sockets, 2);
+
+	return (end - start) / count;
+}
+
+int main(void)
+{
+	char what[8];
+	unsigned long argument;
+	unsigned int count;
+
+	while (scanf("%7s %lu %u", what, &argument, &count) == 3) {
+		if (!strcmp(what, "map"))
+			printf("%.1f\n", time_map(argument, count));
+		else if (!strcmp(what, "pass") && argument <= MOST_FDS)
+			printf("%.1f\n", time_pass(argument, count));
+		else
+			return 1;
+		fflush(stdout);
+	}
+
+	return 0;
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+// Our heaps against the kernel's own, C against C, in a guest whose time follows instructions.
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { label, makeRow, type Results, type Row, type Subject, sizeText } from './bench-results.ts';
+import { Failure } from './failure.ts';
+import { requirePackages } from './host.ts';
+import { chooseMachine, toolsFor } from './machines.ts';
+import { say } from './progress.ts';
+import { projectRoot } from './project.ts';
+import { eachLine, run, start } from './run.ts';
+
+/** The kernel that has heaps of its own to compare with. */
+const KERNEL = 'lab';
+/** Two buffers of the largest size in one piece, and as much again that is in use. */
+const MEMORY_MIB = 1024;
+const CMA_MIB = 128;
+/** An instruction takes 1 ns, not the 8 of --icount alone: the ticks of the timer, every 4 ms, weigh less. */
+const INSTRUCTION_NS = ['--qemu-arg', '-icount', '--qemu-arg', 'shift=0'];
+/** Many times what a full run takes. */
+const TIMEOUT_S = 1800;
+
+/** One of our heaps and what it is compared with, as bench/heap.c names them. */
+interface Pair {
+  group: string;
+  /** The rows are named by it and a step. */
+  name: string;
+  ours: string;
+  peer: string;
+  peerName: string;
+}
+
+/** A new row is a pair here, or a step in bench/heap.c and its name below. */
+const pairs: Pair[] = [
+  { group: 'ION SYSTEM heap', name: 'SYSTEM', ours: 'ion:0', peer: 'dma_heap:system', peerName: 'in-tree system' },
+  { group: 'ION DMA heap', name: 'DMA', ours: 'ion:4', peer: 'dma_heap:reserved', peerName: 'in-tree reserved' },
+  { group: 'cma_mem', name: 'cma_mem', ours: 'cma_mem', peer: 'dma_heap:reserved', peerName: 'in-tree reserved' },
+];
+
+const steps = ['alloc', 'mmap', 'memset', 'unmap+close'];
+
+/** Bytes, and how often a buffer lives: until the figures repeat, and no longer. */
+const sizes = [
+  { size: 4 << 10, rounds: 2000, quick: 400 },
+  { size: 64 << 10, rounds: 1000 },
+  { size: 1 << 20, rounds: 400, quick: 60 },
+  { size: 8 << 20, rounds: 64, quick: 16 },
+  { size: 32 << 20, rounds: 24 },
+];
+
+/** One run of bench/heap.c. */
+interface Job extends Pair {
+  size: number;
+  rounds: number;
+}
+
+/** In this order they are shown, each by size. */
+const names = pairs.flatMap(({ name }) => steps.map((step) => `${name} ${step}`));
+
+const rowsOf = ({ group, name, peerName, size }: Job): Subject[] =>
+  steps.map((step) => ({ group, name: `${name} ${step}`, size, peerName, where: 'guest' }));
+
+/** Everything the guest has to do for the rows that are wanted, the largest buffers first. */
+function jobsFor(quick: boolean, wanted: (row: Subject) => boolean): Job[] {
+  const chosen = sizes.flatMap(({ size, rounds, quick: few }) =>
+    quick ? (few ? [{ size, rounds: few }] : []) : [{ size, rounds }],
+  );
+  return pairs
+    .flatMap((pair) => chosen.map((size) => ({ ...pair, ...size })))
+    .filter((job) => rowsOf(job).some(wanted))
+    .reverse();
+}
+
+/** Drives out of the contiguous memory what the kernel put there: else a first, small buffer is dearer. */
+const SWEEP = '/tmp/heap 33554432 4 cma_mem dma_heap:reserved >/dev/null';
+
+/** What the guest runs: from memory, so that nothing is fetched from this machine meanwhile. */
+function script(jobs: Job[]): string {
+  const lines = jobs.map(({ size, rounds, ours, peer }) => `/tmp/heap ${size} ${rounds} ${ours} ${peer}; echo =`);
+  return ['set -e', 'uname -r', 'cp /share/heap /tmp', 'echo 3 >/proc/sys/vm/drop_caches', SWEEP, ...lines, ''].join(
+    '\n',
+  );
+}
+
+/**
+ * Measures the rows that are wanted; undefined where that is none.
+ * @param directory for files of this run
+ */
+export async function measureInGuest(
+  arch: string,
+  quick: boolean,
+  directory: string,
+  wanted: (row: Subject) => boolean,
+): Promise<{ guest: NonNullable<Results['guest']>; rows: Row[] } | undefined> {
+  const jobs = jobsFor(quick, wanted);
+  if (jobs.length === 0) return undefined;
+  const machine = chooseMachine(arch, KERNEL);
+  await requirePackages(toolsFor(machine));
+  const source = join(projectRoot, 'bench/heap.c');
+  const flags = ['-static', '-O2', '-std=gnu11', '-D_FILE_OFFSET_BITS=64', '-Wall', '-Wextra', '-Werror'];
+  const include = join(projectRoot, 'kernel-modules/include/uapi');
+  await run(`${machine.userland.gnu}-gcc`, [...flags, '-I', include, '-o', join(directory, 'heap'), source], {
+    purpose: 'compiling bench/heap.c',
+  });
+  await writeFile(join(directory, 'run'), script(jobs));
+  const [release, ...times] = await inGuest(arch, directory, jobs);
+  const rows = jobs.flatMap((job, index) => {
+    const measured = new Map(times[index]?.map(([step, ours, peer]) => [step, [Number(ours), Number(peer)] as const]));
+    return rowsOf(job).map((row, at) => {
+      const [ours, peer] = measured.get(steps[at]) ?? [];
+      if (ours === undefined || peer === undefined) throw new Failure(`bench/heap.c said nothing of ${label(row)}`);
+      return makeRow(row, ours, peer);
+    });
+  });
+  const shown = rows.filter(wanted).sort((a, b) => {
+    return names.indexOf(a.name) - names.indexOf(b.name) || (a.size ?? 0) - (b.size ?? 0);
+  });
+  return { guest: { arch, kernel: release?.[0]?.[0] ?? '' }, rows: shown };
+}
+
+/** The words of each line, by job; before those of the first job what the kernel is called. */
+async function inGuest(arch: string, share: string, jobs: Job[]): Promise<string[][][]> {
+  const options = { arch, kernel: KERNEL, mem: MEMORY_MIB, cma: CMA_MIB, timeout: TIMEOUT_S, share };
+  const child = start(
+    join(projectRoot, 'scripts/guest'),
+    [
+      ...['--icount', ...INSTRUCTION_NS],
+      ...Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`]),
+      // All of them zero memory themselves: nobody is to do it a second time.
+      ...['--append', 'init_on_alloc=0', '--', 'sh', '/share/run'],
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  const said: string[][][] = [[]];
+  if (child.stdout) {
+    eachLine(child.stdout, (line) => {
+      if (said.length === 1 && said[0]?.length === 0) {
+        said[0].push([line]);
+        said.push([]);
+      } else if (line === '=') {
+        const done = jobs[said.length - 2] as Job;
+        say(`  ${said.length - 1} of ${jobs.length} measured in the guest: ${done.name} ${sizeText(done.size)}`);
+        said.push([]);
+      } else {
+        said.at(-1)?.push(line.split(' '));
+      }
+    });
+  }
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', resolve);
+  });
+  if (code !== 0) throw new Failure(`the benchmarks in the guest failed (scripts/guest: exit code ${code})`);
+  return said;
+}

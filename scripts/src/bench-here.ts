@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+// The library against C on this machine: two programs that do the same, in turns.
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+import { makeRow, type Results, type Row, type Subject } from './bench-results.ts';
+import { buildHere } from './build-here.ts';
+import { Failure } from './failure.ts';
+import { requirePackages } from './host.ts';
+import { step } from './progress.ts';
+import { projectRoot } from './project.ts';
+import { run, start, stop } from './run.ts';
+
+const ROUNDS = 40;
+const QUICK_ROUNDS = 12;
+/** The first of them: code is compiled as it gets hot. */
+const WARM_UP = 4;
+
+/** A row, and what both programs are told to do for it, how often in a batch. */
+interface Job {
+  row: Subject;
+  line: string;
+}
+
+const mapping = { group: 'Mapping, on this machine', name: 'map + close', peerName: 'C', where: 'here' } as const;
+const passing = { group: 'Passing descriptors, on this machine', peerName: 'C', where: 'here' } as const;
+
+/** So often that a batch has several garbage collections. */
+const jobs: Job[] = [
+  ...[
+    { size: 4 << 10, count: 2000 },
+    { size: 1 << 20, count: 1000 },
+    { size: 8 << 20, count: 1000 },
+    { size: 32 << 20, count: 500 },
+  ].map(({ size, count }) => ({ row: { ...mapping, size }, line: `map ${size} ${count}` })),
+  { row: { ...passing, name: 'round trip of 1 descriptor' }, line: 'pass 1 300' },
+  { row: { ...passing, name: 'round trip of 8 descriptors' }, line: 'pass 8 150' },
+];
+
+/** A program that answers each line with one number. */
+class Partner {
+  readonly #child;
+  readonly #answers: AsyncIterator<string>;
+
+  constructor(
+    readonly name: string,
+    program: string,
+    args: string[],
+  ) {
+    this.#child = start(program, args, { cwd: projectRoot, stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#child.on('error', () => {});
+    this.#child.stdin?.on('error', () => {});
+    this.#answers = createInterface({ input: this.#child.stdout as Readable })[Symbol.asyncIterator]();
+  }
+
+  /** Nanoseconds of one time. */
+  async ask(line: string): Promise<number> {
+    (this.#child.stdin as Writable).write(`${line}\n`);
+    const { value, done } = await this.#answers.next();
+    if (done) throw new Failure(`${this.name} ended instead of answering "${line}"`);
+    return Number(value);
+  }
+
+  end(): void {
+    stop(this.#child, 'SIGTERM');
+  }
+}
+
+function median(values: number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 ? (sorted[half] as number) : ((sorted[half - 1] as number) + (sorted[half] as number)) / 2;
+}
+
+/** Measures the rows that are wanted; undefined where that is none. */
+export async function measureHere(
+  quick: boolean,
+  directory: string,
+  wanted: (row: Subject) => boolean,
+): Promise<{ here: NonNullable<Results['here']>; rows: Row[] } | undefined> {
+  const chosen = jobs.filter(({ row }) => wanted(row));
+  if (chosen.length === 0) return undefined;
+  await buildHere();
+  await requirePackages(['gcc', 'libc6-dev']);
+  const program = join(directory, 'here');
+  const flags = ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror'];
+  await run('gcc', [...flags, '-o', program, join(projectRoot, 'bench/here.c')], { purpose: 'compiling bench/here.c' });
+  const tsx = join(projectRoot, 'node_modules/tsx/dist/loader.mjs');
+  const ours = new Partner('bench/here.ts', process.execPath, ['--no-warnings', '--import', tsx, 'bench/here.ts']);
+  const peer = new Partner('bench/here.c', program, []);
+  const rounds = quick ? QUICK_ROUNDS : ROUNDS;
+  try {
+    const rows = await step('measuring on this machine', async ({ progress }) => {
+      const rows: Row[] = [];
+      for (const { row, line } of chosen) {
+        const [oursNs, peerNs] = await inTurns(ours, peer, line, rounds);
+        rows.push(makeRow(row, oursNs, peerNs));
+        progress(rows.length / chosen.length);
+      }
+      return rows;
+    });
+    return { here: { arch: process.arch, node: process.version }, rows };
+  } finally {
+    ours.end();
+    peer.end();
+  }
+}
+
+async function inTurns(ours: Partner, peer: Partner, line: string, rounds: number): Promise<[number, number]> {
+  const times: [number[], number[]] = [[], []];
+  for (let round = -WARM_UP; round < rounds; round++) {
+    const oursNs = await ours.ask(line);
+    const peerNs = await peer.ask(line);
+    if (round < 0) continue;
+    times[0].push(oursNs);
+    times[1].push(peerNs);
+  }
+  return [median(times[0]), median(times[1])];
+}
