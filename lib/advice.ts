@@ -64,9 +64,11 @@ export function memoryAdvice(contiguous: boolean): string {
   const now = available === undefined ? '' : ` ${kibibytes(available)} of memory are available now.`;
   if (!contiguous) return `There is not that much memory for it.${now} Close buffers that are no longer needed.`;
   const cma =
-    cmaTotal === undefined || cmaFree === undefined || cmaTotal === 0
-      ? ' This kernel has no CMA area: cma=SIZE on its command line makes one.'
-      : ` ${kibibytes(cmaFree)} of ${kibibytes(cmaTotal)} of CMA are free; cma=SIZE on the kernel command line makes it larger.`;
+    cmaTotal === undefined || cmaFree === undefined
+      ? ' This kernel is built without CMA (CONFIG_DMA_CMA): a piece is one block of the page allocator at most.'
+      : cmaTotal === 0
+        ? ' This kernel has no CMA area: cma=SIZE on its command line makes one.'
+        : ` ${kibibytes(cmaFree)} of ${kibibytes(cmaTotal)} of CMA are free; cma=SIZE on the kernel command line makes it larger.`;
   return `There is no piece of contiguous memory that large.${cma}`;
 }
 

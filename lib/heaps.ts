@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 /** Which heaps this machine has, and opening one. @module */
-import { readlinkSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { openAdvice } from './advice.js';
 import { checkInteger, checkOptions, checkPath } from './arguments.js';
 import { invalidType, invalidValue, type SystemError, systemError } from './errors.js';
 import { CMA_MEM_PATH, CmaMemHeap } from './heap/cma-mem.js';
-import { DMA_HEAP_DIRECTORY, DmaHeap, dmaHeapNames, isContiguousName } from './heap/dma-heap.js';
-import type { Heap, HeapKind } from './heap/heap.js';
+import { DMA_HEAP_DIRECTORY, DmaHeap, dmaHeapNames, isContiguousHeap } from './heap/dma-heap.js';
+import { type Heap, type HeapKind, sysfsDevice } from './heap/heap.js';
 import { ION_PATH, IonHeap, ionHeaps, isContiguous } from './heap/ion.js';
 import { MEMFD_PATH, MemfdHeap } from './heap/memfd.js';
 import { UDMABUF_PATH, UdmabufHeap } from './heap/udmabuf.js';
@@ -75,15 +75,14 @@ function ionInfos(): HeapInfo[] {
   }
 }
 
-function udmabufInfos(): HeapInfo[] {
-  const info = { kind: 'udmabuf', path: UDMABUF_PATH, name: 'udmabuf', contiguous: false, dma: true } as const;
-  if (!exists(UDMABUF_PATH)) return [];
+/** A heap that is a device of its own, with the reason where it cannot be opened. */
+function tried(info: HeapInfo, open: (path: string) => Heap): HeapInfo {
   try {
-    UdmabufHeap.open(UDMABUF_PATH).close();
-    return [info];
+    open(info.path).close();
+    return info;
   } catch (error) {
     if (!isSystemError(error)) throw error;
-    return [{ ...info, error }];
+    return { ...info, error };
   }
 }
 
@@ -95,12 +94,17 @@ export function heaps(): HeapInfo[] {
   const found = ionInfos();
   for (const name of dmaHeapNames()) {
     const path = join(DMA_HEAP_DIRECTORY, name);
-    found.push({ kind: 'dma-heap', path, name, contiguous: isContiguousName(name), dma: true });
+    const info = { kind: 'dma-heap', path, name, contiguous: isContiguousHeap(path), dma: true } as const;
+    found.push(tried(info, DmaHeap.open));
   }
   if (exists(CMA_MEM_PATH)) {
-    found.push({ kind: 'cma-mem', path: CMA_MEM_PATH, name: 'cma_mem', contiguous: true, dma: true });
+    const info = { kind: 'cma-mem', path: CMA_MEM_PATH, name: 'cma_mem', contiguous: true, dma: true } as const;
+    found.push(tried(info, CmaMemHeap.open));
   }
-  found.push(...udmabufInfos());
+  if (exists(UDMABUF_PATH)) {
+    const info = { kind: 'udmabuf', path: UDMABUF_PATH, name: 'udmabuf', contiguous: false, dma: true } as const;
+    found.push(tried(info, UdmabufHeap.open));
+  }
   found.push({ kind: 'memfd', path: MEMFD_PATH, name: 'memfd', contiguous: false, dma: false });
   return found;
 }
@@ -111,26 +115,17 @@ function kindOf(path: string): HeapKind {
   if (path === CMA_MEM_PATH) return 'cma-mem';
   if (path === UDMABUF_PATH) return 'udmabuf';
   if (dirname(path) === DMA_HEAP_DIRECTORY) return 'dma-heap';
-  let status: ReturnType<typeof statSync>;
   try {
-    status = statSync(path);
+    statSync(path);
   } catch (error) {
     const number = (error as NodeJS.ErrnoException).errno ?? -errno.ENOENT;
     throw systemError(number, 'open', path, openAdvice(number, path));
   }
-  if (status?.isCharacterDevice()) {
-    const major = ((status.rdev >> 8) & 0xfff) >>> 0;
-    const minor = ((status.rdev & 0xff) | ((status.rdev >> 12) & 0xfff00)) >>> 0;
-    try {
-      const device = readlinkSync(`/sys/dev/char/${major}:${minor}`);
-      if (basename(dirname(device)) === 'dma_heap') return 'dma-heap';
-      if (basename(device) === 'ion') return 'ion';
-      if (basename(device) === 'cma_mem') return 'cma-mem';
-      if (basename(device) === 'udmabuf') return 'udmabuf';
-    } catch {
-      // no sysfs, or a node without a device: the error below says enough
-    }
-  }
+  const device = sysfsDevice(path) ?? '';
+  if (basename(dirname(device)) === 'dma_heap') return 'dma-heap';
+  if (basename(device) === 'ion') return 'ion';
+  if (basename(device) === 'cma_mem') return 'cma-mem';
+  if (basename(device) === 'udmabuf') return 'udmabuf';
   throw systemError(
     -errno.ENOTTY,
     'ioctl',

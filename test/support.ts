@@ -61,3 +61,8 @@ export async function leavesNothing(body: () => unknown): Promise<void> {
   // Fewer, where an earlier test's were collected meanwhile.
   assert(mappedBuffers().length <= maps, mappedBuffers().join('\n'));
 }
+
+/** Bytes of memory programs can still have, as the kernel estimates it. */
+export function available(): number {
+  return 1024 * Number(/^MemAvailable: +(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1]);
+}

@@ -14,6 +14,7 @@
 
 /* A mebibyte, 64 kilobytes, a page. */
 static const unsigned int orders[] = { 20 - PAGE_SHIFT, 16 - PAGE_SHIFT, 0 };
+static_assert(PAGE_SHIFT <= 16);
 
 /* A mebibyte between two looks at what else the machine is doing. */
 #define BATCH_PAGES	(1UL << (20 - PAGE_SHIFT))

@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { basename } from 'node:path';
 import { type Handle, native } from '../native.js';
-import { checkAvailable, DeviceHeap, openDevice, type Request } from './heap.js';
+import { DeviceHeap, ifAvailable, ifAvailableSync, openDevice, type Request, sysfsDevice } from './heap.js';
 
 /** Where the kernel's dma-heaps are, one device each. */
 export const DMA_HEAP_DIRECTORY = '/dev/dma_heap';
@@ -18,10 +18,12 @@ export function dmaHeapNames(): string[] {
 
 /**
  * Whether buffers are one piece. The kernel does not say; these are the names its CMA
- * heaps have had (`reserved`, `linux,cma`, `default_cma_region`). @internal
+ * heaps have had (`reserved`, `linux,cma`, `default_cma_region`, `default-pool`). What counts is
+ * the kernel's own name: udev rules make others. @internal
  */
-export function isContiguousName(name: string): boolean {
-  return name === 'reserved' || /(^|[^a-z])cma([^a-z]|$)/.test(name.replaceAll('_', '-'));
+export function isContiguousHeap(path: string): boolean {
+  const name = basename(sysfsDevice(path) ?? path);
+  return /^reserved$|^default-pool$|(^|[^a-z])cma([^a-z]|$)/.test(name.replaceAll('_', '-'));
 }
 
 /** One of /dev/dma_heap/* (`linux/dma-heap.h`, DMA_HEAP_IOCTL_ALLOC). */
@@ -30,8 +32,7 @@ export class DmaHeap extends DeviceHeap {
   protected override readonly uncached = false;
 
   private constructor(device: Handle, path: string) {
-    const name = basename(path);
-    super(device, path, name, isContiguousName(name));
+    super(device, path, basename(path), isContiguousHeap(path));
   }
 
   /** @internal */
@@ -41,16 +42,13 @@ export class DmaHeap extends DeviceHeap {
 
   protected override async start({ length }: Request): Promise<Handle> {
     const device = this.device.get('ioctl');
-    return this.#refuse(length) || native.dmaHeapAlloc(device, length);
+    const start = () => native.dmaHeapAlloc(device, length);
+    return this.contiguous ? start() : ifAvailable(length, false, start);
   }
 
   protected override startSync({ length }: Request): Handle {
     const device = this.device.get('ioctl');
-    return this.#refuse(length) || native.dmaHeapAllocSync(device, length);
-  }
-
-  /** The system heaps take what programs have; others may have memory of their own. */
-  #refuse(length: number): number {
-    return /^system(-|$)/.test(this.name) ? checkAvailable(length) : 0;
+    const start = () => native.dmaHeapAllocSync(device, length);
+    return this.contiguous ? start() : ifAvailableSync(length, false, start);
   }
 }

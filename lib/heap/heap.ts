@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-import { constants as osConstants } from 'node:os';
+import { readlinkSync, statSync } from 'node:fs';
+import { constants as osConstants, totalmem } from 'node:os';
 import { allocationAdvice, memoryInfo, openAdvice } from '../advice.js';
 import { checkFlag, checkLength, checkName, checkOptions } from '../arguments.js';
 import { type DmaBuf, ownDmaBuf } from '../dmabuf.js';
@@ -14,7 +15,7 @@ export type HeapKind = 'ion' | 'dma-heap' | 'cma-mem' | 'udmabuf' | 'memfd';
 export interface AllocOptions {
   /** shown by the kernel in fdinfo; at most 31 bytes of UTF-8 */
   name?: string;
-  /** whether CPU mappings are cached; default true. Not cached is write-combined. */
+  /** whether CPU mappings are cached; default true. Not cached is write-combined; on x86 all is cached. */
   cached?: boolean;
 }
 
@@ -55,7 +56,9 @@ export abstract class Heap implements Disposable {
    * @param length - bytes; the kernel rounds them up to whole pages, see {@link DmaBuf.size}
    * @throws TypeError ERR_INVALID_ARG_TYPE, RangeError ERR_OUT_OF_RANGE: wrong arguments,
    *   more than the memory of this machine, a name longer than the kernel takes
-   * @throws SystemError ENOMEM and what else the kernel answers
+   * @throws SystemError ENOMEM and what else the kernel answers. Heaps whose kernel side would rather end
+   *   a process than refuse (memfd, udmabuf, dma-heaps that are not known to be contiguous) are asked for no
+   *   more than is available with a sixteenth of RAM left; swap is not counted
    * @throws DmaBufError ERR_DMABUF_CLOSED, or ERR_DMABUF_UNSUPPORTED for `cached: false`
    *   where the heap has no such memory
    */
@@ -128,11 +131,50 @@ export abstract class Heap implements Disposable {
   }
 }
 
-/** 0, or -ENOMEM where the kernel would end a process rather than refuse it that much. @internal */
-export function checkAvailable(size: number): number {
-  // A small one is not worth the look.
-  const available = size < 1 << 24 ? undefined : memoryInfo('MemAvailable');
-  return available !== undefined && size > available ? -osConstants.errno.ENOMEM : 0;
+/** Bytes of allocations under way, which the kernel's figures may not show yet. */
+let pending = 0;
+/** A small one is not worth the look. */
+const UNSEEN = 1 << 24;
+
+function fits(size: number, usesCma: boolean): boolean {
+  if (size + pending < UNSEEN) return true;
+  const available = memoryInfo('MemAvailable');
+  if (available === undefined) return true;
+  // Free pages of CMA count as available, and go only to memory that can be moved.
+  const others = usesCma ? 0 : (memoryInfo('CmaFree') ?? 0);
+  return size + pending <= available - others - totalmem() / 16;
+}
+
+/**
+ * Memory that the kernel would end a process for rather than refuse it: -ENOMEM instead, where what is
+ * available does not go round.
+ * @param usesCma whether its pages can be moved @internal
+ */
+export async function ifAvailable(size: number, usesCma: boolean, start: () => Promise<Handle>): Promise<Handle> {
+  if (!fits(size, usesCma)) return -osConstants.errno.ENOMEM;
+  pending += size;
+  try {
+    return await start();
+  } finally {
+    pending -= size;
+  }
+}
+
+/** The same, blocking. @internal */
+export function ifAvailableSync(size: number, usesCma: boolean, start: () => Handle): Handle {
+  return fits(size, usesCma) ? start() : -osConstants.errno.ENOMEM;
+}
+
+/** The path of a device below /sys/devices, wherever its node lies. @internal */
+export function sysfsDevice(path: string): string | undefined {
+  try {
+    const status = statSync(path);
+    const major = ((status.rdev >> 8) & 0xfff) >>> 0;
+    const minor = ((status.rdev & 0xff) | ((status.rdev >> 12) & 0xfff00)) >>> 0;
+    return status.isCharacterDevice() ? readlinkSync(`/sys/dev/char/${major}:${minor}`) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Opens a device node, with advice where that fails. @internal */

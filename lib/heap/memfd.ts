@@ -3,7 +3,7 @@ import { constants as osConstants } from 'node:os';
 import { DmaBufError } from '../errors.js';
 import { wholePages } from '../mapping.js';
 import { type Handle, native } from '../native.js';
-import { checkAvailable, Heap, type Request } from './heap.js';
+import { Heap, ifAvailable, ifAvailableSync, type Request } from './heap.js';
 
 /** What stands for the path of a heap that is no device. */
 export const MEMFD_PATH = 'memfd';
@@ -34,13 +34,15 @@ export class MemfdHeap extends Heap {
   }
 
   protected override async start({ length, name }: Request): Promise<Handle> {
+    this.#checkOpen();
     const size = wholePages(length);
-    return this.#refuse(size) || native.memfdAlloc(size, name);
+    return ifAvailable(size, true, () => native.memfdAlloc(size, name));
   }
 
   protected override startSync({ length, name }: Request): Handle {
+    this.#checkOpen();
     const size = wholePages(length);
-    return this.#refuse(size) || native.memfdAllocSync(size, name);
+    return ifAvailableSync(size, true, () => native.memfdAllocSync(size, name));
   }
 
   /** A memfd is named when it is made. */
@@ -48,7 +50,7 @@ export class MemfdHeap extends Heap {
     return 0;
   }
 
-  #refuse(size: number): number {
+  #checkOpen(): void {
     if (this.#closed) {
       throw new DmaBufError('ERR_DMABUF_CLOSED', 'Heap memfd is closed: close it after its last use, or open another', {
         errno: -osConstants.errno.EBADF,
@@ -56,6 +58,5 @@ export class MemfdHeap extends Heap {
         path: MEMFD_PATH,
       });
     }
-    return checkAvailable(size);
   }
 }

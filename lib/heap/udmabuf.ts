@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { wholePages } from '../mapping.js';
 import { type Handle, native } from '../native.js';
-import { checkAvailable, DeviceHeap, openDevice, type Request } from './heap.js';
+import { DeviceHeap, ifAvailable, ifAvailableSync, openDevice, type Request } from './heap.js';
 
 /** Where memfds become dma-bufs. */
 export const UDMABUF_PATH = '/dev/udmabuf';
@@ -11,13 +11,15 @@ export const UDMABUF_PATH = '/dev/udmabuf';
 const LIMIT_PATH = '/sys/module/udmabuf/parameters/size_limit_mb';
 /** The kernel's own default, in MiB. */
 const DEFAULT_LIMIT = 64;
+/** Some kernels compute the bytes of that many MiB and more wrongly. */
+const LIMIT_END = 2048;
 
-/** Most MiB of one buffer. */
-function sizeLimit(): number {
+/** Most MiB of one buffer; undefined where the kernel lets nobody know or change it. */
+function sizeLimit(): number | undefined {
   try {
     return Number(readFileSync(LIMIT_PATH, 'utf8'));
   } catch {
-    return DEFAULT_LIMIT;
+    return undefined;
   }
 }
 
@@ -38,18 +40,20 @@ export class UdmabufHeap extends DeviceHeap {
   protected override async start({ length }: Request): Promise<Handle> {
     const device = this.device.get('ioctl');
     const size = wholePages(length);
-    return checkAvailable(size) || native.udmabufAlloc(device, size);
+    return ifAvailable(size, false, () => native.udmabufAlloc(device, size));
   }
 
   protected override startSync({ length }: Request): Handle {
     const device = this.device.get('ioctl');
     const size = wholePages(length);
-    return checkAvailable(size) || native.udmabufAllocSync(device, size);
+    return ifAvailableSync(size, false, () => native.udmabufAllocSync(device, size));
   }
 
   protected override advice(error: number, length: number): string | undefined {
-    const limit = error === -osConstants.errno.EINVAL ? sizeLimit() : Infinity;
-    if (length <= limit * 2 ** 20) return super.advice(error, length);
-    return `A buffer of ${this.path} has ${limit} MiB at most: write a larger number to ${LIMIT_PATH} as root, or put udmabuf.size_limit_mb=MIB on the kernel command line.`;
+    if (error !== -osConstants.errno.EINVAL) return super.advice(error, length);
+    const limit = sizeLimit();
+    if (limit === undefined) return `A buffer of ${this.path} has ${DEFAULT_LIMIT} MiB at most in this kernel.`;
+    if (length <= limit * 2 ** 20 && limit < LIMIT_END) return super.advice(error, length);
+    return `A buffer of ${this.path} has ${limit} MiB at most: write a larger number, below ${LIMIT_END}, to ${LIMIT_PATH} as root, or put udmabuf.size_limit_mb=MIB on the kernel command line.`;
   }
 }

@@ -1,12 +1,31 @@
 // SPDX-License-Identifier: MIT
 import assert from 'node:assert/strict';
+import { existsSync, readdirSync } from 'node:fs';
 import { release } from 'node:os';
 import { heaps, openHeap } from 'dmabuf';
 import { describeHeap } from '../heap-contract.ts';
-import { allCounters, describeModules, eventually, idleCounters } from './support.ts';
+import { available } from '../support.ts';
+import { allCounters, describeModules, eventually, idleCounters, oomKills } from './support.ts';
 
 describe('every kind of heap', () => {
   for (const kind of ['ion', 'dma-heap', 'cma-mem', 'udmabuf', 'memfd'] as const) describeHeap(kind);
+
+  const scattered = heaps().filter(({ kind, contiguous }) => kind === 'memfd' || (kind === 'dma-heap' && !contiguous));
+  for (const { path, name } of scattered) {
+    it(`${name} gives two at once not more than there is, and nobody is killed`, async () => {
+      const before = oomKills();
+      using heap = openHeap(path);
+      // Each of them fits alone.
+      const part = Math.floor(available() * 0.55);
+      const both = await Promise.allSettled([heap.alloc(part), heap.alloc(part)]);
+      for (const one of both) if (one.status === 'fulfilled') one.value.close();
+      assert.deepEqual(both.map((one) => (one.status === 'fulfilled' ? 'had' : one.reason.code)).sort(), [
+        'ENOMEM',
+        'had',
+      ]);
+      assert.equal(oomKills(), before);
+    });
+  }
 
   after('has given back every page', async () => {
     await eventually(() => assert.deepEqual(allCounters(), idleCounters));
@@ -27,6 +46,16 @@ describeModules('heaps()', () => {
         expected,
       );
     }
+  });
+
+  it('lists what lies in /dev, no more and no less', () => {
+    const names = (wanted: string) =>
+      heaps()
+        .filter(({ kind }) => kind === wanted)
+        .map(({ name }) => name);
+    const directory = '/dev/dma_heap';
+    assert.deepEqual(names('dma-heap').sort(), existsSync(directory) ? readdirSync(directory).sort() : []);
+    assert.deepEqual(names('udmabuf'), existsSync('/dev/udmabuf') ? ['udmabuf'] : []);
   });
 
   it('lists the own heaps of the lab kernel, which is built to have them', function () {

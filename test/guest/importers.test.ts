@@ -13,7 +13,7 @@ const heapsToTry = [
   { kind: 'cma-mem', name: 'cma_mem', cached: true },
   { kind: 'cma-mem', name: 'cma_mem', cached: false },
   ...heaps()
-    .filter(({ kind }) => kind === 'udmabuf')
+    .filter(({ kind }) => kind === 'udmabuf' || kind === 'dma-heap')
     .map(({ kind, name }) => ({ kind, name, cached: true })),
 ];
 
