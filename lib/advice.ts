@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /** What to do about an error of the kernel, said in a sentence. @module */
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
 
 const { errno } = constants;
@@ -30,6 +30,9 @@ function kibibytes(bytes: number): string {
 }
 
 function missing(path: string): string {
+  if (path.startsWith('/dev/dma_heap/') && existsSync('/dev/dma_heap')) {
+    return 'This kernel has dma-heaps, but not that one: heaps() lists what this machine has.';
+  }
   if (path.startsWith('/dev/dma_heap')) {
     return 'This kernel is built without it (CONFIG_DMABUF_HEAPS): heaps() lists what this machine has.';
   }

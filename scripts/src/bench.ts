@@ -22,7 +22,7 @@ Times our heaps against the kernel's own in a guest (kernel lab, --icount), and 
 machine. Prints tables (Markdown), and leaves results.json and a picture, results.svg, in bench/.
 
   --arch NAME           armhf | arm64: the guest (default armhf)
-  --quick               fewer sizes and rounds
+  --quick               fewer sizes and rounds: less than a minute, where a full run takes two to four
   --only PATTERN        the rows whose "guest|here NAME SIZE" matches, as in --only 'guest system (alloc|mmap)'
   --compare FILE        prints the ratios beside those of an earlier results.json, with the difference
   --fail-above PERCENT  with --compare: ends with 1 if a ratio in the guest rose by more
@@ -84,7 +84,7 @@ function parse(args: string[]) {
   try {
     return parseArgs({ args, options }).values;
   } catch (error) {
-    throw new Failure(`${(error as Error).message.split('. ')[0]}. npm run bench -- --help shows what there is.`);
+    throw new Failure(`${(error as Error).message.split(/\.\s/)[0]}. npm run bench -- --help shows what there is.`);
   }
 }
 

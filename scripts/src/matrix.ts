@@ -2,7 +2,7 @@
 // npm run test:matrix: the tests of the guest on every combination of kernel, architecture and programs.
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -13,13 +13,14 @@ import { requirePackages } from './host.ts';
 import { toolsFor } from './machines.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
-import { endOnSignals, exitCode, start, stopLate, stopping } from './run.ts';
+import { endOnSignals, exitCode, run, start, stopLate, stopping } from './run.ts';
 
 const usage = `usage: npm run test:matrix [-- OPTION…]
 
 Runs the tests of the guest on every combination of kernel, architecture and programs, two guests at a time.
 
-  --only PATTERN   those whose name holds PATTERN, or matches it whole where it has a *; may be repeated
+  --only PATTERN   the one of that name, else those whose name holds PATTERN, or matches it whole where it has a *;
+                   may be repeated
   --grep TEXT      only tests whose title holds TEXT
   --turn N         what a run with little time tries after npm test, which is ${standard}: one for arm64, and some
                    of the rest, others for each N
@@ -28,7 +29,7 @@ Runs the tests of the guest on every combination of kernel, architecture and pro
   --list           the names of the combinations
   --help           this
 
-exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tried.
+exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tried, 128+n a signal ended it.
 `;
 
 /** A guest keeps one core busy. */
@@ -61,7 +62,9 @@ function parse() {
   try {
     return parseArgs({ options }).values;
   } catch (error) {
-    throw new Failure(`${(error as Error).message.split('. ')[0]}. npm run test:matrix -- --help shows what there is.`);
+    throw new Failure(
+      `${(error as Error).message.split(/\.\s/)[0]}. npm run test:matrix -- --help shows what there is.`,
+    );
   }
 }
 
@@ -175,7 +178,8 @@ async function main(): Promise<number> {
   if (values.grep === '') throw new Failure('--grep: part of a title is expected');
   const logs = resolve(values.logs ?? join(projectRoot, 'out/matrix'));
   await requirePackages([...new Set(chosen.flatMap(({ machine }) => toolsFor(machine)))]);
-  await mkdir(logs, { recursive: true });
+  // Not fs.mkdir: its recursive form never ends below /proc.
+  await run('mkdir', ['-p', logs], { purpose: `--logs ${logs}: making it` });
   say(`trying ${chosen.map(({ name }) => name).join(', ')}`);
   const rows = new Map<Combination, Row>();
   const waiting = [...chosen];
@@ -194,6 +198,8 @@ async function main(): Promise<number> {
   await Promise.all(Array.from({ length: TOGETHER }, worker));
   // All of them, but for those a Ctrl-C left untried.
   const results = chosen.flatMap((one) => rows.get(one) ?? []);
+  const untried = chosen.filter((one) => !rows.has(one)).map(({ name }) => name);
+  if (untried.length > 0) say(`not tried to the end: ${untried.join(', ')}`);
   const sum = (name: 'passed' | 'failed' | 'skipped') => results.reduce((total, row) => total + row[name], 0);
   const { DMABUF_TEST_RESULT } = process.env;
   if (DMABUF_TEST_RESULT) {
@@ -204,7 +210,7 @@ async function main(): Promise<number> {
     await writeFile(DMABUF_TEST_RESULT, JSON.stringify({ ...counts, failures }));
   }
   if (values.json) {
-    console.log(JSON.stringify({ results }, null, 2));
+    console.log(JSON.stringify({ results, untried }, null, 2));
   } else {
     show(results);
     console.log(`${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`);

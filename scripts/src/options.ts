@@ -12,7 +12,8 @@ Boots a QEMU guest with the modules loaded and this project at /project, runs CO
 and ends with its exit code. Without a COMMAND: a shell.
 
   --arch NAME        ${Object.keys(architectures).join(' | ')} (default armhf)
-  --kernel NAME      ${Object.keys(kernels).join(' | ')} (default 6.1)
+  --kernel NAME      ${Object.keys(kernels).join(' | ')} (default 6.1);
+                     lab is built here, which takes minutes the first time
   --userland NAME    architecture of the programs (default: that of --arch): armhf on arm64
   --node VERSION     ${nodeVersions.join(' | ')} (default ${newestNode}); each brings the programs of its Debian suite
   --mem MIB          memory (default 1024)
@@ -22,8 +23,9 @@ and ends with its exit code. Without a COMMAND: a shell.
   --dtbo FILE        device-tree overlay to apply; may be repeated
   --share DIR        DIR as /share, read-write
   --module "NAME PARAMETER=VALUE…"
-                     load a module with these parameters: one of ours instead of its
-                     default ones, or one of the kernel's; may be repeated
+                     load a module with these parameters: one of ours (dmabuf_core, exporter,
+                     ion_lite, cma_mem) instead of its default ones, or one of the kernel's;
+                     may be repeated
   --no-modules       do not load our modules
   --forward HOSTPORT:PORT
                      open PORT of the guest as 127.0.0.1:HOSTPORT; may be repeated
@@ -130,7 +132,7 @@ function parse(args: string[]) {
     const { code, message } = error as NodeJS.ErrnoException;
     const positional = code === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL';
     const cure = positional ? 'A command goes after --' : 'scripts/guest --help shows what there is';
-    throw new Failure(`${message.split('. ')[0]}. ${cure}.`);
+    throw new Failure(`${message.split(/\.\s/)[0]}. ${cure}.`);
   }
 }
 

@@ -23,7 +23,7 @@ export async function ensureDist(): Promise<void> {
   await locked('dist', async () => {
     if ((await before()) === now) return;
     // Made beside it: a guest of this clone may be using what is there.
-    const [part, old] = ['dist.part', 'dist.old'].map((name) => join(projectRoot, 'build', name)) as [string, string];
+    const [part, old] = [`${dist}.part`, `${dist}.old`];
     for (const path of [part, old]) await rm(path, { recursive: true, force: true });
     await step('compiling the library', () =>
       run('npm', ['run', '--silent', 'build:ts', '--', '--outDir', part], {

@@ -17,7 +17,9 @@ const own = fileURLToPath(new URL('./guest-root/', import.meta.url));
 
 /** What a script or a person at the prompt reaches for. libuv1-dev is for the bridge's cross build. */
 const PROGRAMS =
-  'nodejs busybox-static bash coreutils dash findutils grep gzip kmod libuv1-dev procps sed util-linux'.split(' ');
+  'nodejs busybox-static bash coreutils dash findutils grep gzip kmod libc-bin libuv1-dev procps sed util-linux'.split(
+    ' ',
+  );
 /** Busybox stands in where its own package would be large. */
 const APPLETS =
   'awk clear diff hexdump hostname ifconfig ip killall less mount nc ping reset route tar time umount vi wget which xxd'.split(
