@@ -1,20 +1,10 @@
 // SPDX-License-Identifier: MIT
-/** npm run test:matrix: what it chooses, and how it says that something failed. */
+/** npm run test:matrix: what it chooses. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { combinations, turn } from '../../scripts/src/combinations.ts';
-import { guest, projectRoot } from './run-guest.ts';
-
-const matrix = (...args: string[]) =>
-  spawnSync(join(projectRoot, 'scripts/test-matrix'), args, {
-    cwd: projectRoot,
-    encoding: 'utf8',
-    // Ours is not for it to write.
-    env: { ...process.env, DMABUF_TEST_RESULT: '' },
-  });
+import { guest, matrix, projectRoot } from './run-guest.ts';
 
 const names = (text: string) => text.trim().split('\n');
 
@@ -67,20 +57,6 @@ describe('the matrix', function () {
       for (const name of chosen) seen.add(name);
     }
     assert.equal(seen.size, combinations.length - 1);
-  });
-
-  it('names what failed and the command that repeats it', () => {
-    const args = ['--only', '6.1-armhf', '--grep', "nobody's title", '--logs', mkdtempSync(join(tmpdir(), 'logs-'))];
-    const { status, stdout, stderr } = matrix(...args);
-    assert.equal(status, 1, stderr);
-    assert.match(stdout, /^✗ 6\.1-armhf +0 +1 +0 +\d+$/m);
-    assert.match(
-      stdout,
-      /^6\.1-armhf: no test ran .*again: npm run test:matrix -- --only 6\.1-armhf --grep='nobody'\\''s title'$/m,
-    );
-    assert.equal(names(stdout).at(-1), '0 passed, 1 failed, 0 skipped');
-    const json = JSON.parse(matrix(...args, '--json').stdout);
-    assert.equal(json.results[0].failed, 1);
   });
 
   it('leaves out what cannot be, and the guest says what can', async () => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /** Runs scripts/guest as a person or another script would. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -72,3 +72,11 @@ export async function until(condition: () => boolean, seconds: number): Promise<
   for (let i = 0; i < seconds * 20 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 50));
   return condition();
 }
+
+/** Runs the matrix, whose counts are not ours. */
+export const matrix = (...args: string[]) =>
+  spawnSync(join(projectRoot, 'scripts/test-matrix'), args, {
+    cwd: projectRoot,
+    encoding: 'utf8',
+    env: { ...process.env, DMABUF_TEST_RESULT: '' },
+  });
