@@ -6,7 +6,6 @@ export interface Combination {
   /** KERNEL-ARCH, and what else sets it apart. */
   name: string;
   machine: Machine;
-  node: string;
   /** Options of scripts/guest that make it. */
   options: string[];
 }
@@ -17,7 +16,6 @@ function combination(kernel: string, arch: string, userland = arch, node = newes
   return {
     name: [kernel, arch, ...(own ? [] : [userland]), ...(newest ? [] : [`node${node}`])].join('-'),
     machine: chooseMachine(arch, kernel, userland),
-    node,
     options: [
       ...['--arch', arch, '--kernel', kernel],
       ...(own ? [] : ['--userland', userland]),
