@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What this project builds for a guest: the kernel modules and the bridge.
-import { cp, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { cached, hashOf } from './cache.ts';
@@ -13,9 +13,20 @@ import { run } from './run.ts';
 const built = (name: string) =>
   /\.(o|ko|mod|mod\.c|cmd|a)$|^(Module\.symvers|modules\.order|build)$|^\..*\.cmd$/.test(name);
 
-/** A directory with lib/modules/RELEASE: the kernel's own modules, and ours below extra/. */
-export async function buildModules(kernel: KernelFiles, architecture: Architecture): Promise<string> {
-  const source = join(projectRoot, 'kernel-modules');
+/** Where to find what gcov has to know of each object, below what {@link buildModules} returns. */
+export const GCNO = 'gcno';
+
+/**
+ * A directory with lib/modules/RELEASE: the kernel's own modules, and ours below extra/. Where the kernel can tell
+ * which lines ran, ours count theirs.
+ */
+export async function buildModules(
+  kernel: KernelFiles,
+  architecture: Architecture,
+  source = join(projectRoot, 'kernel-modules'),
+): Promise<string> {
+  const config = await readFile(join(kernel.headers, '.config'), 'utf8');
+  const counted = /^CONFIG_GCOV_KERNEL=y$/m.test(config);
   return cached('modules', [kernel.key, await hashOf([import.meta.filename, source], built)], 400 << 20, (part) =>
     step(`building the kernel modules for ${kernel.release}`, async () => {
       const purpose = 'building the kernel modules';
@@ -26,6 +37,7 @@ export async function buildModules(kernel: KernelFiles, architecture: Architectu
         ARCH: architecture.kernelName,
         CROSS_COMPILE: `${architecture.gnu}-`,
         CC: `${architecture.gnu}-gcc`,
+        ...(counted ? { GCOV_PROFILE: 'y' } : {}),
       };
       const words = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
       await run('make', ['-C', work, `-j${availableParallelism()}`, ...words], { purpose });
@@ -37,9 +49,12 @@ export async function buildModules(kernel: KernelFiles, architecture: Architectu
       await mkdir(join(extra, 'selftest'), { recursive: true });
       for (const folder of await readdir(work, { withFileTypes: true })) {
         if (!folder.isDirectory()) continue;
+        const keep = join(part, GCNO, folder.name);
+        if (counted) await mkdir(keep, { recursive: true });
         for (const file of await readdir(join(work, folder.name))) {
           const to = folder.name === 'selftest' ? join(extra, 'selftest', file) : join(extra, file);
           if (file.endsWith('.ko')) await rename(join(work, folder.name, file), to);
+          if (file.endsWith('.gcno') && counted) await rename(join(work, folder.name, file), join(keep, file));
         }
       }
       for (const list of await readdir(join(part, tree))) {

@@ -27,11 +27,13 @@ function combination(kernel: string, arch: string, userland = arch, node = newes
 const older = nodeVersions.filter((version) => version !== newestNode);
 
 export const combinations: Combination[] = [
-  ...Object.values(kernels).flatMap(({ name, flavour }) =>
-    Object.keys(architectures)
-      .filter((arch) => flavour[arch])
-      .map((arch) => combination(name, arch)),
-  ),
+  ...Object.values(kernels)
+    .filter(({ debug }) => !debug)
+    .flatMap(({ name, flavour }) =>
+      Object.keys(architectures)
+        .filter((arch) => flavour[arch])
+        .map((arch) => combination(name, arch)),
+    ),
   // 32-bit programs on a 64-bit kernel; one line has the kernel's own udmabuf besides.
   ...['6.1', '6.12'].map((kernel) => combination(kernel, 'arm64', 'armhf')),
   ...older.map((node) => combination('6.1', 'armhf', 'armhf', node)),

@@ -30,13 +30,35 @@ export const reporter = ['--reporter', 'test/reporter.cjs'];
 export const prepareGuestTests = (directory: string, userland: Architecture) =>
   buildPrograms(join(directory, 'c'), `${userland.gnu}-gcc`);
 
-export function guestTests(directory: string, options: string[], files: string[], mocha: string[] = []): string[] {
+export interface GuestTests {
+  /** Of scripts/guest, besides --share. */
+  options: string[];
+  /** Of the kernel's command line, besides what all of them have. */
+  append?: string;
+  files: string[];
+  /** Options of mocha. */
+  mocha?: string[];
+  /** A command that runs the one it is given. */
+  under?: string[];
+  env?: Record<string, string>;
+  /** Milliseconds a test may take that does not say so itself; two minutes if nothing else is said. */
+  patience?: number;
+  /** Several times what they take; 1200 if nothing else is said. */
+  seconds?: number;
+}
+
+/** The command that runs tests in a guest, whose /share is a directory of ours. */
+export function guestTests(
+  directory: string,
+  { options, append = '', files, mocha = [], under = [], env = {}, patience = 120_000, seconds = GUEST_S }: GuestTests,
+): string[] {
+  const environment = { DMABUF_TEST_RESULT: '/share/result.json', ...(DMABUF_KILLS ? { DMABUF_KILLS } : {}), ...env };
   return [
     ...['scripts/guest', ...options, '--share', directory],
     // Debian's kernels zero all memory themselves otherwise, and nobody would see that a module does not.
-    ...['--timeout', `${GUEST_S}`, '--append', 'init_on_alloc=0', '--'],
-    ...['env', 'DMABUF_TEST_RESULT=/share/result.json', ...(DMABUF_KILLS ? [`DMABUF_KILLS=${DMABUF_KILLS}`] : [])],
-    ...['node', '--expose-gc', 'node_modules/mocha/bin/mocha.js', '--no-config', '--timeout', '120000'],
+    ...['--timeout', `${seconds}`, '--append', `init_on_alloc=0 ${append}`.trim(), '--'],
+    ...['env', ...Object.entries(environment).map(([name, value]) => `${name}=${value}`), ...under],
+    ...['node', '--expose-gc', 'node_modules/mocha/bin/mocha.js', '--no-config', '--timeout', `${patience}`],
     ...['--slow', '5000', ...reporter, ...mocha, ...files],
   ];
 }

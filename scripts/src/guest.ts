@@ -70,6 +70,7 @@ function qemuArguments(options: Options, files: Files, architecture: Architectur
   const append = [
     `console=${architecture.console} ignore_loglevel panic=-1 nowatchdog rcupdate.rcu_cpu_stall_suppress=1`,
     `net.ifnames=0 cma=${options.cma}M`,
+    options.machine.kernel.append ?? '',
     options.append,
   ];
   const args = [...architecture.machine, '-smp', `${options.processors}`, '-m', `${options.memory}`];

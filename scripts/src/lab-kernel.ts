@@ -22,7 +22,7 @@ const folder = fileURLToPath(new URL('../kernels/', import.meta.url));
 const kernelTools = 'bc bison flex gcc libc6-dev kmod make'.split(' ');
 
 /** What an allnoconfig becomes a kernel by; a later fragment overrides an earlier one. */
-const fragmentsOf: Record<string, string[]> = { lab: ['lab'] };
+const fragmentsOf: Record<string, string[]> = { lab: ['lab'], debug: ['lab', 'debug'] };
 
 /** The target of the kernel makefiles, and where it puts the image QEMU starts. */
 const images: Record<string, string> = { armhf: 'zImage', arm64: 'Image' };

@@ -81,21 +81,31 @@ export interface Kernel {
   suite?: string;
   /** Flavour of its packages, by architecture. */
   flavour: Record<string, string>;
+  /** It looks for bugs, its own and ours: scripts/test-debug runs it, the matrix does not. */
+  debug?: true;
+  /** Of its command line: what it can do and does only when told. */
+  append?: string;
 }
 
 const lpae = { armhf: 'armmp-lpae', arm64: 'arm64', amd64: 'amd64' };
 
-/** A new line is a row here; docs/kernels.md tells what else to do. */
-export const kernels: Record<string, Kernel> = Object.fromEntries(
-  [
-    { name: '5.10', suite: 'bullseye', flavour: lpae },
-    { name: '6.1', suite: 'bookworm', flavour: lpae },
-    { name: '6.12', suite: 'trixie', flavour: lpae },
-    { name: '6.12-16k', suite: 'trixie', flavour: { arm64: 'arm64-16k' } },
-    { name: '7.2', suite: 'sid', flavour: lpae },
-    { name: 'lab', flavour: { armhf: 'lab', arm64: 'lab' } },
-  ].map((kernel) => [kernel.name, kernel]),
-);
+const rows: Kernel[] = [
+  { name: '5.10', suite: 'bullseye', flavour: lpae },
+  { name: '6.1', suite: 'bookworm', flavour: lpae },
+  { name: '6.12', suite: 'trixie', flavour: lpae },
+  { name: '6.12-16k', suite: 'trixie', flavour: { arm64: 'arm64-16k' } },
+  { name: '7.2', suite: 'sid', flavour: lpae },
+  { name: 'lab', flavour: { armhf: 'lab', arm64: 'lab' } },
+  {
+    name: 'debug',
+    flavour: { armhf: 'debug', arm64: 'debug' },
+    debug: true,
+    append: 'page_poison=1 page_owner=on',
+  },
+];
+
+/** A new line is a row above; docs/kernels.md tells what else to do. */
+export const kernels: Record<string, Kernel> = Object.fromEntries(rows.map((kernel) => [kernel.name, kernel]));
 
 const TOOLS = 'ca-certificates cmake cpio debian-archive-keyring gpgv kmod make squashfs-tools util-linux'.split(' ');
 

@@ -111,9 +111,11 @@ async function tryOne(
   });
   try {
     await prepareGuestTests(directory, machine.userland);
-    const argv = guestTests(directory, own, await testFiles('test/guest', SHORT), [
-      ...(grep === undefined ? [] : [`--fgrep=${grep}`]),
-    ]);
+    const argv = guestTests(directory, {
+      options: own,
+      files: await testFiles('test/guest', SHORT),
+      mocha: grep === undefined ? [] : [`--fgrep=${grep}`],
+    });
     const [program, ...args] = argv as [string, ...string[]];
     const child = start(program, args, { cwd: projectRoot, stdio: ['ignore', 'pipe', 'pipe'] });
     let began: number | undefined;

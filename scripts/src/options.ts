@@ -13,7 +13,7 @@ and ends with its exit code. Without a COMMAND: a shell.
 
   --arch NAME        ${Object.keys(architectures).join(' | ')} (default armhf)
   --kernel NAME      ${Object.keys(kernels).join(' | ')} (default 6.1);
-                     lab is built here, which takes minutes the first time
+                     lab and debug are built here: minutes, the first time
   --userland NAME    architecture of the programs (default: that of --arch): armhf on arm64
   --node VERSION     ${nodeVersions.join(' | ')} (default ${newestNode}); each brings the programs of its Debian suite
   --mem MIB          memory (default 1024)

@@ -25,8 +25,8 @@ const BEGINNINGS: RegExp[] = [
   /\bKCSAN: /,
   /\bKFENCE: /,
   /\bkmemleak: \d+ new suspected memory leaks/,
-  // Not what it says about itself at boot.
-  /\bDMA-API: (?!preallocated |debugging |enable driver filter|switching off)/,
+  // Not what it says about itself at boot, nor the rest of a report.
+  /\bDMA-API: (?!preallocated |debugging |enable driver filter|switching off|Mapped at:)/,
   /\barm-smmu.*\b(event(:| 0x)|Unhandled context fault|unexpected global)/,
   /\bDMAR: .*\bfault\b|\bAMD-Vi: Event logged\b/,
   /\bINFO: (possible|inconsistent|suspicious|trying to register|task .* blocked .*for more than|rcu_.*detected)/,
@@ -61,6 +61,8 @@ const LINES_BEFORE = 8;
 
 interface Known {
   pattern: string;
+  /** What must be said with it, ahead or in the next line: other reports begin with the same words. */
+  with?: string;
   kernels: string[];
   architectures: string[];
   reason: string;
@@ -75,6 +77,8 @@ export class ReportWatch {
   #knownSeen = false;
   /** Lines since the mark before a warning or BUG: its message stands there, ahead of what we know it by. */
   #before: string[] = [];
+  /** A known report, if the next line says so. */
+  #waiting: { line: string; saying: string } | undefined;
   #open: string[] | undefined;
   #left = 0;
 
@@ -86,21 +90,23 @@ export class ReportWatch {
 
   line(line: string): void {
     if (PANIC.test(line)) this.panicked = true;
-    const begins = BEGINNINGS.some((beginning) => beginning.test(line));
-    if (begins && this.#known.some(({ pattern }) => new RegExp(pattern).test(line))) {
-      this.#knownSeen = true;
-      this.#before = [];
-      return;
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    if (waiting) {
+      if (new RegExp(waiting.saying).test(line)) {
+        this.#excuse();
+        return;
+      }
+      this.#begin(waiting.line);
     }
+    const begins = BEGINNINGS.some((beginning) => beginning.test(line));
+    if (begins && this.#isKnown(line)) return;
     if (this.#open) {
       this.#open.push(line);
       if (--this.#left <= 0 || (END.test(line) && !this.panicked)) this.#open = undefined;
       if (begins) this.#left = LINES_AFTER;
     } else if (begins) {
-      this.#open = [...this.#before, line];
-      this.#left = LINES_AFTER;
-      this.reports.push(this.#open);
-      this.#before = [];
+      this.#begin(line);
     } else if (CUT.test(line)) {
       this.#before = [line];
     } else if (this.#before.length > 0 && this.#before.length < LINES_BEFORE) {
@@ -108,8 +114,38 @@ export class ReportWatch {
     }
   }
 
+  #begin(line: string): void {
+    this.#open = [...this.#before, line];
+    this.#left = LINES_AFTER;
+    this.reports.push(this.#open);
+    this.#before = [];
+  }
+
+  #excuse(): void {
+    this.#knownSeen = true;
+    this.#before = [];
+  }
+
+  #isKnown(line: string): boolean {
+    for (const { pattern, with: saying } of this.#known) {
+      if (saying !== undefined && new RegExp(saying).test(line)) {
+        this.#knownSeen = true;
+        this.#before.push(line);
+        return true;
+      }
+      if (!new RegExp(pattern).test(line)) continue;
+      if (saying === undefined || this.#before.some((one) => new RegExp(saying).test(one))) this.#excuse();
+      // Part of the report that is being said.
+      else if (this.#open) return false;
+      else this.#waiting = { line, saying };
+      return true;
+    }
+    return false;
+  }
+
   /** What the taint mask says happened although no line was seen that tells. */
   taint(mask: number): void {
+    if (this.#waiting) this.#begin(this.#waiting.line);
     if (this.reports.length > 0) return;
     // A known warning leaves its mark like any other; nothing else of the mask is excused.
     const unexplained = this.#knownSeen ? mask & ~(1 << WARNED) : mask;

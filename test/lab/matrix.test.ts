@@ -19,6 +19,7 @@ describe('the matrix', function () {
         ['armhf', 'arm64', 'amd64'].filter((_, i) => cells[i]?.trim() === 'yes').map((arch) => `${kernel}-${arch}`),
     );
     const { stdout } = matrix('--list');
+    assert.deepEqual(shown.splice(-2), ['debug-armhf', 'debug-arm64'], 'which test:debug runs');
     // What differs in more than the kernel and the architecture is not in the table.
     assert.deepEqual(names(stdout).slice(0, shown.length), shown);
     assert.deepEqual(names(stdout).slice(shown.length), ['6.1-arm64-armhf', '6.12-arm64-armhf', '6.1-armhf-node20']);

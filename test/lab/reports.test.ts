@@ -33,6 +33,7 @@ const REPORTS = [
 const HARMLESS = [
   'DMA-API: preallocated 65536 debug entries',
   'DMA-API: debugging enabled by kernel config',
+  'DMA-API: Mapped at:',
   'kasan: KernelAddressSanitizer initialized (generic)',
   'kfence: initialized - using 2097152 bytes for 255 objects',
   'kmemleak: Kernel memory leak detector initialized (mem pool available: 15800)',
@@ -80,5 +81,26 @@ describe('a line of the console', () => {
     assert.equal(seen('5.10', 'armhf', WARNED), 1);
     assert.equal(seen('5.10', 'arm64', WARNED, known), 1);
     assert.equal(seen('6.1', 'armhf', WARNED, known), 1);
+  });
+
+  it('excuse what begins like others by what it says ahead or next', () => {
+    const cut = '------------[ cut here ]------------';
+    const warning = 'WARNING: CPU: 0 PID: 106 at kernel/dma/debug.c:1129 check_sync+0x49c/0xabc';
+    const known = 'DMA-API: misc udmabuf: device driver syncs DMA memory with different direction [size=4096 bytes]';
+    const ours = 'DMA-API: dmabuf_core: device driver syncs DMA memory with different direction [size=4096 bytes]';
+    const end = ['---[ end trace 0000000000000000 ]---', 'DMA-API: Mapped at:'];
+    const seen = (...lines: string[]) => {
+      const watch = new ReportWatch('debug', 'armhf');
+      for (const line of lines) watch.line(line);
+      watch.taint(1 << 9);
+      return watch.reports.map(([first]) => first);
+    };
+    assert.deepEqual(seen(cut, warning, known, ...end), []);
+    assert.deepEqual(seen(cut, known, warning, ...end), []);
+    assert.deepEqual(seen(cut, warning, ours, ...end), [cut]);
+    assert.deepEqual(seen(cut, ours, warning, ...end), [cut]);
+    assert.deepEqual(seen(cut, warning, known, ...end, cut, warning, ours, ...end), [cut]);
+    assert.deepEqual(seen(warning), [warning]);
+    assert.deepEqual(seen(warning, warning), [warning]);
   });
 });
