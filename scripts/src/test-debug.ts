@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+// npm run test:debug: the modules on a kernel that reports its own bugs, and which of their lines ran meanwhile.
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { parseArgs } from 'node:util';
+import { buildModules, GCNO } from './build.ts';
+import { buildHere } from './build-here.ts';
+import { coverageOf, linesReached, report, shown, type Unreached } from './coverage.ts';
+import { EXIT_FAILED, Failure, told } from './failure.ts';
+import { type Counts, guestTests, prepareGuestTests, type Result, reporter, SHORT } from './guest-tests.ts';
+import { requirePackages } from './host.ts';
+import { kernelFiles } from './kernel.ts';
+import { chooseMachine, kernels, type Machine, toolsFor } from './machines.ts';
+import { say } from './progress.ts';
+import { projectRoot } from './project.ts';
+import { endOnSignals, exitCode, stopping } from './run.ts';
+import { counted, runSuites, type Suite, total } from './suites.ts';
+
+const KERNEL = 'debug';
+/** Percent of the lines of the core and the three modules that must run. */
+const LINES = 95;
+const UNREACHED = 'test/debug/unreached.json';
+const OUT = join(projectRoot, 'out/debug');
+
+const parts = {
+  tests: 'the tests every guest runs',
+  errors: 'every allocation fails in turn; contiguous memory and bounce buffers run out',
+  fuzz: 'calls nobody would make, by many threads and processes',
+  races: 'calls that meet on four processors, and modules unloaded meanwhile',
+  detectors: 'scratch copies of the modules with a mistake in each, which must be reported',
+} as const;
+type Part = keyof typeof parts;
+const partNames = Object.keys(parts) as Part[];
+
+const usage = `usage: npm run test:debug [-- OPTION… PART…]
+
+Runs the kernel modules on the debug kernel (${kernels[KERNEL]?.append}; scripts/kernels/debug.config) and looks for
+what they leave behind. At the end: which of their lines ran. Without PART: all parts.
+
+${partNames.map((name) => `  ${name.padEnd(16)} ${parts[name]}`).join('\n')}
+
+  --arch ARCH      ${Object.keys(kernels[KERNEL]?.flavour ?? {}).join(' or ')} (default armhf)
+  --seed N         of the fuzzer and the races: the same calls again (default 1)
+  --calls N        of the fuzzer (default 20000)
+  --rounds N       of each race (default: each race's own)
+  --help           this
+
+The last line counts all tests. exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tried,
+128+n a signal ended it. The coverage stays in ${relative(projectRoot, OUT)}/coverage.json.
+`;
+
+const options = {
+  arch: { type: 'string', default: 'armhf' },
+  seed: { type: 'string', default: '1' },
+  calls: { type: 'string', default: '20000' },
+  rounds: { type: 'string' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+function parse() {
+  try {
+    return parseArgs({ options, allowPositionals: true });
+  } catch (error) {
+    throw new Failure(
+      `${(error as Error).message.split(/\.\s/)[0]}. npm run test:debug -- --help shows what there is.`,
+    );
+  }
+}
+
+function number(name: string, text: string): string {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new Failure(`--${name} ${text}: a whole number from 1 to 999999999`);
+  return text;
+}
+
+interface GuestPart {
+  title: string;
+  folder: string;
+  files: RegExp;
+  options?: string[];
+  append?: string;
+  env?: Record<string, string>;
+  seconds?: number;
+}
+
+/** A suite that runs in a guest of its own; `kept` gets what it counted of the modules' lines. */
+function inGuest(name: Part, machine: Machine, kept: string, part: GuestPart): Suite {
+  const { seconds = 1800, options: own = [], ...tests } = part;
+  return {
+    name,
+    title: `${part.title}, on the debug kernel`,
+    folder: part.folder,
+    files: part.files,
+    minutes: Math.ceil(seconds / 60) + 30,
+    prepare: (directory) => prepareGuestTests(directory, machine.userland),
+    command: (files, directory) => ({
+      argv: guestTests(directory, {
+        ...tests,
+        options: ['--arch', machine.architecture.name, '--kernel', KERNEL, ...own],
+        files,
+        under: ['test/debug/watched.sh'],
+        // Each access and each allocation is looked at here.
+        patience: 600_000,
+        seconds,
+      }),
+    }),
+    async harvest(directory, result) {
+      await addWhatIsLeft(directory, result);
+      await cp(join(directory, 'gcov'), join(kept, name), { recursive: true }).catch(() => {});
+    },
+  };
+}
+
+/** One more test: that nothing was left behind. */
+async function addWhatIsLeft(directory: string, result: Result): Promise<void> {
+  const before = result.failures.length;
+  const left = join(directory, 'left');
+  const names: string[] = await readdir(left).catch(() => []);
+  if (!names.includes('done')) {
+    result.failures.push({ title: 'nobody looked for what was left behind', message: '' });
+  }
+  for (const name of names.filter((one) => one !== 'done')) {
+    const text = await readFile(join(left, name), 'utf8');
+    result.failures.push({ title: `left behind: ${name}`, message: text });
+  }
+  if (result.failures.length > before) result.failed++;
+  else result.passed++;
+}
+
+function suitesFor(values: ReturnType<typeof parse>['values'], machine: Machine, kept: string): Record<Part, Suite> {
+  const calls = number('calls', values.calls);
+  const seed = number('seed', values.seed);
+  const rounds = values.rounds === undefined ? {} : { DMABUF_RACE_ROUNDS: number('rounds', values.rounds) };
+  const guest = (name: Part, part: GuestPart) => inGuest(name, machine, kept, part);
+  return {
+    tests: guest('tests', {
+      title: 'of every guest',
+      folder: 'test/guest',
+      files: SHORT,
+      // What a long loop loses, the looks at what is left find in a short one.
+      env: { DMABUF_ROUNDS: '1000' },
+    }),
+    errors: guest('errors', {
+      title: 'of failing allocations',
+      folder: 'test/debug',
+      files: /^(error-paths|exhaustion)\.test\.ts$/,
+      // As few bounce buffers as can be had.
+      options: ['--cma', '32'],
+      append: 'swiotlb=512,force',
+    }),
+    fuzz: guest('fuzz', {
+      title: `of ${calls} random calls, seed ${seed}`,
+      folder: 'test/debug',
+      files: /^fuzz\.test\.ts$/,
+      // With four, most of the time goes into waiting for kmemleak's lock.
+      options: ['--smp', '2'],
+      env: { DMABUF_FUZZ_CALLS: calls, DMABUF_FUZZ_SEED: seed },
+      // Several times what they take.
+      seconds: 900 + Math.ceil(Number(calls) / 50),
+    }),
+    races: guest('races', {
+      title: 'of races',
+      folder: 'test/debug',
+      files: /^races\.test\.ts$/,
+      options: ['--smp', '4'],
+      env: { DMABUF_RACE_SEED: seed, ...rounds },
+      ...(values.rounds === undefined ? {} : { seconds: 6 * 3600 }),
+    }),
+    detectors: {
+      name: 'detectors',
+      title: 'of what the debug kernel reports',
+      folder: 'test/lab',
+      files: /\.debug\.test\.ts$/,
+      minutes: 40,
+      prepare: (directory) => prepareGuestTests(directory, machine.userland),
+      command: (files, directory) => ({
+        argv: ['node_modules/.bin/mocha', ...reporter, ...files],
+        env: {
+          DMABUF_TEST_RESULT: join(directory, 'result.json'),
+          DMABUF_DEBUG_ARCH: machine.architecture.name,
+          DMABUF_DEBUG_PROGRAMS: join(directory, 'c'),
+        },
+      }),
+    },
+  };
+}
+
+/**
+ * Shows what ran. After all parts these are three more tests: enough lines ran, each of the others has its reason, and
+ * no reason is out of date.
+ */
+async function coverage({ architecture, kernel }: Machine, kept: string, ran: Part[], whole: boolean): Promise<Counts> {
+  const modules = await buildModules(await kernelFiles(kernel, architecture), architecture);
+  const counts = await coverageOf(
+    architecture,
+    join(modules, GCNO),
+    ran.map((name) => join(kept, name)),
+  );
+  const named: Unreached[] = JSON.parse(await readFile(join(projectRoot, UNREACHED), 'utf8'));
+  const all = await report(counts, named);
+  console.log(`\n=== lines of the kernel modules that ran, on ${architecture.name} ===\n\n${shown(all)}\n`);
+  await mkdir(OUT, { recursive: true });
+  await writeFile(join(OUT, 'coverage.json'), JSON.stringify(all, null, 2));
+  if (!whole) return { passed: 0, failed: 0, skipped: 0 };
+  const unnamed = all.left.filter(({ reason }) => reason === undefined);
+  const failures = [
+    ...(linesReached(all) < LINES ? [`less than ${LINES} % of the lines ran`] : []),
+    ...(unnamed.length > 0 ? [`${unnamed.length} lines did not run and ${UNREACHED} does not say why`] : []),
+    ...(all.stale.length > 0 ? [`${UNREACHED} gives reasons for lines that ran, or are not there`] : []),
+  ];
+  for (const failure of failures) say(`coverage: failed: ${failure}`);
+  return { passed: 3 - failures.length, failed: failures.length, skipped: 0 };
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parse();
+  if (values.help) {
+    process.stdout.write(usage);
+    return 0;
+  }
+  const unknown = positionals.find((name) => !partNames.includes(name as Part));
+  if (unknown !== undefined) throw new Failure(`npm run test:debug -- ${unknown}: there is ${partNames.join(', ')}`);
+  const machine = chooseMachine(values.arch, KERNEL);
+  const chosen = partNames.filter((name) => positionals.length === 0 || positionals.includes(name));
+  const kept = await mkdtemp(join(tmpdir(), 'dmabuf-debug-'));
+  try {
+    const suites = suitesFor(values, machine, kept);
+    await requirePackages(toolsFor(machine));
+    await buildHere();
+    const counts = [await runSuites(chosen.map((name) => suites[name]))];
+    const counting = partNames.filter((name) => name !== 'detectors');
+    const ran = counting.filter((name) => chosen.includes(name));
+    if (ran.length > 0 && !stopping()) {
+      counts.push(await coverage(machine, kept, ran, ran.length === counting.length));
+    }
+    const all = total(counts);
+    console.log(counted(all));
+    return exitCode(all.failed === 0 ? 0 : 1);
+  } finally {
+    await rm(kept, { recursive: true, force: true });
+  }
+}
+
+endOnSignals('test:debug');
+
+main().then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error) => {
+    say(told(error));
+    process.exitCode = exitCode(EXIT_FAILED);
+  },
+);

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What fails by itself when there is no more of it: contiguous memory (CMA), and bounce buffers for devices that cannot
+ * reach a page, which `swiotlb=512,force` makes all of them.
+ */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { type DmaBuf, openHeap } from 'dmabuf';
+import {
+  allCounters,
+  cmaMemory,
+  describeModules,
+  eventually,
+  idleCounters,
+  largestBlock,
+  leavesNoPage,
+  load,
+  PAGE,
+  program,
+  unload,
+} from '../guest/support.ts';
+
+const MIB = 2 ** 20;
+/** With more CMA than this it takes too long to use it all up. */
+const MOST_CMA = 64 * MIB;
+
+const SWIOTLB = '/sys/kernel/debug/swiotlb';
+const SLOT = 2048;
+/** With more of them vgem could not use them up with the buffers exhaust.c makes. */
+const MOST_BOUNCE = MIB;
+
+const isNoMemory = (error: unknown) => (error as NodeJS.ErrnoException).code === 'ENOMEM';
+
+/** Allocates until it fails for lack of memory. */
+function allocateAll(into: DmaBuf[], alloc: () => DmaBuf): number {
+  for (let count = 0; ; count++) {
+    const before = allCounters();
+    try {
+      into.push(alloc());
+    } catch (error) {
+      assert(isNoMemory(error), String(error));
+      assert.deepEqual(allCounters(), before);
+      return count;
+    }
+  }
+}
+
+describeModules('contiguous memory that is used up', () => {
+  const { total } = cmaMemory();
+  if (total === 0 || total > MOST_CMA) {
+    it(`needs a CMA area of ${MOST_CMA / MIB} MiB at most, here it is ${total / MIB} MiB: --cma 32`);
+    return;
+  }
+
+  // Too large for the page allocator.
+  const large = 2 * largestBlock();
+
+  for (const [kind, other] of [
+    ['ion', 'cma-mem'],
+    ['cma-mem', 'ion'],
+  ] as const) {
+    const open = (name: 'ion' | 'cma-mem') => openHeap(name, { heap: name === 'ion' ? 'ion_dma_heap' : 'cma_mem' });
+
+    it(`${kind} says so, and has all of it again when it is given back`, async () => {
+      await leavesNoPage(() => {
+        using heap = open(kind);
+        using second = open(other);
+        const held: DmaBuf[] = [];
+        try {
+          const pieces = allocateAll(held, () => heap.allocSync(large));
+          assert(pieces > 0, `not even one piece of ${large} bytes`);
+
+          // What is left is in smaller pieces, or in none: then those of the page allocator are taken.
+          const piece = 64 * 1024;
+          const before = cmaMemory().free;
+          const most = before / piece + 64;
+          while (held.length < pieces + most) held.push(heap.allocSync(piece));
+          const { free } = cmaMemory();
+          assert(free <= before / 2, `${free} bytes of CMA are free, before the smaller pieces ${before}`);
+          const scattered = held.at(-1);
+          assert(scattered);
+          scattered.write((bytes) => bytes.fill(0x5a));
+          assert(scattered.read((bytes) => bytes.every((byte) => byte === 0x5a)));
+          held.push(heap.allocSync(piece), second.allocSync(piece));
+
+          // Nobody gets a large piece, and failing changes nothing.
+          for (const one of [heap, second]) {
+            const counters = allCounters();
+            assert.throws(() => one.allocSync(large), isNoMemory);
+            assert.deepEqual(allCounters(), counters);
+          }
+
+          for (const buffer of held.splice(0)) buffer.close();
+          // One page that cannot be moved out of the way is enough to spoil a piece.
+          const again = allocateAll(held, () => second.allocSync(large));
+          assert(again >= pieces - 1, `${pieces} pieces, then ${again}`);
+        } finally {
+          for (const buffer of held) buffer.close();
+        }
+      });
+    });
+  }
+});
+
+describeModules('bounce buffers that are used up', () => {
+  const { path, missing } = program('exhaust');
+  const number = (name: string) => Number(readFileSync(`${SWIOTLB}/${name}`, 'utf8'));
+  const bytes = existsSync(`${SWIOTLB}/io_tlb_nslabs`) ? number('io_tlb_nslabs') * SLOT : 0;
+  const forced = /\bswiotlb=\S*force\b/.test(readFileSync('/proc/cmdline', 'utf8'));
+  if (missing !== undefined || !forced || bytes === 0 || bytes > MOST_BOUNCE) {
+    it(missing ?? `needs at most ${MOST_BOUNCE / SLOT} slots of them and all of DMA: --append swiotlb=512,force`);
+    return;
+  }
+
+  let card = '';
+
+  before(() => {
+    load('vgem');
+    const name = readdirSync('/sys/class/drm').find((entry) => {
+      return /^card\d+$/.test(entry) && readlinkSync(`/sys/class/drm/${entry}`).includes('/vgem/');
+    });
+    card = `/dev/dri/${name}`;
+  });
+
+  after(() => eventually(() => unload('vgem')));
+
+  it('no buffer is mapped or allocated without them, and all is well again when there are some', async () => {
+    const used = number('io_tlb_used');
+    const said = JSON.parse(execFileSync(path, [card], { encoding: 'utf8' })) as Record<string, number>;
+    const { imported = 0, slots = 0 } = said;
+    // All but what does not make a page.
+    const pages = Math.floor((slots * SLOT) / PAGE);
+    assert(imported > 0 && imported >= pages - 1, JSON.stringify(said));
+    assert.equal(number('io_tlb_used'), used);
+    await eventually(() => assert.deepEqual(allCounters(), idleCounters));
+  });
+});

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Random calls on the devices and their dma-bufs: ../guest/c/fuzz.c. DMABUF_FUZZ_CALLS says how many (default 20,000),
+ * DMABUF_FUZZ_SEED which ones (default 1), DMABUF_FUZZ_PROCESSES and DMABUF_FUZZ_THREADS who makes them.
+ */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { allCounters, describeModules, eventually, load, program, unload } from '../guest/support.ts';
+
+const {
+  DMABUF_FUZZ_CALLS = '20000',
+  DMABUF_FUZZ_SEED = '1',
+  DMABUF_FUZZ_PROCESSES = '4',
+  DMABUF_FUZZ_THREADS = '3',
+} = process.env;
+
+/** What fuzz.c prints with --json. */
+interface Report {
+  /** As text: it has 64 bits. */
+  seed: string;
+  calls: number;
+  seconds: number;
+  /** Workers started, and how many of them were killed. */
+  generations: number;
+  kills: number;
+  forks: number;
+  childKills: number;
+  /** Looks at memory that could have shown somebody else's bytes. */
+  audits: number;
+  /** Of one process with one thread only. */
+  digest?: string;
+  kinds: Record<string, { made: number; succeeded: number; errors: Record<string, number> }>;
+}
+
+/** With fewer calls some kinds may not have had their turn. */
+const ENOUGH = 10_000;
+
+/** Milliseconds that a call may take on a slow machine with four processors. */
+const CALL_MS = 20;
+
+/** A fuzzer in which these always fail tests nothing. */
+const mustSucceed = [
+  'EXPORTER_GET_FD',
+  'EXPORTER_IOC_GET_FD',
+  'ION_IOC_ALLOC',
+  'ION_IOC_HEAP_QUERY',
+  'CMEM_ALLOCATE',
+  'CMEM_IOC_ALLOC',
+  'CMEM_IOC_EXPORT',
+  'DMA_BUF_IOCTL_SYNC',
+  'DMA_BUF_SET_NAME_A',
+  'DMA_BUF_SET_NAME_B',
+  'open',
+  'close',
+  'dup',
+  'foreign descriptor',
+  'mmap',
+  'munmap',
+  'mremap',
+  'mprotect',
+  'madvise',
+  'mlock, munlock',
+  'read from a mapping',
+  'write to a mapping',
+  'lseek',
+  'poll',
+  'fcntl',
+  'sendmsg',
+  'recvmsg',
+  'fdinfo',
+  'vgem import',
+  'vgem export',
+  'vgem close',
+  'vgem fence',
+  'fork',
+];
+
+/** What these are for: the errors they must have met. */
+const mustFail: Record<string, string[]> = {
+  ION_IOC_ALLOC: ['EBADF', 'EFAULT', 'ENODEV', 'ENOMEM', 'ENOTTY'],
+  CMEM_ALLOCATE: ['EBADF', 'EFAULT', 'EINVAL', 'ENOTTY'],
+  CMEM_IOC_ALLOC: ['EBADF', 'EFAULT', 'EINVAL', 'ENOMEM', 'ENOTTY'],
+  CMEM_IOC_EXPORT: ['EBADF', 'EFAULT', 'EINVAL', 'ENOTTY'],
+  DMA_BUF_IOCTL_SYNC: ['EBADF', 'EFAULT', 'EINVAL', 'ENOTTY'],
+  'ioctl, another number': ['ENOTTY'],
+  mmap: ['EBADF', 'EACCES', 'EINVAL', 'ENODEV'],
+  mremap: ['EFAULT', 'EINVAL'],
+  'read from a mapping': ['EFAULT'],
+};
+
+const { path, missing } = program('fuzz');
+
+/** @throws an error that says what was found and how to find it again */
+function fuzz(calls: number, seed: string, processes: string, threads: string): Promise<Report> {
+  const args = ['--seed', seed, '--calls', String(calls), '--processes', processes, '--threads', threads];
+  return new Promise((resolve, reject) => {
+    execFile(path, [...args, '--json'], { maxBuffer: 1 << 20 }, (error, stdout, stderr) => {
+      if (error) reject(new Error(`ended with ${error.code ?? error.signal}: ${path} ${args.join(' ')}\n${stderr}`));
+      else resolve(JSON.parse(stdout));
+    });
+  });
+}
+
+describeModules('random calls', () => {
+  const calls = Number(DMABUF_FUZZ_CALLS);
+
+  before(function () {
+    if (missing !== undefined) {
+      assert(this.test?.parent);
+      this.test.parent.title += ` (${missing})`;
+      this.skip();
+    }
+    load('vgem');
+  });
+
+  after(async () => {
+    if (missing === undefined) await eventually(() => unload('vgem'));
+  });
+
+  it('are the same ones with the same seed', async function () {
+    this.timeout(3 * 500 * CALL_MS + 60_000);
+    const reports = [];
+    for (const seed of ['5', '5', '6']) reports.push(await fuzz(500, seed, '1', '1'));
+    const [first, again, other] = reports.map(({ seconds: _, kinds, ...report }) => ({
+      ...report,
+      kinds: Object.fromEntries(Object.entries(kinds).map(([name, { made }]) => [name, made])),
+    }));
+    assert.match(first?.digest ?? '', /^[0-9a-f]{16}$/);
+    assert.deepEqual(again, first);
+    assert.notEqual(other?.digest, first?.digest);
+    assert.notDeepEqual(other?.kinds, first?.kinds);
+  });
+
+  it(`do no harm: ${DMABUF_FUZZ_CALLS} with seed ${DMABUF_FUZZ_SEED}`, async function () {
+    this.timeout(calls * CALL_MS + 120_000);
+    const before = allCounters();
+    const report = await fuzz(calls, DMABUF_FUZZ_SEED, DMABUF_FUZZ_PROCESSES, DMABUF_FUZZ_THREADS);
+    assert.deepEqual(allCounters(), before);
+    // Those of a process that is killed in a call do not return.
+    assert(report.calls > calls * 0.98 && report.calls <= calls, `${report.calls} of ${calls} calls returned`);
+    const rate = Math.round(report.calls / report.seconds);
+    console.log(
+      `      ${report.calls} calls, ${rate} a second, in ${report.generations} workers, ${report.kills} killed`,
+    );
+    if (calls < ENOUGH) return;
+
+    const { kinds } = report;
+    const never = Object.entries(kinds).filter(([, { made }]) => made === 0);
+    assert.deepEqual(
+      never.map(([name]) => name),
+      [],
+      'never made',
+    );
+    assert.deepEqual(
+      mustSucceed.filter((name) => !kinds[name]?.succeeded),
+      [],
+      'never succeeded',
+    );
+    for (const [name, errors] of Object.entries(mustFail)) {
+      assert.deepEqual(
+        errors.filter((error) => !kinds[name]?.errors[error]),
+        [],
+        `errors ${name} never met`,
+      );
+    }
+    const { forks, kills, childKills, audits } = report;
+    assert(
+      forks > 0 && kills > 0 && childKills > 0 && audits > 0,
+      JSON.stringify({ forks, kills, childKills, audits }),
+    );
+  });
+});

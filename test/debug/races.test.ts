@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Calls that race on four processors: the scenarios of ../guest/c/races.c. DMABUF_RACE_ROUNDS says how many rounds of
+ * each (default: each its own), DMABUF_RACE_SEED repeats the choices of an earlier run.
+ */
+import assert from 'node:assert/strict';
+import { execFile, execFileSync } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { promisify } from 'node:util';
+import { allCounters, describeModules, idleCounters, program } from '../guest/support.ts';
+
+const { DMABUF_RACE_ROUNDS, DMABUF_RACE_SEED = '1' } = process.env;
+
+/** With fewer there is little to race. */
+const PROCESSORS = 4;
+
+/** What races.c prints. */
+interface Result {
+  scenario: string;
+  seed: number;
+  rounds: number;
+  seconds: number;
+  /** How often a call ended in a way: `'alloc ENOMEM'`. */
+  outcomes: Record<string, number>;
+}
+
+const both = (call: string, error: string) => [`${call} ok`, `${call} ${error}`];
+const modules = ['exporter', 'ion_lite', 'cma_mem'];
+
+/** Outcomes that show the calls met: nothing was raced where one of them is absent. */
+const meetings: Record<string, string[]> = {
+  ion: [...both('alloc', 'EBADF'), 'counters ok'],
+  regions: [
+    ...both('allocate', 'EBADF'),
+    ...both('export a guess', 'EINVAL'),
+    ...both('map a guess', 'EINVAL'),
+    'map an export ok',
+  ],
+  slot: [
+    ...['map', 'dup', 'sync', 'name', 'close'].flatMap((call) => both(`${call} the slot`, 'EBADF')),
+    ...both('fdinfo of the slot', 'ENOENT'),
+  ],
+  mappings: ['move ok', 'grow EFAULT', 'a child ended ok', 'a child was killed ok', 'a child had the last mapping ok'],
+  attach: [
+    ...both('import', 'EBADF'),
+    ...both('sync', 'EBADF'),
+    ...both('GEM_CLOSE of a shared handle', 'EINVAL'),
+    ...both('QBUF', 'EINVAL'),
+    'DQBUF ok',
+  ],
+  unload: [
+    ...[...modules, 'dmabuf_core'].flatMap((name) => both(`delete ${name}`, 'EAGAIN')),
+    ...modules.map((name) => `delete ${name} in use EAGAIN`),
+    ...modules.flatMap((name) => both(`open ${name}`, 'ENOENT')),
+    ...both('read an attribute', 'ENOENT'),
+  ],
+  pressure: [...both('alloc', 'ENOMEM'), 'cmem alloc ok', 'drop caches ok', 'compact ok'],
+  kill: ['killed in an allocation ok'],
+  exec: ['exec amid allocations ok'],
+  unshare: [...both('map the copy', 'EBADF'), ...both('alloc', 'EBADF')],
+};
+
+const { path, missing } = program('races');
+
+function whyNot(): string | undefined {
+  const processors = availableParallelism();
+  if (processors >= PROCESSORS) return missing;
+  return `needs ${PROCESSORS} processors, here are ${processors}: scripts/guest --smp ${PROCESSORS}`;
+}
+
+/** Name, default number of rounds and title of each scenario. */
+function list(): { name: string; rounds: number; title: string }[] {
+  const lines = execFileSync(path, ['--list'], { encoding: 'utf8' }).trim().split('\n');
+  return lines.map((line) => {
+    const [, name = '', rounds, title = ''] = /^(\w+) (\d+) (.*)$/.exec(line) ?? [];
+    return { name, rounds: Number(rounds), title };
+  });
+}
+
+async function race(name: string, rounds: number): Promise<Result> {
+  const args = ['--seed', DMABUF_RACE_SEED, '--rounds', `${rounds}`, name];
+  const { stdout } = await promisify(execFile)(path, args).catch((error) =>
+    assert.fail(`races ${args.join(' ')}: ${error.signal ?? `exit code ${error.code}`}\n${error.stderr}`),
+  );
+  return JSON.parse(stdout);
+}
+
+describeModules(`races (DMABUF_RACE_SEED=${DMABUF_RACE_SEED})`, () => {
+  const reason = whyNot();
+  if (reason !== undefined) {
+    it(`are not run: ${reason}`);
+    return;
+  }
+
+  for (const { name, rounds: own, title } of list()) {
+    const rounds = Number(DMABUF_RACE_ROUNDS ?? own);
+    it(`${name}: ${title} (${rounds} rounds)`, async function () {
+      this.timeout(0); // races.c notices when nothing goes on
+      const result = await race(name, rounds);
+      console.log(`      ${result.seconds} s ${JSON.stringify(result.outcomes)}`);
+      assert.equal(result.rounds, rounds);
+      const expected = meetings[name];
+      assert(expected, 'say which outcomes show that something raced');
+      const absent = expected.filter((outcome) => !result.outcomes[outcome]);
+      // A few rounds need not show everything.
+      if (rounds >= own) assert.deepEqual(absent, [], 'these never happened');
+    });
+  }
+
+  it('leave the devices as they were', () => {
+    assert.deepEqual(allCounters(), idleCounters);
+  });
+});

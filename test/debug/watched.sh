@@ -1,0 +1,82 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# watched.sh COMMAND ARGUMENT...: runs a command in a guest with the debug kernel, then looks for what it left behind,
+# and keeps what the modules counted of their lines. In /share: left/, a file for each problem found, and done when
+# all was looked at; gcov/. Ends with the command's exit code, or with 1 if only something was left.
+set -u
+debugfs=/sys/kernel/debug
+left=/share/left
+mkdir -p $left
+page=$(getconf PAGESIZE)
+
+# problem NAME: what it reads is one, unless it is nothing.
+problem() {
+	cat >"$left/$1"
+	if [ -s "$left/$1" ]; then sed "s/^/left behind: /" "$left/$1" >&2; else rm "$left/$1"; fi
+}
+
+# Buffers that nobody has: the exporter's own page is all there is. What a dying process held may take a while.
+count() {
+	for device in exporter ion cma_mem; do
+		(cd "/sys/class/misc/$device" && echo "$device: $(cat buffers) buffers, $(cat bytes) bytes")
+	done
+}
+nothing_held="exporter: 1 buffers, $page bytes
+ion: 0 buffers, 0 bytes
+cma_mem: 0 buffers, 0 bytes"
+held() {
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		[ "$(count)" = "$nothing_held" ] && return
+		sleep 1
+	done
+	count
+}
+
+# Pages of buffers, which kmemleak does not know, by who asked the page allocator for them. What the kernel takes for
+# itself on the way is kmemleak's.
+pages() {
+	awk -v RS= -v FS='\n' '
+		/dmabuf_[a-z_]+\+[^\n]*\[dmabuf_core\]/ && !/(new_slab|vmap|pte_alloc|misc_register|kmalloc)[a-z_]*\+/ {
+			sub(/.*nr_base_pages: /, "pages: ", $NF); sum += substr($NF, 8); stacks = stacks "\n\n" $0
+		}
+		END { if (sum != 1) printf "%d pages of buffers, the exporter has one:%s\n", sum, stacks }
+	' $debugfs/page_owner_stacks/show_stacks
+}
+
+# What nothing points to. kmemleak leaves alone what is younger than 5 s, whose owner may not have noted it yet; its
+# first scan notes the contents of what it suspects, the second one reports what has not changed since.
+leaks() {
+	sleep 6
+	echo scan >$debugfs/kmemleak
+	echo scan >$debugfs/kmemleak
+	cat $debugfs/kmemleak
+	echo clear >$debugfs/kmemleak
+}
+
+# What only a module's own variables point to is found without the module.
+unload() {
+	for module in cma_mem ion_lite exporter dmabuf_core; do rmmod "$module" 2>&1; done
+}
+
+# Those of modules that are gone are kept. The folder is where the object was made.
+keep_counts() {
+	find $debugfs/gcov -name '*.gcda' | while read -r from; do
+		to=/share/gcov/$(basename "$(dirname "$from")")
+		mkdir -p "$to" && cat "$from" >"$to/$(basename "$from")"
+	done
+}
+
+# The kernel would say the first thing about DMA only, and udmabuf's own comes first.
+echo 1 >$debugfs/dma-api/all_errors
+"$@"
+code=$?
+held | problem counters
+pages | problem pages
+leaks | problem leaks
+unload | problem unload
+leaks | problem leaks-of-modules
+keep_counts
+found=$(find $left -type f | wc -l)
+touch $left/done
+[ "$code" -ne 0 ] || [ "$found" -eq 0 ] || code=1
+exit "$code"

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Uses up the bounce buffers (swiotlb) by importing buffers into vgem, which
+ * maps them for a device, and tries everything that wants one then: exhaust
+ * CARD. Whatever fails must change no counter. Prints what happened as JSON.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "../../../kernel-modules/include/uapi/dmabuf/cma_mem.h"
+#include "../../../kernel-modules/include/uapi/dmabuf/ion.h"
+
+/* drm/drm.h, which Debian's cross headers lack. */
+struct drm_gem_close {
+	__u32 handle, pad;
+};
+
+struct drm_prime_handle {
+	__u32 handle, flags;
+	__s32 fd;
+};
+
+#define DRM_IOCTL_GEM_CLOSE		_IOW('d', 0x09, struct drm_gem_close)
+#define DRM_IOCTL_PRIME_FD_TO_HANDLE	_IOWR('d', 0x2e, struct drm_prime_handle)
+
+#define SYSTEM_HEAP	1
+#define DMA_HEAP	16
+
+#define SWIOTLB		"/sys/kernel/debug/swiotlb/"
+#define SLOT		2048
+#define MIB		(1024 * 1024)
+
+/* Buffers of a page: more than all bounce buffers together have pages. */
+#define MOST		900
+/* One of several pieces: the first ones fit, and not the last. */
+#define SEVERAL		(1024 * 1024 + 64 * 1024 + 1)
+/* Left free for these first ones. */
+#define FREE_PAGES	16
+
+static const char *const counters[] = {
+	SWIOTLB "io_tlb_used",
+	"/sys/class/misc/ion/buffers",
+	"/sys/class/misc/ion/bytes",
+	"/sys/class/misc/cma_mem/buffers",
+	"/sys/class/misc/cma_mem/bytes",
+};
+
+#define COUNTERS	(sizeof(counters) / sizeof(counters[0]))
+
+static int card, ion, cma_mem;
+static int buffers[MOST];
+static __u32 handles[MOST];
+static unsigned int imported;
+
+static __attribute__((noreturn, format(printf, 1, 2))) void wrong(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+static int need(const char *what, int result)
+{
+	if (result < 0)
+		wrong("%s: %s", what, strerror(errno));
+	return result;
+}
+
+static long number(const char *path)
+{
+	char text[32] = "";
+	int fd = need(path, open(path, O_RDONLY | O_CLOEXEC));
+
+	need(path, read(fd, text, sizeof(text) - 1));
+	close(fd);
+	return atol(text);
+}
+
+static void count(long *values)
+{
+	for (unsigned int i = 0; i < COUNTERS; i++)
+		values[i] = number(counters[i]);
+}
+
+static void same(const long *before, const char *after_what)
+{
+	long now;
+
+	for (unsigned int i = 0; i < COUNTERS; i++) {
+		now = number(counters[i]);
+		for (int tries = 0; now != before[i] && tries < 100; tries++) {
+			usleep(10000);
+			now = number(counters[i]);
+		}
+		if (now != before[i])
+			wrong("%s after %s: %ld, before %ld", counters[i], after_what, now, before[i]);
+	}
+}
+
+static int ion_alloc(size_t length, __u32 heaps)
+{
+	struct ion_allocation_data data = {
+		.len = length, .heap_id_mask = heaps, .flags = ION_FLAG_CACHED
+	};
+
+	return ioctl(ion, ION_IOC_ALLOC, &data) < 0 ? -1 : (int)data.fd;
+}
+
+static int cmem_alloc(size_t length)
+{
+	struct cmem_alloc data = { .len = length };
+
+	return ioctl(cma_mem, CMEM_IOC_ALLOC, &data) < 0 ? -1 : data.fd;
+}
+
+static int cmem_region(size_t length)
+{
+	struct cmamem_info info = { .len = length };
+
+	return ioctl(cma_mem, CMEM_ALLOCATE, &info);
+}
+
+static int import(int fd, __u32 *handle)
+{
+	struct drm_prime_handle import = { .fd = fd };
+
+	if (ioctl(card, DRM_IOCTL_PRIME_FD_TO_HANDLE, &import) < 0)
+		return -1;
+	*handle = import.handle;
+	return 0;
+}
+
+static void give_up(__u32 handle)
+{
+	struct drm_gem_close done = { .handle = handle };
+
+	need("DRM_IOCTL_GEM_CLOSE", ioctl(card, DRM_IOCTL_GEM_CLOSE, &done));
+}
+
+/* What must fail, with which errno, and change nothing. */
+static void fails(const char *what, int result, int wanted)
+{
+	int error = errno;
+
+	if (result >= 0)
+		wrong("%s succeeded without bounce buffers", what);
+	if (error != wanted)
+		wrong("%s: %s, not %s", what, strerror(error), strerror(wanted));
+}
+
+static void import_until_it_fails(unsigned int count)
+{
+	while (imported < count && !import(buffers[imported], &handles[imported]))
+		imported++;
+	if (imported == count)
+		wrong("%u pages were imported: the bounce buffers are not used up", count);
+	fails("an import", -1, EIO);
+}
+
+int main(int argc, char **argv)
+{
+	long idle[COUNTERS], full[COUNTERS], partly[COUNTERS];
+	size_t page = sysconf(_SC_PAGESIZE);
+	unsigned int most, used_up_by;
+	long slots, used;
+	int several, fd;
+	__u32 handle;
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: exhaust CARD\n");
+		return 2;
+	}
+	slots = number(SWIOTLB "io_tlb_nslabs");
+	most = slots * SLOT / page + 1;
+	if (most > MOST || slots * SLOT >= SEVERAL)
+		wrong("%ld slots of bounce buffers are too many: swiotlb=512,force", slots);
+	card = need(argv[1], open(argv[1], O_RDWR | O_CLOEXEC));
+	ion = need("/dev/ion", open("/dev/ion", O_RDWR | O_CLOEXEC));
+	cma_mem = need("/dev/cma_mem", open("/dev/cma_mem", O_RDWR | O_CLOEXEC));
+	count(idle);
+
+	several = need("ION_IOC_ALLOC", ion_alloc(SEVERAL, SYSTEM_HEAP));
+	for (unsigned int i = 0; i < most; i++)
+		buffers[i] = need("ION_IOC_ALLOC", ion_alloc(page, SYSTEM_HEAP));
+
+	/* All in use: nothing can be mapped, and so nothing be allocated. */
+	import_until_it_fails(most);
+	used_up_by = imported;
+	count(full);
+	used = full[0];
+	fails("another import", import(buffers[imported], &handle), EIO);
+	same(full, "an import that failed");
+	fails("ION_IOC_ALLOC a page", ion_alloc(page, SYSTEM_HEAP), ENOMEM);
+	same(full, "ION_IOC_ALLOC a page");
+	fails("ION_IOC_ALLOC 2 MiB", ion_alloc(2 * MIB, SYSTEM_HEAP), ENOMEM);
+	same(full, "ION_IOC_ALLOC 2 MiB");
+	fails("ION_IOC_ALLOC a page of the DMA heap", ion_alloc(page, DMA_HEAP), ENOMEM);
+	same(full, "ION_IOC_ALLOC a page of the DMA heap");
+	fails("ION_IOC_ALLOC 1 MiB of either heap", ion_alloc(MIB, DMA_HEAP | SYSTEM_HEAP), ENOMEM);
+	same(full, "ION_IOC_ALLOC 1 MiB of either heap");
+	fails("CMEM_IOC_ALLOC 1 MiB", cmem_alloc(MIB), ENOMEM);
+	same(full, "CMEM_IOC_ALLOC 1 MiB");
+	fails("CMEM_ALLOCATE a page", cmem_region(page), ENOMEM);
+	same(full, "CMEM_ALLOCATE a page");
+
+	/* A mapping that fails half way gives back what it got. */
+	for (unsigned int i = 0; i < FREE_PAGES; i++)
+		give_up(handles[--imported]);
+	count(partly);
+	if (partly[0] >= full[0])
+		wrong("%ld slots in use, and no fewer after GEM_CLOSE", partly[0]);
+	fails("an import of several pieces", import(several, &handle), EIO);
+	same(partly, "an import of several pieces");
+	/* As many as were given up go in again. */
+	import_until_it_fails(most);
+	if (imported != used_up_by)
+		wrong("%u pages were imported, before the failure %u", imported, used_up_by);
+
+	/* And all is as it was. */
+	while (imported)
+		give_up(handles[--imported]);
+	for (unsigned int i = 0; i < most; i++)
+		close(buffers[i]);
+	close(several);
+	same(idle, "all was given up");
+	fd = need("ION_IOC_ALLOC", ion_alloc(128 * 1024, SYSTEM_HEAP));
+	need("an import", import(fd, &handle));
+	give_up(handle);
+	close(fd);
+	fd = need("CMEM_IOC_ALLOC", cmem_alloc(128 * 1024));
+	need("an import", import(fd, &handle));
+	give_up(handle);
+	close(fd);
+	need("CMEM_ALLOCATE", cmem_region(page));
+	close(cma_mem);
+	same(idle, "all was used again");
+
+	printf("{\"slots\":%ld,\"used\":%ld,\"imported\":%u}\n", slots, used, used_up_by);
+	return 0;
+}

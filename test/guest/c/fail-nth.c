@@ -1,0 +1,1263 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Makes system calls of the modules fail in every way they can: fail-nth
+ * [--list] [OPERATION…]. An operation is one system call and how it is made to
+ * fail:
+ *
+ * nth		its n-th allocation fails, for n = 1, 2, … until it has no n-th
+ * no-id	there is no memory for the table of the ids of regions: two
+ *		allocations in a row fail, which nth cannot do
+ * read-only	its argument is in a page that it cannot write
+ * unreadable	its argument is in a page that it cannot read
+ * no-descriptor	RLIMIT_NOFILE is reached
+ * refused	by what it is asked for
+ *
+ * Each failure must be told by an errno the operation may have, and leave the
+ * counters of the modules, dma-bufs, descriptors and mappings as they were; a
+ * success is undone. Prints a JSON line for each operation. Each step is a
+ * process of its own, with a new table of descriptors.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <linux/videodev2.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../../kernel-modules/include/uapi/dmabuf/cma_mem.h"
+#include "../../../kernel-modules/include/uapi/dmabuf/exporter.h"
+#include "../../../kernel-modules/include/uapi/dmabuf/ion.h"
+
+/* drm/drm.h, which Debian's cross headers lack. */
+struct drm_gem_close {
+	__u32 handle, pad;
+};
+
+struct drm_prime_handle {
+	__u32 handle, flags;
+	__s32 fd;
+};
+
+#define DRM_IOCTL_GEM_CLOSE		_IOW('d', 0x09, struct drm_gem_close)
+#define DRM_IOCTL_PRIME_FD_TO_HANDLE	_IOWR('d', 0x2e, struct drm_prime_handle)
+
+/* One piece of each size that scattered pages come in; few, as each page takes its time. */
+#define SCATTERED	(1024 * 1024 + 64 * 1024 + 1)
+#define CONTIGUOUS	(64 * 1024)
+/* Several pieces, and far less than the bounce buffers a guest may have. */
+#define IMPORTED	(192 * 1024 + 1)
+/* So much that more than one page table is allocated for it. */
+#define MAPPED		(2 * 1024 * 1024 + 1)
+#define SYSTEM_HEAP	1
+#define DMA_HEAP	16
+
+/* An operation with more allocations than this would not end. */
+#define MOST_STEPS	4000
+
+/* More nodes of trees than a call takes that allocates a page. */
+#define MOST_NODES	16
+
+/* What a frame of FRAME_WIDTH x FRAME_HEIGHT RGB24 takes, in whole pages of up to 64 KiB. */
+#define FRAME_WIDTH	320
+#define FRAME_HEIGHT	180
+#define FRAME_BYTES	(256 * 1024)
+
+enum kind { NTH, NO_ID, READ_ONLY, UNREADABLE, NO_DESCRIPTOR, REFUSED };
+
+static const char *const kinds[] = {
+	"nth", "no-id", "read-only", "unreadable", "no-descriptor", "refused"
+};
+
+/* A driver that imports dma-bufs, and how it is to be loaded. */
+struct driver {
+	const char *name;
+	const char *parameters;
+};
+
+static const struct driver vgem = { "vgem", "" };
+/* One camera and nothing else. It maps its buffers for the CPU. */
+static const struct driver vivid = { "vivid", "n_devs=1 node_types=0x1 no_error_inj=1" };
+
+/* What a failed call must not change. */
+enum { DESCRIPTORS, MAPPINGS, DMA_BUFS, FILES };
+
+static const char *const files[] = {
+	"/sys/class/misc/exporter/buffers",
+	"/sys/class/misc/exporter/bytes",
+	"/sys/class/misc/ion/buffers",
+	"/sys/class/misc/ion/bytes",
+	"/sys/class/misc/cma_mem/buffers",
+	"/sys/class/misc/cma_mem/bytes",
+	"/sys/module/dmabuf_core/refcnt",
+	"/sys/module/exporter/refcnt",
+	"/sys/module/ion_lite/refcnt",
+	"/sys/module/cma_mem/refcnt",
+};
+
+#define FILE_COUNT	(sizeof(files) / sizeof(files[0]))
+#define STATE_COUNT	(FILES + FILE_COUNT)
+
+/* -1: there is no such thing, for example because the module is not loaded. */
+struct state {
+	long value[STATE_COUNT];
+};
+
+/* What a step, a process, tells its parent. */
+struct outcome {
+	bool injected;		/* something was made to fail */
+	int error;		/* of the call, 0: it succeeded */
+	char complaint[512];	/* what is wrong, else empty */
+};
+
+static struct outcome *outcome;
+static bool in_step;
+
+static __attribute__((noreturn, format(printf, 1, 2))) void wrong(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(outcome->complaint, sizeof(outcome->complaint), format, arguments);
+	va_end(arguments);
+	if (in_step)
+		_exit(1);
+	fprintf(stderr, "%s\n", outcome->complaint);
+	exit(2);
+}
+
+/* What has to succeed, since nothing is made to fail yet, or any more. */
+static long need(const char *what, long result)
+{
+	if (result < 0)
+		wrong("%s, where nothing is made to fail: %s", what, strerror(errno));
+	return result;
+}
+
+/* Looking at the state. */
+
+static ssize_t read_file(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t got;
+
+	if (fd < 0)
+		return -1;
+	got = read(fd, text, size - 1);
+	close(fd);
+	text[got < 0 ? 0 : got] = '\0';
+	return got;
+}
+
+static long read_number(const char *path)
+{
+	char text[32];
+
+	return read_file(path, text, sizeof(text)) <= 0 ? -1 : atol(text);
+}
+
+/*
+ * Descriptors of what is looked at, open for good: opening takes most of the
+ * time. 0: not yet.
+ */
+static int file_fds[FILE_COUNT];
+static int info_fd;
+static int maps_fd;
+
+static int open_once(int *fd, const char *path)
+{
+	if (!*fd)
+		*fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (*fd < 0)
+		*fd = 0;
+	return *fd;
+}
+
+/* What was open of a module that is gone says so, and may be there again. */
+static long read_counter(unsigned int i)
+{
+	char text[32] = "";
+
+	for (int tries = 0; tries < 2 && open_once(&file_fds[i], files[i]); tries++) {
+		if (pread(file_fds[i], text, sizeof(text) - 1, 0) > 0)
+			return atol(text);
+		close(file_fds[i]);
+		file_fds[i] = 0;
+	}
+	return -1;
+}
+
+/* New ones have the lowest numbers: none comes near to the last asked for. */
+static long count_descriptors(void)
+{
+	long count = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	for (unsigned int i = 0; i < FILE_COUNT; i++)
+		count -= file_fds[i] != 0;
+	return count;
+}
+
+static long count_mappings(void)
+{
+	static char text[16384];
+	off_t offset = 0;
+	long count = 0;
+	ssize_t got;
+
+	while ((got = pread(maps_fd, text, sizeof(text), offset)) > 0) {
+		for (ssize_t i = 0; i < got; i++)
+			count += text[i] == '\n';
+		offset += got;
+	}
+	return count;
+}
+
+/* All of the machine, also those that nobody has a descriptor of. */
+static long count_dma_bufs(void)
+{
+	static char text[65536];
+	ssize_t got = pread(info_fd, text, sizeof(text) - 1, 0);
+	char *total;
+
+	text[got < 0 ? 0 : got] = '\0';
+	total = strstr(text, "Total ");
+	return total ? atol(total + strlen("Total ")) : -1;
+}
+
+static void look(struct state *state)
+{
+	for (unsigned int i = 0; i < FILE_COUNT; i++)
+		state->value[FILES + i] = read_counter(i);
+	state->value[DMA_BUFS] = count_dma_bufs();
+	state->value[MAPPINGS] = count_mappings();
+	state->value[DESCRIPTORS] = count_descriptors();
+}
+
+/* The mappings looked at are those of the process that opens this. */
+static void begin_to_look(void)
+{
+	maps_fd = need("/proc/self/maps", open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
+	if (!info_fd)
+		info_fd = need("/sys/kernel/debug/dma_buf/bufinfo",
+			       open("/sys/kernel/debug/dma_buf/bufinfo", O_RDONLY | O_CLOEXEC));
+}
+
+static const char *state_name(unsigned int i)
+{
+	static const char *const names[] = { "descriptors", "mappings", "dma-bufs" };
+
+	return i < FILES ? names[i] : files[i - FILES];
+}
+
+/* Some things the kernel frees a little later: a difference must last. */
+static bool differs(const struct state *before, char *text, size_t size)
+{
+	struct state after;
+	unsigned int i;
+
+	for (int tries = 0; tries < 200; tries++) {
+		look(&after);
+		for (i = 0; i < STATE_COUNT && before->value[i] == after.value[i]; i++)
+			;
+		if (i == STATE_COUNT)
+			return false;
+		usleep(10000);
+	}
+	snprintf(text, size, "%s: %ld, before %ld", state_name(i), after.value[i],
+		 before->value[i]);
+	return true;
+}
+
+/*
+ * Pages allocated by our modules, as page_owner knows them, without what the
+ * kernel keeps of its own: slabs, page tables of the kernel, stacks it saved.
+ * -1 where it does not keep count.
+ */
+static long pages;
+
+static long count_pages(void)
+{
+	static const char *const own[] = {
+		"_slab", "kmalloc", "vmap", "pte_alloc", "stack_depot", "misc_register"
+	};
+	FILE *stacks = fopen("/sys/kernel/debug/page_owner_stacks/show_stacks", "re");
+	bool ours = false, others = false;
+	long sum = 0, count;
+	char line[512];
+
+	if (!stacks)
+		return -1;
+	while (fgets(line, sizeof(line), stacks)) {
+		ours |= strstr(line, "[dmabuf_core]") != NULL;
+		for (unsigned int i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+			others |= strstr(line, own[i]) != NULL;
+		if (sscanf(line, "nr_base_pages: %ld", &count) != 1)
+			continue;
+		if (ours && !others)
+			sum += count;
+		ours = others = false;
+	}
+	fclose(stacks);
+	return sum;
+}
+
+/* Modules. */
+
+static const char *const modules[] = { "dmabuf_core", "exporter", "ion_lite", "cma_mem" };
+
+#define MODULE_COUNT	(sizeof(modules) / sizeof(modules[0]))
+
+static bool is_loaded(const char *module)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/module/%s", module);
+	return access(path, F_OK) == 0;
+}
+
+static int open_module(const char *module)
+{
+	struct utsname system;
+	char path[256];
+
+	uname(&system);
+	snprintf(path, sizeof(path), "/lib/modules/%s/extra/%s.ko", system.release, module);
+	return need(path, open(path, O_RDONLY | O_CLOEXEC));
+}
+
+/* What is read from a disk now is not read, and allocated for, in the call. */
+static void fetch_module(const char *module)
+{
+	static char text[65536];
+	int fd = open_module(module);
+
+	while (read(fd, text, sizeof(text)) > 0)
+		;
+	close(fd);
+}
+
+static int load_module(int fd, const char *parameters)
+{
+	return syscall(SYS_finit_module, fd, parameters, 0);
+}
+
+static int unload_module(const char *module)
+{
+	return syscall(SYS_delete_module, module, O_NONBLOCK);
+}
+
+static void need_loaded(const char *module, bool loaded)
+{
+	int fd;
+
+	if (is_loaded(module) == loaded)
+		return;
+	if (!loaded) {
+		need(module, unload_module(module));
+		return;
+	}
+	fd = open_module(module);
+	need(module, load_module(fd, ""));
+	close(fd);
+}
+
+/* Operations. */
+
+struct operation {
+	const char *name;
+	enum kind kind;
+	/* It allocates, so that nth must have made it fail. */
+	bool allocates;
+	/* The first allocation to fail, 0: the very first. */
+	unsigned int first;
+	const struct driver *driver;
+	void (*prepare)(const struct operation *operation);
+	int (*call)(const struct operation *operation);
+	void (*undo)(const struct operation *operation);
+
+	/* What is opened, or the module. */
+	const char *path;
+	int flags;
+	/* The ioctl; where in its argument the descriptor comes, -1: none does. */
+	unsigned long request;
+	const void *argument;
+	size_t size;
+	int fd_at;
+	/* The dma-buf, or what is mapped of it or of the device. */
+	__u32 heaps;
+	__u32 heap_flags;
+	size_t length;
+	const char *parameters;
+	/* Besides ENOMEM, or instead of it where something else than memory lacks. */
+	int errors[2];
+};
+
+/* What a step works with; -1 and NULL: does not have. */
+static int target = -1;
+static int source = -1;
+static int answer = -1;
+static void *mapping;
+/* A page. */
+static unsigned char *argument;
+/* Nobody may write this one. */
+static unsigned char *read_only;
+
+static void prepare_device(const struct operation *operation)
+{
+	target = need(operation->path, open(operation->path, operation->flags | O_CLOEXEC));
+	if (operation->argument)
+		memcpy(argument, operation->argument, operation->size);
+}
+
+static void prepare_query(const struct operation *operation)
+{
+	struct ion_heap_query *query = (struct ion_heap_query *)argument;
+
+	prepare_device(operation);
+	query->cnt = 2;
+	query->heaps = (uintptr_t)(operation->kind == REFUSED ? read_only : argument + 2048);
+}
+
+static void prepare_named(const struct operation *operation)
+{
+	struct cmamem_info *info = (struct cmamem_info *)argument;
+
+	prepare_device(operation);
+	info->name = memcpy(argument + 2048, "fail-nth", sizeof("fail-nth"));
+}
+
+static void prepare_bad_name(const struct operation *operation)
+{
+	prepare_device(operation);
+	((struct cmamem_info *)argument)->name = (char *)16;
+}
+
+static void prepare_region(const struct operation *operation)
+{
+	struct cmem_export *export = (struct cmem_export *)argument;
+	struct cmamem_info info = { .name = "region", .len = operation->length };
+
+	target = need("/dev/cma_mem", open("/dev/cma_mem", O_RDWR | O_CLOEXEC));
+	need("CMEM_ALLOCATE", ioctl(target, CMEM_ALLOCATE, &info));
+	*export = (struct cmem_export){ .id = info.id, .fd_flags = O_CLOEXEC | O_RDWR };
+}
+
+static void prepare_exporter_fd(const struct operation *operation)
+{
+	(void)operation;
+	source = need("/dev/exporter", open("/dev/exporter", O_RDWR | O_CLOEXEC));
+	need("EXPORTER_IOC_GET_FD", ioctl(source, EXPORTER_IOC_GET_FD, &target));
+}
+
+static int ion_buffer(const struct operation *operation)
+{
+	struct ion_allocation_data data = {
+		.len = operation->length,
+		.heap_id_mask = operation->heaps,
+		.flags = operation->heap_flags,
+	};
+	int ion = need("/dev/ion", open("/dev/ion", O_RDWR | O_CLOEXEC));
+
+	need("ION_IOC_ALLOC", ioctl(ion, ION_IOC_ALLOC, &data));
+	close(ion);
+	return data.fd;
+}
+
+static void prepare_dma_buf(const struct operation *operation)
+{
+	target = ion_buffer(operation);
+	if (operation->argument)
+		memcpy(argument, operation->argument, operation->size);
+}
+
+/* Opens what a driver made, by what stands in sysfs: class/NAME*'s link or its file "name". */
+static int open_of_driver(const char *class, const char *prefix, const char *wanted)
+{
+	char path[512], text[512];
+	struct dirent *entry;
+	DIR *directory;
+	int fd = -1;
+
+	snprintf(path, sizeof(path), "/sys/class/%s", class);
+	directory = opendir(path);
+	while (directory && fd < 0 && (entry = readdir(directory))) {
+		if (strncmp(entry->d_name, prefix, strlen(prefix)) || strchr(entry->d_name, '-'))
+			continue;
+		snprintf(path, sizeof(path), "/sys/class/%s/%.200s/name", class, entry->d_name);
+		if (read_file(path, text, sizeof(text)) < 0) {
+			snprintf(path, sizeof(path), "/sys/class/%s/%.200s", class, entry->d_name);
+			text[readlink(path, text, sizeof(text) - 1)] = '\0';
+		}
+		if (!strstr(text, wanted))
+			continue;
+		snprintf(path, sizeof(path), "/dev/%s%.200s", strcmp(class, "drm") ? "" : "dri/",
+			 entry->d_name);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+	}
+	if (directory)
+		closedir(directory);
+	if (fd < 0)
+		wrong("no %s: modprobe first what --list says", wanted);
+	return fd;
+}
+
+static void prepare_vgem(const struct operation *operation)
+{
+	source = ion_buffer(operation);
+	target = open_of_driver("drm", "card", "/vgem/");
+	*(struct drm_prime_handle *)argument = (struct drm_prime_handle){ .fd = source };
+}
+
+static void request_buffers(unsigned int count)
+{
+	struct v4l2_requestbuffers request = {
+		.type = V4L2_BUF_TYPE_VIDEO_CAPTURE,
+		.memory = V4L2_MEMORY_DMABUF,
+		.count = count,
+	};
+
+	need("VIDIOC_REQBUFS", ioctl(target, VIDIOC_REQBUFS, &request));
+}
+
+static void prepare_camera(const struct operation *operation)
+{
+	struct v4l2_format format = { .type = V4L2_BUF_TYPE_VIDEO_CAPTURE };
+
+	source = ion_buffer(operation);
+	target = open_of_driver("video4linux", "video", "vivid-000-vid-cap");
+	format.fmt.pix.width = FRAME_WIDTH;
+	format.fmt.pix.height = FRAME_HEIGHT;
+	format.fmt.pix.pixelformat = V4L2_PIX_FMT_RGB24;
+	format.fmt.pix.field = V4L2_FIELD_NONE;
+	need("VIDIOC_S_FMT", ioctl(target, VIDIOC_S_FMT, &format));
+	request_buffers(1);
+	*(struct v4l2_buffer *)argument = (struct v4l2_buffer){
+		.type = V4L2_BUF_TYPE_VIDEO_CAPTURE,
+		.memory = V4L2_MEMORY_DMABUF,
+		.m.fd = source,
+	};
+}
+
+/* All others stand on dmabuf_core. */
+static void prepare_load(const struct operation *operation)
+{
+	bool is_core = !strcmp(operation->path, modules[0]);
+
+	for (unsigned int i = MODULE_COUNT; i-- > 0;)
+		if (is_core || !strcmp(operation->path, modules[i]))
+			need_loaded(modules[i], false);
+	source = open_module(operation->path);
+}
+
+static void prepare_unload(const struct operation *operation)
+{
+	bool is_core = !strcmp(operation->path, modules[0]);
+
+	for (unsigned int i = MODULE_COUNT; is_core && i-- > 1;)
+		need_loaded(modules[i], false);
+	need_loaded(operation->path, true);
+}
+
+static int call_open(const struct operation *operation)
+{
+	answer = open(operation->path, operation->flags | O_CLOEXEC);
+	return answer < 0 ? -1 : 0;
+}
+
+static int call_ioctl(const struct operation *operation)
+{
+	return ioctl(target, operation->request, argument);
+}
+
+static int call_mmap(const struct operation *operation)
+{
+	mapping = mmap(NULL, operation->length, PROT_READ | PROT_WRITE, MAP_SHARED, target, 0);
+	return mapping == MAP_FAILED ? -1 : 0;
+}
+
+static int call_load(const struct operation *operation)
+{
+	return load_module(source, operation->parameters ?: "");
+}
+
+static int call_unload(const struct operation *operation)
+{
+	return unload_module(operation->path);
+}
+
+static void undo_open(const struct operation *operation)
+{
+	need(operation->path, close(answer));
+}
+
+static void undo_ioctl(const struct operation *operation)
+{
+	int fd;
+
+	if (operation->fd_at < 0)
+		return;
+	memcpy(&fd, argument + operation->fd_at, sizeof(fd));
+	need("close what the ioctl gave", close(fd));
+}
+
+static void undo_mmap(const struct operation *operation)
+{
+	need("munmap", munmap(mapping, operation->length));
+}
+
+/* There is none: the region goes with its file. */
+static void undo_region(const struct operation *operation)
+{
+	close(target);
+	target = need(operation->path, open(operation->path, operation->flags | O_CLOEXEC));
+}
+
+static void undo_import(const struct operation *operation)
+{
+	struct drm_prime_handle *import = (struct drm_prime_handle *)argument;
+	struct drm_gem_close done = { .handle = import->handle };
+
+	(void)operation;
+	need("DRM_IOCTL_GEM_CLOSE", ioctl(target, DRM_IOCTL_GEM_CLOSE, &done));
+}
+
+static void undo_queue(const struct operation *operation)
+{
+	(void)operation;
+	request_buffers(0);
+	request_buffers(1);
+}
+
+static void undo_load(const struct operation *operation)
+{
+	need_loaded(operation->path, false);
+}
+
+static void undo_unload(const struct operation *operation)
+{
+	need_loaded(operation->path, true);
+}
+
+static const int no_fd = -1;
+static const struct ion_allocation_data ion_page = { .len = 1, .heap_id_mask = SYSTEM_HEAP };
+static const struct ion_allocation_data ion_cached = {
+	.len = 1, .heap_id_mask = SYSTEM_HEAP, .flags = ION_FLAG_CACHED
+};
+static const struct ion_allocation_data ion_large = { .len = SCATTERED, .heap_id_mask = SYSTEM_HEAP };
+static const struct ion_allocation_data ion_dma_page = { .len = 1, .heap_id_mask = DMA_HEAP };
+static const struct ion_allocation_data ion_dma_large = { .len = CONTIGUOUS, .heap_id_mask = DMA_HEAP };
+static const struct ion_allocation_data ion_both = {
+	.len = CONTIGUOUS, .heap_id_mask = DMA_HEAP | SYSTEM_HEAP, .flags = ION_FLAG_CACHED
+};
+static const struct ion_allocation_data ion_no_heap = { .len = 1, .heap_id_mask = 2 };
+static const struct ion_allocation_data ion_huge = { .len = 1ull << 40, .heap_id_mask = SYSTEM_HEAP };
+static const struct ion_heap_query ion_query;
+static const struct cmamem_info cmem_page = { .len = 1 };
+static const struct cmamem_info cmem_large = { .len = CONTIGUOUS, .is_cache = 1 };
+static const struct cmem_alloc cmem_alloc_page = { .len = 1 };
+static const struct cmem_alloc cmem_alloc_large = { .len = CONTIGUOUS, .flags = CMEM_FLAG_CACHED };
+static const struct dma_buf_sync sync_start = { .flags = DMA_BUF_SYNC_START | DMA_BUF_SYNC_RW };
+static const struct dma_buf_sync sync_end = { .flags = DMA_BUF_SYNC_END | DMA_BUF_SYNC_RW };
+static const struct dma_buf_export_sync_file sync_file = { .flags = DMA_BUF_SYNC_RW, .fd = -1 };
+
+#define OPEN(device, mode)							\
+	.allocates = true, .path = (device), .flags = (mode),			\
+	.prepare = NULL, .call = call_open, .undo = undo_open
+
+#define IOCTL_OF(device, number, template, fd_offset, preparation)		\
+	.path = (device), .flags = O_RDWR, .request = (number),			\
+	.argument = &(template), .size = sizeof(template), .fd_at = (fd_offset), \
+	.prepare = (preparation), .call = call_ioctl, .undo = undo_ioctl
+
+#define GET_FD(number)	IOCTL_OF("/dev/exporter", number, no_fd, 0, prepare_device)
+#define ION_ALLOC(template)							\
+	IOCTL_OF("/dev/ion", ION_IOC_ALLOC, template,				\
+		 offsetof(struct ion_allocation_data, fd), prepare_device)
+#define ION_QUERY(preparation)							\
+	IOCTL_OF("/dev/ion", ION_IOC_HEAP_QUERY, ion_query, -1, preparation)
+#define CMEM_ALLOC(template)							\
+	IOCTL_OF("/dev/cma_mem", CMEM_IOC_ALLOC, template,			\
+		 offsetof(struct cmem_alloc, fd), prepare_device)
+#define CMEM_REGION(template, preparation)					\
+	.path = "/dev/cma_mem", .flags = O_RDWR, .request = CMEM_ALLOCATE,	\
+	.argument = &(template), .size = sizeof(template), .fd_at = -1,		\
+	.prepare = (preparation), .call = call_ioctl, .undo = undo_region
+#define CMEM_EXPORT								\
+	.request = CMEM_IOC_EXPORT, .fd_at = offsetof(struct cmem_export, fd), .length = 1, \
+	.prepare = prepare_region, .call = call_ioctl, .undo = undo_ioctl
+
+#define MMAP(bytes, preparation)						\
+	.allocates = true, .length = (bytes),					\
+	.prepare = (preparation), .call = call_mmap, .undo = undo_mmap
+
+#define OF_DMA_BUF(number, template, fd_offset)					\
+	.heaps = SYSTEM_HEAP, .heap_flags = ION_FLAG_CACHED, .length = CONTIGUOUS,	\
+	.request = (number), .argument = &(template), .size = sizeof(template),	\
+	.fd_at = (fd_offset),							\
+	.prepare = prepare_dma_buf, .call = call_ioctl, .undo = undo_ioctl
+
+#define IMPORT									\
+	.allocates = true, .driver = &vgem, .request = DRM_IOCTL_PRIME_FD_TO_HANDLE, \
+	.prepare = prepare_vgem, .call = call_ioctl, .undo = undo_import
+
+/*
+ * Not the first allocation, which is that of vb2's attach_dmabuf: where this
+ * fails, 6.12 (__prepare_dmabuf) does not put the dma-buf it got, which stays
+ * for ever. So vivid with allocators=1, whose attach_dmabuf calls ours, cannot
+ * be tried at all; vgem calls it too. Where the mapping fails dma_buf_vmap()
+ * of 6.12 warns, once: a known report.
+ */
+#define QUEUE									\
+	.allocates = true, .driver = &vivid, .length = FRAME_BYTES, .first = 2,	\
+	.request = VIDIOC_QBUF, .errors = { EFAULT },				\
+	.prepare = prepare_camera, .call = call_ioctl, .undo = undo_queue
+
+#define LOAD(module)								\
+	.path = (module), .prepare = prepare_load, .call = call_load, .undo = undo_load
+#define UNLOAD(module)								\
+	.path = (module), .prepare = prepare_unload, .call = call_unload, .undo = undo_unload
+
+static const struct operation operations[] = {
+	/*
+	 * First, since gcov forgets what it counted of a module that goes while
+	 * there is no memory to save it in.
+	 */
+	{ "unload dmabuf_core", UNLOAD("dmabuf_core") },
+	{ "unload exporter", UNLOAD("exporter") },
+	{ "unload ion_lite", UNLOAD("ion_lite") },
+	{ "unload cma_mem", UNLOAD("cma_mem") },
+	{ "load dmabuf_core", .allocates = true, LOAD("dmabuf_core") },
+	{ "load exporter", .allocates = true, LOAD("exporter") },
+	{ "load exporter with no page", REFUSED, LOAD("exporter"), .parameters = "size=0",
+	  .errors = { EINVAL } },
+	{ "load exporter with 1 TiB", REFUSED, LOAD("exporter"),
+	  .parameters = "size=1099511627776", .errors = { ENOMEM } },
+	{ "load ion_lite", .allocates = true, LOAD("ion_lite") },
+	{ "load cma_mem", .allocates = true, LOAD("cma_mem") },
+
+	{ "exporter open to read", OPEN("/dev/exporter", O_RDONLY) },
+	{ "exporter open to read and write", OPEN("/dev/exporter", O_RDWR) },
+	{ "ion open", OPEN("/dev/ion", O_RDWR) },
+	{ "cma_mem open", OPEN("/dev/cma_mem", O_RDWR) },
+
+	{ "EXPORTER_GET_FD", .allocates = true, GET_FD(EXPORTER_GET_FD) },
+	{ "EXPORTER_GET_FD", READ_ONLY, GET_FD(EXPORTER_GET_FD) },
+	{ "EXPORTER_GET_FD", NO_DESCRIPTOR, GET_FD(EXPORTER_GET_FD) },
+	{ "EXPORTER_IOC_GET_FD", .allocates = true, GET_FD(EXPORTER_IOC_GET_FD) },
+	{ "EXPORTER_IOC_GET_FD", READ_ONLY, GET_FD(EXPORTER_IOC_GET_FD) },
+	{ "EXPORTER_IOC_GET_FD", NO_DESCRIPTOR, GET_FD(EXPORTER_IOC_GET_FD) },
+
+	{ "ION_IOC_ALLOC a page", .allocates = true, ION_ALLOC(ion_page) },
+	{ "ION_IOC_ALLOC a page", READ_ONLY, ION_ALLOC(ion_page) },
+	{ "ION_IOC_ALLOC a page", UNREADABLE, ION_ALLOC(ion_page) },
+	{ "ION_IOC_ALLOC a page", NO_DESCRIPTOR, ION_ALLOC(ion_page) },
+	{ "ION_IOC_ALLOC a page, cached", .allocates = true, ION_ALLOC(ion_cached) },
+	{ "ION_IOC_ALLOC pieces of all sizes", .allocates = true, ION_ALLOC(ion_large) },
+	{ "ION_IOC_ALLOC pieces of all sizes", READ_ONLY, ION_ALLOC(ion_large) },
+	{ "ION_IOC_ALLOC a page of the DMA heap", .allocates = true, ION_ALLOC(ion_dma_page) },
+	{ "ION_IOC_ALLOC 64 KiB of the DMA heap", .allocates = true, ION_ALLOC(ion_dma_large) },
+	{ "ION_IOC_ALLOC 64 KiB of the DMA heap", READ_ONLY, ION_ALLOC(ion_dma_large) },
+	{ "ION_IOC_ALLOC 64 KiB of the DMA heap", NO_DESCRIPTOR, ION_ALLOC(ion_dma_large) },
+	{ "ION_IOC_ALLOC 64 KiB of either heap, cached", .allocates = true, ION_ALLOC(ion_both) },
+	{ "ION_IOC_ALLOC of no heap", REFUSED, ION_ALLOC(ion_no_heap), .errors = { ENODEV } },
+	{ "ION_IOC_ALLOC 1 TiB", REFUSED, ION_ALLOC(ion_huge), .errors = { ENOMEM } },
+
+	{ "ION_IOC_HEAP_QUERY count", ION_QUERY(prepare_device) },
+	{ "ION_IOC_HEAP_QUERY count", READ_ONLY, ION_QUERY(prepare_device) },
+	{ "ION_IOC_HEAP_QUERY count", UNREADABLE, ION_QUERY(prepare_device) },
+	{ "ION_IOC_HEAP_QUERY heaps", ION_QUERY(prepare_query) },
+	{ "ION_IOC_HEAP_QUERY heaps", READ_ONLY, ION_QUERY(prepare_query) },
+	{ "ION_IOC_HEAP_QUERY into a page to read", REFUSED, ION_QUERY(prepare_query),
+	  .errors = { EFAULT } },
+
+	{ "CMEM_ALLOCATE a page", .allocates = true, CMEM_REGION(cmem_page, prepare_device) },
+	{ "CMEM_ALLOCATE a page", NO_ID, .allocates = true, CMEM_REGION(cmem_page, prepare_device) },
+	{ "CMEM_ALLOCATE a page", READ_ONLY, CMEM_REGION(cmem_page, prepare_device) },
+	{ "CMEM_ALLOCATE a page", UNREADABLE, CMEM_REGION(cmem_page, prepare_device) },
+	{ "CMEM_ALLOCATE a page with a name", .allocates = true, CMEM_REGION(cmem_page, prepare_named) },
+	{ "CMEM_ALLOCATE a page with a name", READ_ONLY, CMEM_REGION(cmem_page, prepare_named) },
+	{ "CMEM_ALLOCATE a page with a bad name", REFUSED, CMEM_REGION(cmem_page, prepare_bad_name), .errors = { EFAULT } },
+	{ "CMEM_ALLOCATE 64 KiB, cached", .allocates = true, CMEM_REGION(cmem_large, prepare_device) },
+	{ "CMEM_IOC_ALLOC a page", .allocates = true, CMEM_ALLOC(cmem_alloc_page) },
+	{ "CMEM_IOC_ALLOC a page", READ_ONLY, CMEM_ALLOC(cmem_alloc_page) },
+	{ "CMEM_IOC_ALLOC a page", UNREADABLE, CMEM_ALLOC(cmem_alloc_page) },
+	{ "CMEM_IOC_ALLOC a page", NO_DESCRIPTOR, CMEM_ALLOC(cmem_alloc_page) },
+	{ "CMEM_IOC_ALLOC 64 KiB, cached", .allocates = true, CMEM_ALLOC(cmem_alloc_large) },
+	{ "CMEM_IOC_EXPORT", .allocates = true, CMEM_EXPORT },
+	{ "CMEM_IOC_EXPORT", READ_ONLY, CMEM_EXPORT },
+	{ "CMEM_IOC_EXPORT", UNREADABLE, CMEM_EXPORT },
+	{ "CMEM_IOC_EXPORT", NO_DESCRIPTOR, CMEM_EXPORT },
+
+	{ "mmap of the exporter", MMAP(1, prepare_device), .path = "/dev/exporter", .flags = O_RDWR },
+	{ "mmap of the exporter's dma-buf", MMAP(1, prepare_exporter_fd) },
+	{ "mmap of a region", MMAP(MAPPED, prepare_region) },
+	{ "mmap of scattered pages", MMAP(MAPPED, prepare_dma_buf), .heaps = SYSTEM_HEAP },
+	{ "mmap of scattered pages, cached", MMAP(MAPPED, prepare_dma_buf), .heaps = SYSTEM_HEAP,
+	  .heap_flags = ION_FLAG_CACHED },
+	{ "mmap of contiguous memory", MMAP(MAPPED, prepare_dma_buf), .heaps = DMA_HEAP },
+
+	{ "DMA_BUF_IOCTL_SYNC start", OF_DMA_BUF(DMA_BUF_IOCTL_SYNC, sync_start, -1) },
+	{ "DMA_BUF_IOCTL_SYNC end", OF_DMA_BUF(DMA_BUF_IOCTL_SYNC, sync_end, -1) },
+	{ "DMA_BUF_SET_NAME", .allocates = true, OF_DMA_BUF(DMA_BUF_SET_NAME, "fail-nth", -1) },
+	{ "DMA_BUF_IOCTL_EXPORT_SYNC_FILE", .allocates = true,
+	  OF_DMA_BUF(DMA_BUF_IOCTL_EXPORT_SYNC_FILE, sync_file,
+		     offsetof(struct dma_buf_export_sync_file, fd)) },
+
+	{ "vgem imports scattered pages", IMPORT, .heaps = SYSTEM_HEAP, .length = IMPORTED },
+	{ "vgem imports scattered pages, cached", IMPORT, .heaps = SYSTEM_HEAP, .length = IMPORTED,
+	  .heap_flags = ION_FLAG_CACHED },
+	{ "vgem imports contiguous memory", IMPORT, .heaps = DMA_HEAP, .length = CONTIGUOUS },
+	{ "vivid maps scattered pages for the CPU", QUEUE,
+	  .heaps = SYSTEM_HEAP },
+	{ "vivid maps contiguous memory for the CPU", QUEUE,
+	  .heaps = DMA_HEAP, .heap_flags = ION_FLAG_CACHED },
+};
+
+#define OPERATION_COUNT	(sizeof(operations) / sizeof(operations[0]))
+
+/* Making something fail. */
+
+static int fail_nth = -1;
+
+static void set_nth(unsigned int n)
+{
+	char text[16];
+	int length = snprintf(text, sizeof(text), "%u", n);
+
+	need("/proc/self/fail-nth", pwrite(fail_nth, text, length, 0));
+}
+
+static unsigned int get_nth(void)
+{
+	char text[16] = "";
+
+	need("/proc/self/fail-nth", pread(fail_nth, text, sizeof(text) - 1, 0));
+	return atoi(text);
+}
+
+static void set(const char *path, const char *text)
+{
+	int fd = need(path, open(path, O_WRONLY | O_CLOEXEC));
+
+	need(path, write(fd, text, strlen(text)));
+	close(fd);
+}
+
+#define FAILSLAB	"/sys/kernel/debug/failslab/"
+#define PAGE_ALLOC	"/sys/kernel/debug/fail_page_alloc/"
+#define NODES		"radix_tree_node"
+
+/*
+ * What the kernel's own debugging allocates for: DMA_API_DEBUG for its
+ * knowledge of each mapping, and kmemleak. Both turn themselves off when they
+ * do not get it, and then they are missed.
+ */
+static bool belongs_to_debugging(const char *cache)
+{
+	return !strcmp(cache, NODES) || !strncmp(cache, "kmemleak_", strlen("kmemleak_"));
+}
+
+static void choose_caches(enum kind kind)
+{
+	static int chosen_for = -1;
+	struct dirent *entry;
+	DIR *directory;
+	char path[512];
+	bool chosen;
+
+	/* The other kinds do not care. */
+	if (chosen_for == (int)kind || (kind != NTH && kind != NO_ID))
+		return;
+	chosen_for = kind;
+	directory = opendir("/sys/kernel/slab");
+	if (!directory)
+		wrong("/sys/kernel/slab: %s", strerror(errno));
+	while ((entry = readdir(directory))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		if (kind == NO_ID)
+			chosen = !strcmp(entry->d_name, NODES);
+		else
+			chosen = !belongs_to_debugging(entry->d_name);
+		snprintf(path, sizeof(path), "/sys/kernel/slab/%s/failslab", entry->d_name);
+		set(path, chosen ? "1" : "0");
+	}
+	closedir(directory);
+}
+
+/* Lets every allocation fail which is asked to, also those that may sleep. */
+static void set_up(void)
+{
+	set(FAILSLAB "ignore-gfp-wait", "N");
+	set(FAILSLAB "cache-filter", "Y");
+	set(FAILSLAB "task-filter", "Y");
+	set(FAILSLAB "verbose", "0");
+	set(PAGE_ALLOC "ignore-gfp-wait", "N");
+	set(PAGE_ALLOC "ignore-gfp-highmem", "N");
+	set(PAGE_ALLOC "min-order", "0");
+	set(PAGE_ALLOC "verbose", "0");
+}
+
+/*
+ * xarrays take a node without waiting for it, and only when there is none with
+ * waiting: two have to fail in a row. @nodes before these are granted.
+ */
+static void fail_nodes_after(unsigned int nodes)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%ld",
+		 nodes * read_number("/sys/kernel/slab/" NODES "/object_size") + 1);
+	set(FAILSLAB "space", text);
+	set(FAILSLAB "times", "2");
+	set("/proc/self/make-it-fail", "1");
+	set(FAILSLAB "probability", "100");
+}
+
+static bool nodes_have_failed(void)
+{
+	bool failed;
+
+	set(FAILSLAB "probability", "0");
+	failed = read_number(FAILSLAB "times") != 2;
+	set(FAILSLAB "times", "1");
+	set(FAILSLAB "space", "0");
+	return failed;
+}
+
+/* Uses all descriptors there is room for: the next one needs a larger table. */
+static void crowd(unsigned char *mine, int size)
+{
+	for (int fd = 0; fd < size; fd++) {
+		mine[fd] = fcntl(fd, F_GETFD) < 0;
+		if (mine[fd])
+			need("dup2", dup2(fail_nth, fd));
+	}
+}
+
+static void thin_out(const unsigned char *mine, int size)
+{
+	for (int fd = 0; fd < size; fd++)
+		if (mine[fd])
+			close(fd);
+}
+
+static int table_size(void)
+{
+	char text[4096], *line;
+
+	need("/proc/self/status", read_file("/proc/self/status", text, sizeof(text)));
+	line = strstr(text, "FDSize:");
+	return line ? atoi(line + strlen("FDSize:")) : 0;
+}
+
+/* Answers with the limit before. */
+static rlim_t limit_descriptors(rlim_t most)
+{
+	struct rlimit limit;
+	rlim_t before;
+
+	need("getrlimit", getrlimit(RLIMIT_NOFILE, &limit));
+	before = limit.rlim_cur;
+	limit.rlim_cur = most;
+	need("setrlimit", setrlimit(RLIMIT_NOFILE, &limit));
+	return before;
+}
+
+static void protect(int how)
+{
+	need("mprotect", mprotect(argument, sysconf(_SC_PAGESIZE), how));
+}
+
+/* The call itself, made to fail: its errno. @n is where an allocation fails. */
+static int call(const struct operation *operation, unsigned int n)
+{
+	unsigned char mine[1024];
+	int size = table_size();
+	rlim_t most;
+	int error;
+
+	if (size > (int)sizeof(mine))
+		wrong("a table of %d descriptors", size);
+	crowd(mine, size);
+
+	outcome->injected = true;
+	switch (operation->kind) {
+	case NTH:
+		/* No page of ours has to be fetched in the call. */
+		need("mlockall", mlockall(MCL_CURRENT));
+		set_nth(n);
+		error = operation->call(operation) < 0 ? errno : 0;
+		outcome->injected = get_nth() == 0;
+		set_nth(0);
+		break;
+	case NO_ID:
+		thin_out(mine, size);
+		fail_nodes_after(n);
+		error = operation->call(operation) < 0 ? errno : 0;
+		outcome->injected = nodes_have_failed();
+		return error;
+	case READ_ONLY:
+	case UNREADABLE:
+		protect(operation->kind == READ_ONLY ? PROT_READ : PROT_NONE);
+		error = operation->call(operation) < 0 ? errno : 0;
+		protect(PROT_READ | PROT_WRITE);
+		break;
+	case NO_DESCRIPTOR:
+		most = limit_descriptors(0);
+		error = operation->call(operation) < 0 ? errno : 0;
+		limit_descriptors(most);
+		break;
+	default:
+		error = operation->call(operation) < 0 ? errno : 0;
+	}
+	thin_out(mine, size);
+
+	return error;
+}
+
+static bool is_plausible(const struct operation *operation, int error)
+{
+	switch (operation->kind) {
+	case READ_ONLY:
+	case UNREADABLE:
+		return error == EFAULT;
+	case NO_DESCRIPTOR:
+		return error == EMFILE;
+	case REFUSED:
+		return error == operation->errors[0];
+	default:
+		return error == ENOMEM || error == operation->errors[0] ||
+		       error == operation->errors[1];
+	}
+}
+
+static void step(const struct operation *operation, unsigned int n)
+{
+	struct state before;
+	char text[256];
+	int error;
+
+	in_step = true;
+	begin_to_look();
+	/* It is the process which opens it that it makes fail. */
+	fail_nth = need("/proc/self/fail-nth", open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC));
+	if (operation->prepare)
+		operation->prepare(operation);
+	look(&before);
+	error = call(operation, n);
+	outcome->error = error;
+	if (error && !outcome->injected)
+		wrong("%s, although nothing was made to fail", strerror(error));
+	if (error && !is_plausible(operation, error))
+		wrong("an errno it must not have: %s", strerror(error));
+	if (!error && operation->kind != NTH && operation->kind != NO_ID)
+		wrong("it succeeded");
+	if (!error)
+		operation->undo(operation);
+	if (differs(&before, text, sizeof(text)))
+		wrong("left behind after %s: %s", error ? strerror(error) : "it was undone", text);
+}
+
+static void complain(const struct operation *operation, unsigned int n, const char *what)
+{
+	fprintf(stderr, "%s, %s, n = %u: %s\n", operation->name, kinds[operation->kind], n, what);
+}
+
+/* A step in a process of its own. */
+static bool step_apart(const struct operation *operation, unsigned int n)
+{
+	pid_t child;
+	int status;
+
+	memset(outcome, 0, sizeof(*outcome));
+	child = fork();
+	if (!child) {
+		step(operation, n);
+		_exit(0);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child) {
+		perror("a process for a step");
+		exit(2);
+	}
+	if (WIFSIGNALED(status))
+		snprintf(outcome->complaint, sizeof(outcome->complaint), "killed by %s",
+			 strsignal(WTERMSIG(status)));
+	if (outcome->complaint[0])
+		complain(operation, n, outcome->complaint);
+	return !outcome->complaint[0];
+}
+
+struct sums {
+	unsigned int steps, survived, failures[256];
+};
+
+/* One step, or as many as it takes. NO_ID goes downwards: its node is the last. */
+static bool walk(const struct operation *operation, struct sums *sums)
+{
+	bool is_module = operation->call == call_load || operation->call == call_unload;
+	unsigned int n = operation->kind == NO_ID ? MOST_NODES : operation->first ?: 1;
+	struct state idle;
+	char text[256];
+	bool done;
+
+	look(&idle);
+	for (;;) {
+		if (!step_apart(operation, n))
+			return false;
+		sums->steps++;
+		if (outcome->error)
+			sums->failures[outcome->error % 256]++;
+		else if (outcome->injected)
+			sums->survived++;
+
+		/* What was left to be freed with the process. */
+		if (!is_module && differs(&idle, text, sizeof(text))) {
+			complain(operation, n, text);
+			return false;
+		}
+		if (operation->kind == NTH)
+			done = !outcome->injected;
+		else
+			done = operation->kind != NO_ID || outcome->injected;
+		if (done)
+			return true;
+		n += operation->kind == NO_ID ? -1 : 1;
+		if (n == 0 || n > MOST_STEPS) {
+			complain(operation, n, "no end of it");
+			return false;
+		}
+	}
+}
+
+static bool run(const struct operation *operation)
+{
+	bool loaded[MODULE_COUNT];
+	struct sums sums = { 0 };
+	const char *comma = "";
+	struct state idle;
+	char text[256];
+	long before = pages;
+	bool ok;
+
+	for (unsigned int i = 0; i < MODULE_COUNT; i++)
+		loaded[i] = is_loaded(modules[i]);
+	choose_caches(operation->kind);
+	if (operation->call == call_load)
+		fetch_module(operation->path);
+	look(&idle);
+
+	ok = walk(operation, &sums);
+
+	for (unsigned int i = 0; i < MODULE_COUNT; i++)
+		if (loaded[i])
+			need_loaded(modules[i], true);
+	if (ok && differs(&idle, text, sizeof(text))) {
+		complain(operation, sums.steps, text);
+		ok = false;
+	}
+	if (operation->allocates)
+		pages = count_pages();
+	if (pages > before) {
+		snprintf(text, sizeof(text), "%ld pages of our modules, before %ld", pages, before);
+		complain(operation, sums.steps, text);
+		ok = false;
+	}
+
+	printf("{\"operation\":\"%s\",\"kind\":\"%s\",\"steps\":%u,\"failures\":{",
+	       operation->name, kinds[operation->kind], sums.steps);
+	for (unsigned int i = 0; i < 256; i++) {
+		if (!sums.failures[i])
+			continue;
+		printf("%s\"%s\":%u", comma, strerrorname_np(i), sums.failures[i]);
+		comma = ",";
+	}
+	printf("},\"survived\":%u,\"ok\":%s}\n", sums.survived, ok ? "true" : "false");
+	fflush(stdout);
+	return ok;
+}
+
+static void list(void)
+{
+	for (unsigned int i = 0; i < OPERATION_COUNT; i++) {
+		const struct operation *operation = &operations[i];
+
+		printf("{\"operation\":\"%s\",\"kind\":\"%s\",\"allocates\":%s", operation->name,
+		       kinds[operation->kind], operation->allocates ? "true" : "false");
+		if (operation->driver)
+			printf(",\"driver\":\"%s\",\"parameters\":\"%s\"", operation->driver->name,
+			       operation->driver->parameters);
+		printf("}\n");
+	}
+}
+
+/* An argument is the name of an operation, or KIND:NAME. */
+static bool is_meant(const struct operation *operation, const char *argument)
+{
+	const char *kind = kinds[operation->kind];
+	size_t length = strlen(kind);
+
+	if (!strncmp(argument, kind, length) && argument[length] == ':')
+		return !strcmp(argument + length + 1, operation->name);
+	return !strcmp(argument, operation->name);
+}
+
+static bool run_all(const char *meant, bool *found)
+{
+	bool ok = true;
+
+	*found = !meant;
+	for (unsigned int i = 0; i < OPERATION_COUNT; i++) {
+		if (meant && !is_meant(&operations[i], meant))
+			continue;
+		*found = true;
+		ok &= run(&operations[i]);
+	}
+	return ok;
+}
+
+int main(int argc, char **argv)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	bool ok = true, found;
+
+	if (argc > 1 && !strcmp(argv[1], "--list")) {
+		list();
+		return 0;
+	}
+
+	outcome = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	argument = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	read_only = mmap(NULL, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (outcome == MAP_FAILED || argument == MAP_FAILED || read_only == MAP_FAILED) {
+		perror("mmap");
+		return 2;
+	}
+	set_up();
+	begin_to_look();
+	pages = count_pages();
+
+	for (int i = 1; i < argc || i == 1; i++) {
+		ok &= run_all(argv[i], &found);
+		if (!found) {
+			fprintf(stderr, "no operation %s: see --list\n", argv[i]);
+			return 2;
+		}
+	}
+	return ok ? 0 : 1;
+}

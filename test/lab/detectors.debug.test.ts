@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT
+/**
+ * Whether the debug kernel, and what looks for leaks in it, see mistakes: each is put into a scratch copy of the
+ * modules, which then do a little of what they are for. DMABUF_DEBUG_ARCH names the architecture,
+ * DMABUF_DEBUG_PROGRAMS the directory with the programs in C.
+ */
+import assert from 'node:assert/strict';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buildModules } from '../../scripts/src/build.ts';
+import { kernelFiles } from '../../scripts/src/kernel.ts';
+import { chooseMachine } from '../../scripts/src/machines.ts';
+import { type Ended, guest, projectRoot } from './run-guest.ts';
+
+const { DMABUF_DEBUG_ARCH: arch = 'armhf', DMABUF_DEBUG_PROGRAMS: programs } = process.env;
+const machine = chooseMachine(arch, 'debug');
+
+/** What is exchanged for what in a file of kernel-modules/. */
+interface Edit {
+  file: string;
+  from: string;
+  to: string;
+}
+
+const cma = (from: string, to: string): Edit => ({ file: 'cma_mem/device.c', from, to });
+const exporter = (from: string, to: string): Edit => ({ file: 'exporter/exporter.c', from, to });
+const memory = (from: string, to: string): Edit => ({ file: 'core/memory.c', from, to });
+
+const SHARE = '\tdmabuf = dmabuf_buffer_share(buffer, file->f_flags & O_ACCMODE);\n';
+
+/** Takes a buffer of several pages and gives it back. */
+const ALLOCATE = '/share/c/ion-garbage-mask';
+
+interface Mistake {
+  title: string;
+  edits: Edit[];
+  /** What has to be reported. */
+  report: RegExp;
+  /** The exit code of the guest. */
+  code: number;
+  /** What to do, if not only to open and to close. */
+  command?: string;
+}
+
+const mistakes: Mistake[] = [
+  {
+    title: 'memory nobody frees',
+    edits: [cma('\tcmem_regions_destroy(regions);\n\tkfree(regions);\n', '\tcmem_regions_destroy(regions);\n')],
+    report: /left behind: .*\[cma_mem\][\s\S]*kmemleak: 1 new suspected memory leaks/,
+    code: 99,
+  },
+  {
+    title: 'pages nobody frees',
+    edits: [
+      memory('\t\t__free_page(pfn_to_page(pfn + i));\n', '\t\tif (i)\n\t\t\t__free_page(pfn_to_page(pfn + i));\n'),
+    ],
+    report: /left behind: \d+ pages of buffers, [\s\S]*\[dmabuf_core\]/,
+    code: 1,
+    command: ALLOCATE,
+  },
+  {
+    title: "somebody else's bytes",
+    edits: [
+      memory('(GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)', '(GFP_HIGHUSER | __GFP_NOWARN)'),
+    ],
+    report: /byte \d+ of \d+ fresh ones is 0x/,
+    code: 1,
+    command: '/share/c/fuzz --calls 3000',
+  },
+  {
+    title: 'use after free',
+    edits: [
+      cma(
+        '\tcmem_regions_destroy(regions);\n\tkfree(regions);\n',
+        '\tkfree(regions);\n\tcmem_regions_destroy(regions);\n',
+      ),
+    ],
+    report: /BUG: KASAN: slab-use-after-free in /,
+    code: 99,
+  },
+  {
+    title: 'locks taken in two orders',
+    edits: [
+      exporter(
+        'static int exporter_open(',
+        'static DEFINE_MUTEX(one);\nstatic DEFINE_MUTEX(other);\n\nstatic int exporter_open(',
+      ),
+      exporter(
+        SHARE,
+        `\tmutex_lock(&one);\n\tmutex_lock(&other);\n\tmutex_unlock(&other);\n\tmutex_unlock(&one);\n${SHARE}`,
+      ),
+      exporter(
+        '\tdma_buf_put(file->private_data);\n',
+        '\tmutex_lock(&other);\n\tmutex_lock(&one);\n\tmutex_unlock(&one);\n\tmutex_unlock(&other);\n' +
+          '\tdma_buf_put(file->private_data);\n',
+      ),
+    ],
+    report: /WARNING: possible circular locking dependency detected/,
+    code: 99,
+  },
+  {
+    title: 'sleep where none is allowed',
+    edits: [
+      exporter('static int exporter_open(', 'static DEFINE_SPINLOCK(held);\n\nstatic int exporter_open('),
+      exporter(SHARE, `\tspin_lock(&held);\n${SHARE}\tspin_unlock(&held);\n`),
+    ],
+    report: /BUG: (sleeping function called from invalid context|scheduling while atomic)/,
+    code: 99,
+  },
+  {
+    title: 'DMA mapped as a page and unmapped as two',
+    edits: [
+      memory(
+        '\t\t\tdma_unmap_page(dev, dma, PAGE_SIZE, DMA_BIDIRECTIONAL);\n',
+        '\t\t\tdma_unmap_page(dev, dma, 2 * PAGE_SIZE, DMA_BIDIRECTIONAL);\n',
+      ),
+    ],
+    report: /DMA-API: .*device driver frees DMA memory with different size/,
+    code: 99,
+  },
+  {
+    title: 'an allocation nobody checks',
+    edits: [cma('\tif (!regions)\n\t\treturn -ENOMEM;\n', '')],
+    report: /Unable to handle kernel (NULL pointer dereference|paging request)|KASAN: null-ptr-deref/,
+    code: 99,
+    command: '/share/c/fail-nth cma-open',
+  },
+];
+
+/** Every command has done its work when it says so. */
+const DONE = 'the command has come to its end';
+
+const script = (command: string) => `
+set -e
+insmod /share/dmabuf_core.ko
+insmod /share/exporter.ko
+insmod /share/ion_lite.ko ignore_heap_mask=1
+insmod /share/cma_mem.ko
+cat >/tmp/command <<'end'
+for name in exporter cma_mem; do exec 3<>/dev/$name; exec 3<&-; done
+${command}
+echo ${DONE}
+end
+exec test/debug/watched.sh sh -e /tmp/command
+`;
+
+/** Builds a copy of the modules with these edits and runs them in a guest, until it has looked for what they left. */
+async function tried(edits: Edit[], command: string): Promise<Ended> {
+  const share = mkdtempSync(join(tmpdir(), 'dmabuf-detectors-'));
+  try {
+    const source = join(share, 'kernel-modules');
+    cpSync(join(projectRoot, 'kernel-modules'), source, { recursive: true });
+    for (const { file, from, to } of edits) {
+      const text = readFileSync(join(source, file), 'utf8');
+      assert.equal(text.split(from).length, 2, `${file} does not have this once: ${from}`);
+      writeFileSync(join(source, file), text.replace(from, to));
+    }
+    const kernel = await kernelFiles(machine.kernel, machine.architecture);
+    const modules = join(
+      await buildModules(kernel, machine.architecture, source),
+      'lib/modules',
+      kernel.release,
+      'extra',
+    );
+    for (const name of ['dmabuf_core', 'exporter', 'ion_lite', 'cma_mem']) {
+      cpSync(join(modules, `${name}.ko`), join(share, `${name}.ko`));
+    }
+    mkdirSync(join(share, 'c'));
+    if (programs !== undefined) cpSync(programs, join(share, 'c'), { recursive: true });
+    const options = ['--arch', arch, '--kernel', 'debug', '--no-modules', '--share', share, '--timeout', '600'];
+    return await guest([...options, '--append', 'init_on_alloc=0', '--', 'sh', '-c', script(command)]);
+  } finally {
+    rmSync(share, { recursive: true });
+  }
+}
+
+describe('a kernel that reports its own bugs', function () {
+  // The kernel may have to be built first.
+  this.timeout(1_800_000);
+  this.slow(300_000);
+
+  it('has nothing to say of the modules as they are', async () => {
+    const { code, stdout, stderr } = await tried([], ALLOCATE);
+    assert.equal(code, 0, stderr);
+    assert.match(`${stdout}`, new RegExp(DONE));
+  });
+
+  for (const { title, edits, report, code, command = 'true' } of mistakes) {
+    it(`reports ${title}`, async () => {
+      const ended = await tried(edits, command);
+      assert.match(ended.stderr, report);
+      assert.equal(ended.code, code);
+    });
+  }
+});
