@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { type DmaBuf, openHeap } from 'dmabuf';
 import * as abi from './abi.ts';
@@ -299,6 +300,7 @@ describeModules('ION', () => {
     it('hands out no more than max_bytes', async function () {
       unload('ion_lite');
       load('ion_lite', `max_bytes=${10 * PAGE}`);
+      assert.equal(readFileSync('/sys/class/misc/ion/max_bytes', 'utf8'), `${10 * PAGE}\n`);
       await withIon(this, async (process, ion) => {
         const first = await alloc(process, ion, { len: 9 * PAGE, mask: ION_SYSTEM_HEAP });
         const tooMuch = ionAllocation({ len: PAGE + 1, mask: ION_SYSTEM_HEAP });

@@ -64,7 +64,7 @@ describeModules(`a Node process killed at a random moment (${kills} times, DMABU
   });
 
   it('leaves nothing allocated', async function () {
-    this.timeout(30_000 + kills * 10_000);
+    this.timeout(Math.max(this.timeout(), 30_000 + kills * 10_000));
     const next = random();
     for (let done = 0; done < kills; done += AT_ONCE) {
       const count = Math.min(AT_ONCE, kills - done);

@@ -42,7 +42,7 @@ const own = () => Math.round(process.memoryUsage.rss() / 1024);
 
 describeModules(`${rounds.toLocaleString('en')} allocations and closes of mixed size in one process`, () => {
   it('end with the same number of descriptors and the same free memory as before', async function () {
-    this.timeout(300_000);
+    this.timeout(Math.max(this.timeout(), 300_000));
     const heaps = [
       openHeap('ion', { heap: 'ion_system_heap' }),
       openHeap('ion', { heap: 'ion_dma_heap' }),

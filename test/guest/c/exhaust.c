@@ -103,7 +103,8 @@ static void same(const long *before, const char *after_what)
 			now = number(counters[i]);
 		}
 		if (now != before[i])
-			wrong("%s after %s: %ld, before %ld", counters[i], after_what, now, before[i]);
+			wrong("%s after %s: %ld, before %ld", counters[i], after_what, now,
+			      before[i]);
 	}
 }
 

@@ -658,14 +658,20 @@ static const struct ion_allocation_data ion_page = { .len = 1, .heap_id_mask = S
 static const struct ion_allocation_data ion_cached = {
 	.len = 1, .heap_id_mask = SYSTEM_HEAP, .flags = ION_FLAG_CACHED
 };
-static const struct ion_allocation_data ion_large = { .len = SCATTERED, .heap_id_mask = SYSTEM_HEAP };
+static const struct ion_allocation_data ion_large = {
+	.len = SCATTERED, .heap_id_mask = SYSTEM_HEAP
+};
 static const struct ion_allocation_data ion_dma_page = { .len = 1, .heap_id_mask = DMA_HEAP };
-static const struct ion_allocation_data ion_dma_large = { .len = CONTIGUOUS, .heap_id_mask = DMA_HEAP };
+static const struct ion_allocation_data ion_dma_large = {
+	.len = CONTIGUOUS, .heap_id_mask = DMA_HEAP
+};
 static const struct ion_allocation_data ion_both = {
 	.len = CONTIGUOUS, .heap_id_mask = DMA_HEAP | SYSTEM_HEAP, .flags = ION_FLAG_CACHED
 };
 static const struct ion_allocation_data ion_no_heap = { .len = 1, .heap_id_mask = 2 };
-static const struct ion_allocation_data ion_huge = { .len = 1ull << 40, .heap_id_mask = SYSTEM_HEAP };
+static const struct ion_allocation_data ion_huge = {
+	.len = 1ull << 40, .heap_id_mask = SYSTEM_HEAP
+};
 static const struct ion_heap_query ion_query;
 static const struct cmamem_info cmem_page = { .len = 1 };
 static const struct cmamem_info cmem_large = { .len = CONTIGUOUS, .is_cache = 1 };
@@ -786,13 +792,17 @@ static const struct operation operations[] = {
 	  .errors = { EFAULT } },
 
 	{ "CMEM_ALLOCATE a page", .allocates = true, CMEM_REGION(cmem_page, prepare_device) },
-	{ "CMEM_ALLOCATE a page", NO_ID, .allocates = true, CMEM_REGION(cmem_page, prepare_device) },
+	{ "CMEM_ALLOCATE a page", NO_ID, .allocates = true,
+	  CMEM_REGION(cmem_page, prepare_device) },
 	{ "CMEM_ALLOCATE a page", READ_ONLY, CMEM_REGION(cmem_page, prepare_device) },
 	{ "CMEM_ALLOCATE a page", UNREADABLE, CMEM_REGION(cmem_page, prepare_device) },
-	{ "CMEM_ALLOCATE a page with a name", .allocates = true, CMEM_REGION(cmem_page, prepare_named) },
+	{ "CMEM_ALLOCATE a page with a name", .allocates = true,
+	  CMEM_REGION(cmem_page, prepare_named) },
 	{ "CMEM_ALLOCATE a page with a name", READ_ONLY, CMEM_REGION(cmem_page, prepare_named) },
-	{ "CMEM_ALLOCATE a page with a bad name", REFUSED, CMEM_REGION(cmem_page, prepare_bad_name), .errors = { EFAULT } },
-	{ "CMEM_ALLOCATE 64 KiB, cached", .allocates = true, CMEM_REGION(cmem_large, prepare_device) },
+	{ "CMEM_ALLOCATE a page with a bad name", REFUSED,
+	  CMEM_REGION(cmem_page, prepare_bad_name), .errors = { EFAULT } },
+	{ "CMEM_ALLOCATE 64 KiB, cached", .allocates = true,
+	  CMEM_REGION(cmem_large, prepare_device) },
 	{ "CMEM_IOC_ALLOC a page", .allocates = true, CMEM_ALLOC(cmem_alloc_page) },
 	{ "CMEM_IOC_ALLOC a page", READ_ONLY, CMEM_ALLOC(cmem_alloc_page) },
 	{ "CMEM_IOC_ALLOC a page", UNREADABLE, CMEM_ALLOC(cmem_alloc_page) },
@@ -803,7 +813,8 @@ static const struct operation operations[] = {
 	{ "CMEM_IOC_EXPORT", UNREADABLE, CMEM_EXPORT },
 	{ "CMEM_IOC_EXPORT", NO_DESCRIPTOR, CMEM_EXPORT },
 
-	{ "mmap of the exporter", MMAP(1, prepare_device), .path = "/dev/exporter", .flags = O_RDWR },
+	{ "mmap of the exporter", MMAP(1, prepare_device), .path = "/dev/exporter",
+	  .flags = O_RDWR },
 	{ "mmap of the exporter's dma-buf", MMAP(1, prepare_exporter_fd) },
 	{ "mmap of a region", MMAP(MAPPED, prepare_region) },
 	{ "mmap of scattered pages", MMAP(MAPPED, prepare_dma_buf), .heaps = SYSTEM_HEAP },

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/dma-buf.h>
 #include <linux/videodev2.h>
 #include <poll.h>
 #include <stdio.h>
@@ -21,6 +22,17 @@ static int fail(const char *what)
 {
 	fprintf(stderr, "%s: %s\n", what, strerror(errno));
 	return 1;
+}
+
+/* A bracket of the CPU's while the driver has the buffer, mapped into the kernel. */
+static int touch(int fd)
+{
+	struct dma_buf_sync sync = { .flags = DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ };
+
+	if (ioctl(fd, DMA_BUF_IOCTL_SYNC, &sync) < 0)
+		return -1;
+	sync.flags = DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ;
+	return ioctl(fd, DMA_BUF_IOCTL_SYNC, &sync);
 }
 
 int main(int argc, char **argv)
@@ -61,6 +73,8 @@ int main(int argc, char **argv)
 		buffer.m.fd = FIRST_FD + i;
 		if (ioctl(camera, VIDIOC_QBUF, &buffer) < 0)
 			return fail("VIDIOC_QBUF");
+		if (touch(FIRST_FD + i) < 0)
+			return fail("DMA_BUF_IOCTL_SYNC");
 	}
 	if (ioctl(camera, VIDIOC_STREAMON, &type) < 0)
 		return fail("VIDIOC_STREAMON");
