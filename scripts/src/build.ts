@@ -11,7 +11,7 @@ import { projectRoot } from './project.ts';
 import { run } from './run.ts';
 
 const built = (name: string) =>
-  /\.(o|ko|mod|mod\.c|cmd|a)$|^(Module\.symvers|modules\.order|build)$|^\..*\.cmd$/.test(name);
+  /\.(o|ko|mod|mod\.c|cmd|a|gcno|gcda)$|^(Module\.symvers|modules\.order|build)$|^\..*\.cmd$/.test(name);
 
 /** Where to find what gcov has to know of each object, below what {@link buildModules} returns. */
 export const GCNO = 'gcno';
@@ -37,7 +37,8 @@ export async function buildModules(
         ARCH: architecture.kernelName,
         CROSS_COMPILE: `${architecture.gnu}-`,
         CC: `${architecture.gnu}-gcc`,
-        ...(counted ? { GCOV_PROFILE: 'y' } : {}),
+        // Plain counters lose counts where processors meet, and gcov calculates with differences of them.
+        ...(counted ? { GCOV_PROFILE: 'y', KCFLAGS: '-fprofile-update=atomic' } : {}),
       };
       const words = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
       await run('make', ['-C', work, `-j${availableParallelism()}`, ...words], { purpose });

@@ -26,7 +26,7 @@ const BEGINNINGS: RegExp[] = [
   /\bKFENCE: /,
   /\bkmemleak: \d+ new suspected memory leaks/,
   // Not what it says about itself at boot, nor the rest of a report.
-  /\bDMA-API: (?!preallocated |debugging |enable driver filter|switching off|Mapped at:)/,
+  /\bDMA-API: (?!preallocated |debugging enabled |enable driver filter|switching off|Mapped at:)/,
   /\barm-smmu.*\b(event(:| 0x)|Unhandled context fault|unexpected global)/,
   /\bDMAR: .*\bfault\b|\bAMD-Vi: Event logged\b/,
   /\bINFO: (possible|inconsistent|suspicious|trying to register|task .* blocked .*for more than|rcu_.*detected)/,
@@ -40,6 +40,10 @@ const BEGINNINGS: RegExp[] = [
   /\busercopy: Kernel memory (exposure|overwrite)/,
   /\bstack-protector: /,
   /\bsoft lockup\b|\bhard LOCKUP\b/,
+  // A detector that has given up.
+  /\bkmemleak: (Kernel memory leak detector disabled|Memory pool empty|Cannot )/,
+  /\bturning off the locking correctness validator\b/,
+  /\bStack depot reached limit\b/,
   // Our own first processes: they say why before they end, and the kernel panics over it.
   /^dmabuf-(agent|init): /,
 ];
@@ -130,7 +134,7 @@ export class ReportWatch {
     for (const { pattern, with: saying } of this.#known) {
       if (saying !== undefined && new RegExp(saying).test(line)) {
         this.#knownSeen = true;
-        this.#before.push(line);
+        if (this.#before.length > 0) this.#before.push(line);
         return true;
       }
       if (!new RegExp(pattern).test(line)) continue;

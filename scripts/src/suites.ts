@@ -30,7 +30,6 @@ const TOGETHER = 2;
 /** Runs one suite; its output is kept until `turn`. */
 async function runSuite(suite: Suite, turn: Promise<void>): Promise<Counts> {
   const { minutes = 15 } = suite;
-  const directory = await mkdtemp(join(tmpdir(), 'dmabuf-test-'));
   const tell = (line: string) => void turn.then(() => say(`tests ${suite.title}: ${line}`));
   let kept: Buffer[] | undefined = [];
   void turn.then(() => {
@@ -38,7 +37,10 @@ async function runSuite(suite: Suite, turn: Promise<void>): Promise<Counts> {
     for (const data of kept ?? []) process.stdout.write(data);
     kept = undefined;
   });
+  let directory: string | undefined;
+  const result: Result = { passed: 0, failed: 0, skipped: 0, failures: [] };
   try {
+    directory = await mkdtemp(join(tmpdir(), 'dmabuf-test-'));
     await suite.prepare?.(directory);
     const { argv, env } = suite.command(await testFiles(suite.folder, suite.files), directory);
     const [program, ...args] = argv as [string, ...string[]];
@@ -60,16 +62,16 @@ async function runSuite(suite: Suite, turn: Promise<void>): Promise<Counts> {
       child.on('error', reject);
       child.on('close', resolve);
     }).finally(() => clearTimeout(late));
-    const result = await resultOf(directory, code);
+    Object.assign(result, await resultOf(directory, code));
     await suite.harvest?.(directory, result);
-    for (const { title } of result.failures) tell(`failed: ${title}`);
-    return result;
   } catch (error) {
-    tell(told(error));
-    return { passed: 0, failed: 1, skipped: 0 };
-  } finally {
-    await rm(directory, { recursive: true, force: true });
+    result.failed++;
+    result.failures.push({ title: told(error), message: '' });
   }
+  for (const { title } of result.failures) tell(`failed: ${title}`);
+  if (directory !== undefined)
+    await rm(directory, { recursive: true, force: true }).catch((error) => tell(told(error)));
+  return result;
 }
 
 /** Runs suites, shows what they say in the order given, and counts their tests. */

@@ -60,6 +60,17 @@ const mistakes: Mistake[] = [
     command: ALLOCATE,
   },
   {
+    title: 'a page a module keeps when it is unloaded',
+    edits: [
+      exporter(
+        '\tdmabuf_device_unregister(&exporter_device);\n\tdmabuf_buffer_put(buffer);\n',
+        '\tdmabuf_device_unregister(&exporter_device);\n',
+      ),
+    ],
+    report: /left behind: 1 pages of buffers, not 0:/,
+    code: 99,
+  },
+  {
     title: "somebody else's bytes",
     edits: [
       memory('(GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)', '(GFP_HIGHUSER | __GFP_NOWARN)'),
