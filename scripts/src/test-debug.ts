@@ -25,6 +25,8 @@ const LINES = 95;
 const UNREACHED = 'test/debug/unreached.json';
 /** More take longer than a guest may. */
 const MOST_CALLS = 4_000_000;
+/** Of two emulated processors one waits for the other most of the time, where locks are looked at so closely. */
+const ONE = ['--smp', '1'];
 const OUT = join(projectRoot, 'out/debug');
 
 const parts = {
@@ -152,14 +154,15 @@ function suitesFor(values: ReturnType<typeof parse>['values'], machine: Machine,
       folder: 'test/guest',
       files: SHORT,
       // What a long loop loses, the looks at what is left find in a short one.
-      env: { DMABUF_ROUNDS: '1000' },
+      env: { DMABUF_ROUNDS: '500', DMABUF_KILLS: '4' },
+      options: ONE,
     }),
     errors: guest('errors', {
       title: 'of failing allocations',
       folder: 'test/debug',
       files: /^(error-paths|exhaustion)\.test\.ts$/,
       // As few bounce buffers as can be had.
-      options: ['--cma', '32'],
+      options: [...ONE, '--cma', '32'],
       append: 'swiotlb=512,force',
     }),
     fuzz: guest('fuzz', {

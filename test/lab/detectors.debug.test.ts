@@ -179,7 +179,19 @@ async function tried(edits: Edit[], command: string): Promise<Ended> {
     }
     mkdirSync(join(share, 'c'));
     if (programs !== undefined) cpSync(programs, join(share, 'c'), { recursive: true });
-    const options = ['--arch', arch, '--kernel', 'debug', '--no-modules', '--share', share, '--timeout', '600'];
+    const options = [
+      '--arch',
+      arch,
+      '--kernel',
+      'debug',
+      '--smp',
+      '1',
+      '--no-modules',
+      '--share',
+      share,
+      '--timeout',
+      '600',
+    ];
     return await guest([...options, '--append', 'init_on_alloc=0', '--', 'sh', '-c', script(command)]);
   } finally {
     rmSync(share, { recursive: true });
