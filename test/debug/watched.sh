@@ -19,7 +19,8 @@ problem() {
 # What looks for problems turns itself off where it lacks memory.
 blind() {
 	[ "$(cat $debugfs/dma-api/disabled)" = N ] || echo 'nobody checks the use of the DMA API'
-	grep -q . $stacks || echo 'nobody knows the owners of pages'
+	# To its end: where a reader stops earlier, 6.12 frees an entry that is still in the kernel's list.
+	awk 'END { exit !NR }' $stacks || echo 'nobody knows the owners of pages'
 	echo scan >$debugfs/kmemleak || echo 'nobody looks for leaks'
 }
 
