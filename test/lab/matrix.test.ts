@@ -64,14 +64,14 @@ describe('the matrix', function () {
     for (const [args, message] of [
       [
         ['--arch', 'armhf', '--kernel', '6.12-16k'],
-        /only for arm64; for armhf there is 5\.10, 6\.1, 6\.12, 7\.2, lab$/m,
+        /only for arm64; for armhf there is 5\.10, 6\.1, 6\.12, 7\.2, lab, debug$/m,
       ],
       [['--arch', 'amd64', '--kernel', 'lab'], /only for armhf, arm64; for amd64 there is 5\.10, 6\.1, 6\.12, 7\.2$/m],
       [['--arch', 'armhf', '--userland', 'arm64'], /a kernel for armhf runs programs for armhf$/m],
       [['--arch', 'arm64', '--userland', 'amd64'], /a kernel for arm64 runs programs for arm64 and armhf$/m],
       [['--arch', 'riscv64'], /there is armhf, arm64, amd64$/m],
       [['--kernel', 'constructor'], /there is 5\.10, /],
-      [['--kernel', '6.2'], /there is 5\.10, 6\.1, 6\.12, 6\.12-16k, 7\.2, lab$/m],
+      [['--kernel', '6.2'], /there is 5\.10, 6\.1, 6\.12, 6\.12-16k, 7\.2, lab, debug$/m],
       [['--arch', 'amd64', '--dtbo', '/dev/null'], /have no device tree$/m],
     ] as const) {
       const { code, stderr } = await guest([...args, '--', 'true']);
