@@ -42,11 +42,12 @@ held() {
 }
 
 # pages N: pages of buffers, which kmemleak does not know, by who asked the page allocator for them, if they are not N.
-# What the kernel takes for itself on the way is kmemleak's. Code that was unloaded has an address for a name.
+# What the kernel takes for itself on the way is kmemleak's. Code that was unloaded has an address for a name, the end
+# of a stack 0x0.
 pages() {
 	awk -v RS= -v FS='\n' -v OFS='\n' -v expected="$1" '
 		/(slab|vmap|pte_alloc|misc_register|kmalloc)/ { next }
-		/dmabuf_[^\n]*\[dmabuf_core\]|\n 0x[0-9a-f]+\n/ {
+		/dmabuf_[^\n]*\[dmabuf_core\]|\n 0x[1-9a-f][0-9a-f]*\n/ {
 			sub(/.*nr_base_pages: /, "pages: ", $NF); sum += substr($NF, 8); found = found "\n\n" $0
 		}
 		END { if (sum != expected) printf "%d pages of buffers, not %d:%s\n", sum, expected, found }
