@@ -13,12 +13,15 @@ import { promisify } from 'node:util';
 
 const recipe = fileURLToPath(import.meta.url);
 const sources = dirname(recipe);
+const headers = readdirSync(sources)
+  .filter((file) => file.endsWith('.h'))
+  .map((file) => join(sources, file));
 const { CC = 'arm-linux-gnueabihf-gcc' } = process.env;
 const flags = ['-static', '-O2', '-std=gnu11', '-D_FILE_OFFSET_BITS=64', '-Wall', '-Wextra', '-Werror'];
 
 function isCurrent(program: string, source: string): boolean {
   const made = statSync(program, { throwIfNoEntry: false });
-  return made !== undefined && [source, recipe].every((file) => made.mtimeMs > statSync(file).mtimeMs);
+  return made !== undefined && [source, recipe, ...headers].every((file) => made.mtimeMs > statSync(file).mtimeMs);
 }
 
 /** Compiles what is not current in `directory`, and answers with the names of all programs. */

@@ -15,19 +15,7 @@
 
 #include "../../../kernel-modules/include/uapi/dmabuf/cma_mem.h"
 #include "../../../kernel-modules/include/uapi/dmabuf/ion.h"
-
-/* drm/drm.h, which Debian's cross headers lack. */
-struct drm_gem_close {
-	__u32 handle, pad;
-};
-
-struct drm_prime_handle {
-	__u32 handle, flags;
-	__s32 fd;
-};
-
-#define DRM_IOCTL_GEM_CLOSE		_IOW('d', 0x09, struct drm_gem_close)
-#define DRM_IOCTL_PRIME_FD_TO_HANDLE	_IOWR('d', 0x2e, struct drm_prime_handle)
+#include "drm.h"
 
 #define SYSTEM_HEAP	1
 #define DMA_HEAP	16

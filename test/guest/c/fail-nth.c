@@ -41,19 +41,7 @@
 #include "../../../kernel-modules/include/uapi/dmabuf/cma_mem.h"
 #include "../../../kernel-modules/include/uapi/dmabuf/exporter.h"
 #include "../../../kernel-modules/include/uapi/dmabuf/ion.h"
-
-/* drm/drm.h, which Debian's cross headers lack. */
-struct drm_gem_close {
-	__u32 handle, pad;
-};
-
-struct drm_prime_handle {
-	__u32 handle, flags;
-	__s32 fd;
-};
-
-#define DRM_IOCTL_GEM_CLOSE		_IOW('d', 0x09, struct drm_gem_close)
-#define DRM_IOCTL_PRIME_FD_TO_HANDLE	_IOWR('d', 0x2e, struct drm_prime_handle)
+#include "drm.h"
 
 /* One piece of each size that scattered pages come in; few, as each page takes its time. */
 #define SCATTERED	(1024 * 1024 + 64 * 1024 + 1)

@@ -44,19 +44,7 @@
 #include "../../../kernel-modules/include/uapi/dmabuf/cma_mem.h"
 #include "../../../kernel-modules/include/uapi/dmabuf/exporter.h"
 #include "../../../kernel-modules/include/uapi/dmabuf/ion.h"
-
-/* drm/drm.h, which Debian's headers of the machine itself lack. */
-struct drm_gem_close {
-	__u32 handle, pad;
-};
-
-struct drm_prime_handle {
-	__u32 handle, flags;
-	__s32 fd;
-};
-
-#define DRM_IOCTL_GEM_CLOSE		_IOW('d', 0x09, struct drm_gem_close)
-#define DRM_IOCTL_PRIME_FD_TO_HANDLE	_IOWR('d', 0x2e, struct drm_prime_handle)
+#include "drm.h"
 
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 

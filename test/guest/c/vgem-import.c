@@ -14,30 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* drm/drm.h and drm/vgem_drm.h, which Debian's headers of the machine itself lack. */
-struct drm_gem_close {
-	__u32 handle, pad;
-};
+#include "drm.h"
 
-struct drm_prime_handle {
-	__u32 handle, flags;
-	__s32 fd;
-};
-
-struct drm_vgem_fence_attach {
-	__u32 handle, flags, out_fence, pad;
-};
-
-struct drm_vgem_fence_signal {
-	__u32 fence, flags;
-};
-
-#define DRM_IOCTL_GEM_CLOSE		_IOW('d', 0x09, struct drm_gem_close)
-#define DRM_IOCTL_PRIME_HANDLE_TO_FD	_IOWR('d', 0x2d, struct drm_prime_handle)
-#define DRM_IOCTL_PRIME_FD_TO_HANDLE	_IOWR('d', 0x2e, struct drm_prime_handle)
-#define DRM_IOCTL_VGEM_FENCE_ATTACH	_IOWR('d', 0x41, struct drm_vgem_fence_attach)
-#define DRM_IOCTL_VGEM_FENCE_SIGNAL	_IOW('d', 0x42, struct drm_vgem_fence_signal)
-#define VGEM_FENCE_WRITE		1
+#define VGEM_FENCE_WRITE	1
 
 static int fail(const char *what)
 {
