@@ -33,6 +33,8 @@ const BEGINNINGS: RegExp[] = [
   /\bpossible (circular|recursive) locking\b/,
   /\bpage allocation failure\b/,
   /\bBad (page|rss-counter) state\b/,
+  // Page poisoning.
+  /\bpagealloc: (memory corruption|single bit error)\b/,
   /\brefcount_t: /,
   /\blist_(add|del) corruption\b/,
   /\bscheduling while atomic\b/,

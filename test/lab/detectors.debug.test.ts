@@ -91,6 +91,21 @@ const mistakes: Mistake[] = [
     code: 99,
   },
   {
+    // As a device would: the compiler puts no check there.
+    title: 'a write to a page that was given back',
+    edits: [
+      exporter(
+        SHARE,
+        '\t{\n\t\tstruct page *page = alloc_page(GFP_KERNEL);\n\n\t\t__free_page(page);\n' +
+          '\t\twritel(0, page_address(page));\n\t\t__free_page(alloc_page(GFP_KERNEL));\n\t}\n' +
+          SHARE,
+      ),
+      exporter('#include <linux/fs.h>\n', '#include <linux/fs.h>\n#include <linux/gfp.h>\n#include <linux/io.h>\n'),
+    ],
+    report: /pagealloc: (memory corruption|single bit error)/,
+    code: 99,
+  },
+  {
     title: 'locks taken in two orders',
     edits: [
       exporter(
@@ -132,10 +147,10 @@ const mistakes: Mistake[] = [
   },
   {
     title: 'an allocation nobody checks',
-    edits: [cma('\tif (!regions)\n\t\treturn -ENOMEM;\n', '')],
+    edits: [cma('\tif (!region) {\n\t\tret = -ENOMEM;\n\t\tgoto free_name;\n\t}\n', '')],
     report: /Unable to handle kernel (NULL pointer dereference|paging request)|KASAN: null-ptr-deref/,
     code: 99,
-    command: '/share/c/fail-nth cma-open',
+    command: '/share/c/fail-nth "CMEM_ALLOCATE a page"',
   },
 ];
 

@@ -20,6 +20,8 @@ const REPORTS = [
   'refcount_t: underflow; use-after-free.',
   'list_add corruption. prev->next should be next (c1), but was 0.',
   'BUG: Bad page state in process node  pfn:40000',
+  'pagealloc: memory corruption',
+  'pagealloc: single bit error',
   'BUG kmalloc-64 (Not tainted): Poison overwritten',
   'BUG kmalloc-64 (Tainted: G    B      O      ): Redzone overwritten',
   'BUG: sleeping function called from invalid context at x.c:1',
