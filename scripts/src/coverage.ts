@@ -111,8 +111,32 @@ export interface CoverageReport {
   all: { lines: Share; branches: Share };
   /** Lines not reached; reason: undefined where none is given. */
   left: { file: string; number: number; function: string; line: string; reason: string | undefined }[];
+  /**
+   * Lines that ran and have ways out that were never taken. An error's return has no code of its own in optimized
+   * code, so that some of them show here only.
+   */
+  oneWay: { file: string; number: number; function: string; line: string; ways: Share }[];
   /** Reasons given for lines that are reached, or not there. */
   stale: Unreached[];
+}
+
+/** The ways out of each line that ran, where some were never taken. */
+function oneWayLines({ file, lines, branches, functions }: FileCoverage, text: string[]): CoverageReport['oneWay'] {
+  const counts = new Map<number, number[]>();
+  for (const [key, count] of branches) {
+    const number = Number.parseInt(key, 10);
+    counts.set(number, [...(counts.get(number) ?? []), count]);
+  }
+  return [...counts]
+    .sort(([a], [b]) => a - b)
+    .map(([number, taken]) => ({
+      file,
+      number,
+      function: functions.get(number) ?? '',
+      line: text[number - 1]?.trim() ?? '',
+      ways: share(taken),
+    }))
+    .filter(({ number, ways }) => (lines.get(number) ?? 0) > 0 && ways.reached < ways.all);
 }
 
 export async function report(coverage: Map<string, FileCoverage>, named: Unreached[]): Promise<CoverageReport> {
@@ -123,9 +147,12 @@ export async function report(coverage: Map<string, FileCoverage>, named: Unreach
     branches: share(branches.values()),
   }));
   const left: CoverageReport['left'] = [];
+  const oneWay: CoverageReport['oneWay'] = [];
   const used = new Set<Unreached>();
-  for (const { file, lines, functions } of files) {
+  for (const one of files) {
+    const { file, lines, functions } = one;
     const text = (await readFile(join(SOURCES, file), 'utf8')).split('\n');
+    oneWay.push(...oneWayLines(one, text));
     const seen = new Map<string, number>();
     for (const [number, count] of [...lines].sort(([a], [b]) => a - b)) {
       const line = text[number - 1]?.trim() ?? '';
@@ -133,7 +160,7 @@ export async function report(coverage: Map<string, FileCoverage>, named: Unreach
       const nth = (seen.get(`${name} ${line}`) ?? 0) + 1;
       seen.set(`${name} ${line}`, nth);
       const known = named.find(
-        (one) => one.file === file && one.function === name && one.line === line && (one.nth ?? 1) === nth,
+        (other) => other.file === file && other.function === name && other.line === line && (other.nth ?? 1) === nth,
       );
       if (known && (count === 0 || known.sometimes)) used.add(known);
       if (count === 0) left.push({ file, number, function: name, line, reason: known?.reason });
@@ -147,12 +174,13 @@ export async function report(coverage: Map<string, FileCoverage>, named: Unreach
       branches: share(files.flatMap(({ branches }) => [...branches.values()])),
     },
     left,
+    oneWay,
     stale,
   };
 }
 
 /** As a table for people. */
-export function shown({ rows, all, left, stale }: CoverageReport): string {
+export function shown({ rows, all, left, oneWay, stale }: CoverageReport): string {
   const cells = (name: string, lines: Share, branches: Share) =>
     [
       name.padEnd(26),
@@ -168,6 +196,10 @@ export function shown({ rows, all, left, stale }: CoverageReport): string {
   if (left.length > 0) text.push('', 'lines not reached:');
   for (const one of left) {
     text.push(`  ${one.file}:${one.number} ${one.function}(): ${one.line}`, `    ${one.reason ?? 'NO REASON GIVEN'}`);
+  }
+  if (oneWay.length > 0) text.push('', 'ways out that were never taken, of lines that ran:');
+  for (const { file, number, function: name, line, ways } of oneWay) {
+    text.push(`  ${file}:${number} ${name}(): ${line} (${ways.all - ways.reached} of ${ways.all})`);
   }
   for (const one of stale) text.push(`  reached, or not there any more: ${one.file} ${one.function}(): ${one.line}`);
   return text.join('\n');
