@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { promisify } from 'node:util';
 import { allCounters, describeModules, idleCounters, program } from '../guest/support.ts';
@@ -13,6 +14,10 @@ const { DMABUF_RACE_ROUNDS, DMABUF_RACE_SEED = '1' } = process.env;
 
 /** Chance decides what meets what: so many runs, each with a seed of its own, until all has been seen. */
 const TRIES = 6;
+
+/** Several times what the rounds of a scenario take on a slow machine, and what each may take besides. */
+const RUN_MS = 600_000;
+const MINUTES = 5;
 
 /** With fewer there is little to race. */
 const PROCESSORS = 4;
@@ -30,11 +35,15 @@ interface Result {
 const both = (call: string, error: string) => [`${call} ok`, `${call} ${error}`];
 const modules = ['exporter', 'ion_lite', 'cma_mem'];
 
-/** Outcomes that show the calls met: nothing was raced where one of them is absent. */
+/** A pool of pages, where there is one, is drained beside the rest. */
+const drains = existsSync('/sys/module/ion_lite/parameters/pool_max') ? ['drain ok'] : [];
+
+/** What each must have come to: both ends of the calls that meet, and the work of those that disturb them. */
 const meetings: Record<string, string[]> = {
   ion: [...both('alloc', 'EBADF'), 'counters ok'],
   regions: [
     ...both('allocate', 'EBADF'),
+    'allocate untold EFAULT',
     ...both('export a guess', 'EINVAL'),
     ...both('map a guess', 'EINVAL'),
     'map an export ok',
@@ -55,9 +64,14 @@ const meetings: Record<string, string[]> = {
     ...[...modules, 'dmabuf_core'].flatMap((name) => both(`delete ${name}`, 'EAGAIN')),
     ...modules.map((name) => `delete ${name} in use EAGAIN`),
     ...modules.flatMap((name) => both(`open ${name}`, 'ENOENT')),
+    'import ok',
     ...both('read an attribute', 'ENOENT'),
   ],
-  pressure: [...both('alloc', 'ENOMEM'), 'cmem alloc ok', 'drop caches ok', 'compact ok'],
+  pressure: [
+    ...both('alloc', 'ENOMEM'),
+    ...['cmem alloc ok', 'allocate ok', 'import ok', 'drop caches ok', 'compact ok'],
+    ...drains,
+  ],
   kill: ['killed in an allocation ok'],
   exec: ['exec amid allocations ok'],
   unshare: [...both('map the copy', 'EBADF'), ...both('alloc', 'EBADF')],
@@ -98,9 +112,9 @@ describeModules(`races (DMABUF_RACE_SEED=${DMABUF_RACE_SEED})`, () => {
   for (const { name, rounds: own, title } of list()) {
     const rounds = Number(DMABUF_RACE_ROUNDS ?? own);
     it(`${name}: ${title} (${rounds} rounds)`, async function () {
-      this.timeout(0); // races.c notices when nothing goes on
-      const expected = meetings[name];
-      assert(expected, 'say which outcomes show that something raced');
+      // races.c itself notices when nothing goes on, and cannot end if that is in the kernel.
+      this.timeout(TRIES * (MINUTES * 60_000 + (rounds / own) * RUN_MS));
+      const expected = meetings[name] ?? [];
       const met = new Set<string>();
       for (let tries = 0; ; tries++) {
         const result = await race(name, rounds, Number(DMABUF_RACE_SEED) + tries);
@@ -114,6 +128,13 @@ describeModules(`races (DMABUF_RACE_SEED=${DMABUF_RACE_SEED})`, () => {
       }
     });
   }
+
+  it('are all there', () => {
+    assert.deepEqual(
+      list().map(({ name }) => name),
+      Object.keys(meetings),
+    );
+  });
 
   it('leave the devices as they were', () => {
     assert.deepEqual(allCounters(), idleCounters);
