@@ -5,6 +5,17 @@
 
 #include <linux/ioctl.h>
 #include <linux/types.h>
+#include <stddef.h>
+
+struct drm_version {
+	int major, minor, patch;
+	size_t name_len;
+	char *name;
+	size_t date_len;
+	char *date;
+	size_t desc_len;
+	char *desc;
+};
 
 struct drm_gem_close {
 	__u32 handle, pad;
@@ -23,6 +34,7 @@ struct drm_vgem_fence_signal {
 	__u32 fence, flags;
 };
 
+#define DRM_IOCTL_VERSION		_IOWR('d', 0x00, struct drm_version)
 #define DRM_IOCTL_GEM_CLOSE		_IOW('d', 0x09, struct drm_gem_close)
 #define DRM_IOCTL_PRIME_HANDLE_TO_FD	_IOWR('d', 0x2d, struct drm_prime_handle)
 #define DRM_IOCTL_PRIME_FD_TO_HANDLE	_IOWR('d', 0x2e, struct drm_prime_handle)

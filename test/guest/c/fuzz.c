@@ -4,15 +4,16 @@
  *
  *   fuzz [--seed N] [--calls N] [--processes N] [--threads N] [--json]
  *
- * The same seed makes the same plan: each thread's numbers come from the seed,
- * the number of its process and its own. With one process and one thread a run
- * is repeated exactly, and `digest` shows it. Ends with 0, with 1 where
+ * The same seed makes the same plan: the numbers of each call come from the
+ * seed, from its process and thread and from how many these have made before.
+ * What the others have open or mapped by then is up to the processors. With one
+ * process and one thread a run is repeated exactly, and `digest` shows it. Ends with 0, with 1 where
  * something was found (which is said, with the call and the thread), with 2
  * where it could not begin, and with 3 where no call returned for a minute.
  *
  * The parent keeps --processes workers alive, each of which makes some hundred
  * to some thousand calls in 1 or --threads threads that share descriptors and
- * mappings; some are killed on the way, and all of them fork. Nothing of a
+ * mappings; some are killed on the way, and they fork. Nothing of a
  * worker but its arena (below) is ever mapped over, and only the kernel touches
  * the arena, so that a fault is an EFAULT and a signal is a finding.
  *
@@ -61,19 +62,6 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* drm/drm.h and drm/vgem_drm.h, which Debian's headers of the machine itself lack. */
-struct drm_version {
-	int major, minor, patch;
-	size_t name_len;
-	char *name;
-	size_t date_len;
-	char *date;
-	size_t desc_len;
-	char *desc;
-};
-
-#define DRM_IOCTL_VERSION		_IOWR('d', 0x00, struct drm_version)
-
 #define MAX_PROCESSES	32
 #define MAX_THREADS	16
 #define MAX_ROWS	112
@@ -86,6 +74,7 @@ struct drm_version {
 
 /* Wall time without any call that returns. */
 #define PATIENCE_S	60
+#define PROGRESS_S	30
 /* For what the kernel frees a moment later. */
 #define SETTLE_S	10
 
@@ -124,7 +113,7 @@ struct shared {
 	atomic_uint returned;
 	atomic_uint finished;		/* threads, children: progress too */
 	atomic_int stop;
-	atomic_uint forks, child_kills, audits, imports;
+	atomic_uint forks, child_kills, audits;
 	atomic_uint findings;
 	char messages[MAX_FINDINGS][512];
 	uint64_t digest;
@@ -146,8 +135,9 @@ static uintptr_t kernel_address;
 
 /* A thread, or the child it forked. */
 struct me {
-	uint64_t rng;
+	uint64_t seed, rng;
 	unsigned int number;
+	unsigned int made;	/* calls */
 	bool in_child;
 	char *area;		/* where arguments lie: see enum place */
 	int scratch;		/* a memfd: moves bytes from and to the arena */
@@ -158,6 +148,7 @@ struct me {
 	uint64_t x, y;
 	pid_t child;
 	bool child_killed;
+	unsigned int kills_at;	/* calls made when it is time for the child; 0: it ends by itself */
 };
 
 static __thread struct me *self;
@@ -244,7 +235,8 @@ static uint64_t edge(struct me *me)
 	const uint64_t edges[] = {
 		0, 1, 2, 3, 4, page - 1, page, page + 1, 2 * page, 0xffff, 0x10000, 0x100000, 0x7fffffff,
 		0x80000000, 0x80000001, 0xffffffff - page, 0x100000000 - page, 0xffffffff, 0x100000000,
-		0x100000001, 0x100000000 + page, 0x7fffffffffffffff, 0x8000000000000000, -page, -page + 1,
+		0x100000001, 0x100000000 + page, 0x7fffffffffffffff, 0x8000000000000000, -(uint64_t)page,
+		1 - (uint64_t)page,
 		-2, -1,
 	};
 
@@ -513,7 +505,10 @@ static long copy_in(struct me *me, char *address, size_t length, off_t offset)
 	return pread(me->scratch, address, length, offset);
 }
 
-/* The first byte that is neither 0 nor, where tag is not 0, tag; or -1. */
+#define NONE_STRANGE	(-1)
+#define UNREADABLE	(-2)
+
+/* The first byte that is neither 0 nor tag. */
 static long find_strange(struct me *me, const char *address, size_t length, unsigned char tag,
 			 unsigned char *strange)
 {
@@ -524,14 +519,14 @@ static long find_strange(struct me *me, const char *address, size_t length, unsi
 		length = sizeof(bytes);
 	got = copy_out(me, address, length);
 	if (got <= 0)
-		return -1;
+		return UNREADABLE;
 	got = pread(me->scratch, bytes, got, scratch_offset(me));
 	for (long i = 0; i < got; i++)
 		if (bytes[i] && bytes[i] != tag) {
 			*strange = bytes[i];
 			return i;
 		}
-	return -1;
+	return NONE_STRANGE;
 }
 
 /* An auditor's new memory: zeroes to the end of the last page, and nothing beyond it. */
@@ -556,6 +551,9 @@ static void audit_fresh(struct me *me, int fd, uint32_t offset, uint64_t size)
 
 		if (at >= 0)
 			finding("byte %ld of %zu fresh ones is 0x%02x", (long)places[i] + at, length, strange);
+		if (at == UNREADABLE && errno != ENOMEM)
+			finding("byte %zu of %zu fresh ones cannot be read: %s", places[i], length,
+				strerrorname_np(errno));
 	}
 	munmap(bytes, length);
 	atomic_fetch_add(&sh->audits, 1);
@@ -1110,6 +1108,13 @@ static bool do_ioctl(struct me *me)
 			finding("descriptor %d was left behind", lowest);
 		return true;
 	}
+	if (w.auditor && A(target.kind) & command->kinds & (DEVICES | OUR_BUFS)) {
+		if (ret > 0)
+			finding("answered %ld", ret);
+		/* All of these have something to say. */
+		if (command->succeeded && command->succeeded != succeeded_info && !is_readable(place))
+			finding("succeeded, and its answer cannot have arrived");
+	}
 	if (!is_readable(place) || !command->fill || !command->succeeded)
 		return true;
 	/* On a descriptor that is no longer what it was it means nothing. */
@@ -1329,6 +1334,44 @@ static void *raw_mmap(void *hint, size_t length, int prot, int flags, int fd, un
 #endif
 }
 
+/* The page that raw_mmap() comes to. */
+static unsigned long real_page(unsigned long pgoff, unsigned int odd)
+{
+#ifdef SYS_mmap2
+	return pgoff + (odd && page == 4096);
+#else
+	return (pgoff * page + odd) / page;
+#endif
+}
+
+/* An auditor's mapping ends where its buffer, or its region, does. */
+static void audit_extent(struct target target, unsigned long first, size_t length)
+{
+	uint64_t mapped = (length + page - 1) / page;
+	const struct slot *slot = target.slot;
+
+	if (!w.auditor || !slot)
+		return;
+	if (A(target.kind) & (OUR_BUFS | A(EXPORTER)) && slot->size) {
+		uint64_t pages = (slot->size + page - 1) / page;
+
+		if (first >= pages || mapped > pages - first)
+			finding("%llu pages at page %lu of a buffer of %llu are mapped",
+				(unsigned long long)mapped, first, (unsigned long long)pages);
+	}
+	if (target.kind != CMA)
+		return;
+	for (unsigned int i = 0; i < slot->region_count && i < COUNT(slot->regions); i++) {
+		uint64_t start = slot->regions[i].offset / page;
+		uint64_t end = start + (slot->regions[i].len + page - 1) / page;
+
+		if (first >= start && first < end && first + mapped > end)
+			finding("%llu pages at page %lu of a region of pages %llu to %llu are mapped",
+				(unsigned long long)mapped, first, (unsigned long long)start,
+				(unsigned long long)end);
+	}
+}
+
 static bool do_mmap(struct me *me)
 {
 	static const int extras[] = {
@@ -1409,14 +1452,7 @@ static bool do_mmap(struct me *me)
 			set_kinds(hint, length, NONE);
 		return true;
 	}
-	if (w.auditor && A(target.kind) & (A(BUF_ION) | A(BUF_CMA) | A(BUF_EXPORTER)) && target.slot &&
-	    target.slot->size) {
-		uint64_t pages = (target.slot->size + page - 1) / page;
-
-		if (pgoff >= pages || (length + page - 1) / page > pages - pgoff)
-			finding("%zu bytes at page %lu of a buffer of %llu pages are mapped", length, pgoff,
-				(unsigned long long)pages);
-	}
+	audit_extent(target, real_page(pgoff, odd), length);
 	set_kinds(got, length, target.kind);
 	if (in_arena(got)) {
 		remember(got, length);
@@ -1524,7 +1560,8 @@ static bool do_madvise(struct me *me)
 {
 	/* All there are but HWPOISON (100) and SOFT_OFFLINE (101). */
 	static const unsigned char advices[] = {
-		0, 1, 2, 3, 4, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 99, 255,
+		0, 1, 2, 3, 4, 4, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25,
+		99, 255,
 	};
 	int advice = advices[below(me, COUNT(advices))];
 	size_t length;
@@ -1827,7 +1864,8 @@ static bool do_receive(struct me *me)
 		int fd;
 
 		memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(fd));
-		keep(me, fd, kinds[i] < SYNC_FILE ? kinds[i] : NONE, lseek(fd, 0, SEEK_END));
+		keep(me, fd, kinds[i] < SYNC_FILE ? kinds[i] : NONE,
+		     A(kinds[i]) & DEVICES ? (off_t)page : lseek(fd, 0, SEEK_END));
 	}
 	return true;
 }
@@ -1957,7 +1995,6 @@ static bool do_gem_import(struct me *me)
 	enter(me, GEM_IMPORT, target.kind, alone, target.fd);
 	ret = leave(me, ioctl(w.card, DRM_IOCTL_PRIME_FD_TO_HANDLE, &import));
 	if (!ret) {
-		atomic_fetch_add(&sh->imports, 1);
 		if (alone) {
 			atomic_store(&handles[atomic_fetch_add(&next_handle, 1) % HANDLES], import.handle);
 		} else {
@@ -2027,11 +2064,9 @@ static void be_child(struct me *me, unsigned int count, int end, pid_t parent)
 		_exit(0);
 	for (unsigned int i = 0; i < count && one_call(me); i++)
 		;
-	atomic_store(&me->record->pid, 0);
 	if (end == KILLS_ITSELF)
 		kill(getpid(), SIGKILL);
-	while (end == IS_KILLED && !atomic_load(&sh->stop))
-		usleep(10000);
+	atomic_store(&me->record->pid, 0);
 	_exit(0);
 }
 
@@ -2045,7 +2080,9 @@ static void bury(struct me *me, bool now)
 		kill(me->child, SIGKILL);
 	if (waitpid(me->child, &status, 0) != me->child)
 		finding("waitpid: %s", strerrorname_np(errno));
-	else if (status && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && me->child_killed))
+	else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && me->child_killed)
+		atomic_fetch_add(&sh->child_kills, 1);
+	else if (status)
 		finding("a child ended with status 0x%x", status);
 	me->child = 0;
 	atomic_fetch_add(&sh->finished, 1);
@@ -2068,8 +2105,9 @@ static bool do_fork(struct me *me)
 	enter(me, FORK, count, end, 0);
 	pid = fork();
 	if (!pid) {
-		me->rng = rng;
-		be_child(me, count, end, parent);
+		me->seed = rng;
+		me->made = 0;
+		be_child(me, end == IS_KILLED ? calls : count, end, parent);
 	}
 	leave(me, pid);
 	if (pid < 0)
@@ -2077,8 +2115,7 @@ static bool do_fork(struct me *me)
 	atomic_fetch_add(&sh->forks, 1);
 	me->child = pid;
 	me->child_killed = end != EXITS;
-	if (me->child_killed)
-		atomic_fetch_add(&sh->child_kills, 1);
+	me->kills_at = end == IS_KILLED ? me->made + count : 0;
 	if (repeatable || w.auditor)
 		bury(me, false);
 	return true;
@@ -2150,6 +2187,10 @@ static bool one_call(struct me *me)
 
 	if (atomic_load(&sh->stop) || atomic_fetch_add(&sh->next, 1) >= calls)
 		return false;
+	/* However much chance the call before has used up. */
+	me->rng = mix(me->seed, me->made++);
+	if (me->child && me->kills_at && me->made > me->kills_at)
+		bury(me, true);
 	n = atomic_fetch_add(&sh->calls_of[w.slot], 1);
 	if (repeatable && w.dies_at && n >= w.dies_at && !me->in_child) {
 		atomic_store(&sh->suicide[w.slot], 1);
@@ -2260,7 +2301,8 @@ static void prepare_thread(struct me *me, unsigned int number)
 	unsigned char tags[256];
 
 	me->number = number;
-	me->rng = mix(mix(seed, w.serial), number + 1);
+	me->seed = mix(mix(seed, w.serial), number + 1);
+	me->rng = me->seed;
 	me->last_closed = WILD_FDS - 1;
 	me->record = &sh->records[w.slot][number];
 	me->area = mmap(NULL, AREA_PAGES * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -2496,6 +2538,20 @@ static void watch(void)
 	exit(3);
 }
 
+/* To stderr, whatever stdout is for. */
+static void show_progress(void)
+{
+	static double last;
+	unsigned int returned = atomic_load(&sh->returned);
+
+	if (!last)
+		last = now();
+	if (now() - last < PROGRESS_S)
+		return;
+	last = now();
+	fprintf(stderr, "fuzz: %u of %u calls\n", returned, calls);
+}
+
 static void run(void)
 {
 	bool more;
@@ -2516,6 +2572,7 @@ static void run(void)
 			}
 		}
 		watch();
+		show_progress();
 		usleep(2000);
 		more |= left;
 	} while (more);
@@ -2581,35 +2638,16 @@ static void print_string(const char *text)
 	putchar('"');
 }
 
-static void print_counters(const struct counters *counters)
+static void print_json(double seconds)
 {
-	for (unsigned int i = 0; i < COUNT(devices); i++)
-		printf("%s\"%s\":{\"buffers\":%lld,\"bytes\":%lld}", i ? "," : "",
-		       strrchr(devices[i].path, '/') + 1, counters[i].buffers, counters[i].bytes);
-}
-
-static void print_json(double seconds, const struct counters *before, const struct counters *after)
-{
-	unsigned int findings = atomic_load(&sh->findings);
-
 	/* As text: it has 64 bits. */
 	printf("{\"seed\":\"%llu\",\"calls\":%u,\"processes\":%u,\"threads\":%u,\"seconds\":%.3f,"
-	       "\"generations\":%u,\"kills\":%u,\"forks\":%u,\"childKills\":%u,\"audits\":%u,\"imports\":%u,",
+	       "\"generations\":%u,\"kills\":%u,\"forks\":%u,\"childKills\":%u,\"audits\":%u,",
 	       (unsigned long long)seed, atomic_load(&sh->returned), processes, threads, seconds, generations, kills,
-	       atomic_load(&sh->forks), atomic_load(&sh->child_kills), atomic_load(&sh->audits),
-	       atomic_load(&sh->imports));
+	       atomic_load(&sh->forks), atomic_load(&sh->child_kills), atomic_load(&sh->audits));
 	if (repeatable)
 		printf("\"digest\":\"%016llx\",", (unsigned long long)sh->digest);
-	printf("\"findings\":[");
-	for (unsigned int i = 0; i < findings && i < MAX_FINDINGS; i++) {
-		printf("%s", i ? "," : "");
-		print_string(sh->messages[i]);
-	}
-	printf("],\"before\":{");
-	print_counters(before);
-	printf("},\"after\":{");
-	print_counters(after);
-	printf("},\"kinds\":{");
+	printf("\"kinds\":{");
 	for (int i = 0; i < ROWS; i++) {
 		const struct row *row = &sh->rows[i];
 
@@ -2729,7 +2767,7 @@ int main(int argc, char **argv)
 	clean = settled(before, after);
 
 	if (json)
-		print_json(start, before, after);
+		print_json(start);
 	else
 		print_table(start);
 	fflush(stdout);
