@@ -31,11 +31,12 @@ const ONE = ['--smp', '1'];
 const OUT = join(projectRoot, 'out/debug');
 
 const parts = {
+  // First what takes longest, beside the others.
+  detectors: 'scratch copies of the modules with a mistake in each, which must be reported',
   tests: 'the tests every guest runs',
   errors: 'every allocation fails in turn; contiguous memory and bounce buffers run out',
   fuzz: 'calls nobody would make, by many threads and processes',
   races: 'calls that meet on four processors, and modules unloaded meanwhile',
-  detectors: 'scratch copies of the modules with a mistake in each, which must be reported',
 } as const;
 type Part = keyof typeof parts;
 const partNames = Object.keys(parts) as Part[];
