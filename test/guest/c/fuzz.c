@@ -726,12 +726,14 @@ static uint64_t tame(struct me *me, uint64_t length)
 }
 
 /*
- * The kernel's own dma-heap takes the lower 32 bits for it all on 32 bit, and
- * with much of the memory in its buffers the OOM killer comes.
+ * The kernel's own dma-heap takes every command number 0 for its own, and the
+ * lower 32 bits for all of the length on 32 bit; with much of the memory in its
+ * buffers the OOM killer comes. Whatever could be one gets no more than this.
  */
-static uint64_t tame_heap(uint64_t length)
+static void tame_heap(enum kind kind, union argument *arg)
 {
-	return (uint32_t)length > 4 << 20 ? length & ~0xffff0000ull : length;
+	if (!(A(kind) & (DEVICES | BUFS)) && (uint32_t)arg->longs[0] > 4 << 20)
+		arg->longs[0] &= ~0xffff0000ull;
 }
 
 static void fill_zero(struct me *me, struct target target, union argument *arg)
@@ -1060,15 +1062,15 @@ static int lowest_free_fd(struct me *me)
 	return fd;
 }
 
-static void tame_argument(struct me *me, const struct command *command, union argument *arg)
+static void tame_argument(struct me *me, const struct command *command, enum kind kind,
+			  union argument *arg)
 {
 	uint64_t length = 0;
 
 	memcpy(&length, arg->bytes + command->len_at, command->len_size);
 	length = tame(me, length);
-	if (command->kinds == A(HEAP))
-		length = tame_heap(length);
 	memcpy(arg->bytes + command->len_at, &length, command->len_size);
+	tame_heap(kind, arg);
 }
 
 static unsigned int command_weight;
@@ -1091,7 +1093,7 @@ static bool do_ioctl(struct me *me)
 		command->fill(me, target, &in);
 		if (chance(me, 25))
 			mutate(me, &in, command->size);
-		tame_argument(me, command, &in);
+		tame_argument(me, command, target.kind, &in);
 		place = choose_place(me);
 		arg = put_in(me, place, &in, command->size);
 	} else {
@@ -1169,8 +1171,7 @@ static bool do_ioctl_other(struct me *me)
 		mutate(me, &in, sizeof(in));
 	/* It may yet turn out to be an allocation. */
 	in.longs[0] = tame(me, in.longs[0]);
-	if (_IOC_TYPE(number) == _IOC_TYPE(DMA_HEAP_IOCTL_ALLOC))
-		in.longs[0] = tame_heap(in.longs[0]);
+	tame_heap(target.kind, &in);
 	arg = put_in(me, choose_place(me), &in, sizeof(in));
 	enter(me, IOCTL_OTHER, number, target.kind, target.fd);
 	leave(me, ioctl(target.fd, number, arg));
@@ -2252,6 +2253,16 @@ static void set_limits(void)
 	setrlimit(RLIMIT_CORE, &core);
 }
 
+/* Where memory runs out the OOM killer takes a worker, which is a finding, and nobody who watches. */
+static void first_to_go(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, "1000", 4) != 4)
+		give_up("oom_score_adj");
+	close(fd);
+}
+
 static void drop_rawio(void)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -2370,6 +2381,7 @@ static void be_worker(unsigned int slot, unsigned int serial, pid_t parent)
 		close(null);
 	set_signals();
 	set_limits();
+	first_to_go();
 	for (unsigned int i = 0; i < SLOTS; i++)
 		atomic_store(&slots[i].fd, -1);
 	w.card = open_card();
