@@ -49,7 +49,7 @@ what they leave behind. At the end: which of their lines ran. Without PART: all 
 ${partNames.map((name) => `  ${name.padEnd(16)} ${parts[name]}`).join('\n')}
 
   --arch ARCH      ${Object.keys(kernels[KERNEL]?.flavour ?? {}).join(' or ')} (default armhf)
-  --seed N         of the fuzzer and the races: the same calls again (default 1)
+  --seed N         of the fuzzer and the races: the same choices again, not the same order (default 1)
   --calls N        of the fuzzer (default 20000)
   --rounds N       of each race (default: each race's own; with fewer some calls may never meet)
   --help           this
