@@ -21,15 +21,17 @@
 #define DMA_HEAP	16
 
 #define SWIOTLB		"/sys/kernel/debug/swiotlb/"
+#define HIGHEST		SWIOTLB "io_tlb_used_hiwater"
 #define SLOT		2048
 #define MIB		(1024 * 1024)
 
 /* Buffers of a page: more than all bounce buffers together have pages. */
 #define MOST		900
-/* One of several pieces: the first ones fit, and not the last. */
+/* Pieces of up to 64 KiB, more than there are bounce buffers for. */
 #define SEVERAL		(1024 * 1024 + 64 * 1024 + 1)
-/* Left free for these first ones. */
-#define FREE_PAGES	16
+#define PIECE		(64 * 1024)
+/* Left free for some of them: not all that is free lies together. */
+#define FREE_PAGES	128
 
 static const char *const counters[] = {
 	SWIOTLB "io_tlb_used",
@@ -72,6 +74,15 @@ static long number(const char *path)
 	need(path, read(fd, text, sizeof(text) - 1));
 	close(fd);
 	return atol(text);
+}
+
+/* The kernel notes how many slots were in use at a time, from now on. */
+static void forget_highest(void)
+{
+	int fd = need(HIGHEST, open(HIGHEST, O_WRONLY | O_CLOEXEC));
+
+	need(HIGHEST, write(fd, "0", 1));
+	close(fd);
 }
 
 static void count(long *values)
@@ -161,7 +172,7 @@ int main(int argc, char **argv)
 	long idle[COUNTERS], full[COUNTERS], partly[COUNTERS];
 	size_t page = sysconf(_SC_PAGESIZE);
 	unsigned int most, used_up_by;
-	long slots, used;
+	long slots, used, highest;
 	int several, fd;
 	__u32 handle;
 
@@ -208,7 +219,12 @@ int main(int argc, char **argv)
 	count(partly);
 	if (partly[0] >= full[0])
 		wrong("%ld slots in use, and no fewer after GEM_CLOSE", partly[0]);
+	forget_highest();
 	fails("an import of several pieces", import(several, &handle), EIO);
+	highest = number(HIGHEST);
+	if (highest < partly[0] + PIECE / SLOT)
+		wrong("%ld slots in use, and %ld at most in an import: no piece was mapped",
+		      partly[0], highest);
 	same(partly, "an import of several pieces");
 	/* As many as were given up go in again. */
 	import_until_it_fails(most);
@@ -234,6 +250,7 @@ int main(int argc, char **argv)
 	close(cma_mem);
 	same(idle, "all was used again");
 
-	printf("{\"slots\":%ld,\"used\":%ld,\"imported\":%u}\n", slots, used, used_up_by);
+	printf("{\"slots\":%ld,\"used\":%ld,\"imported\":%u,\"partly\":%ld,\"highest\":%ld}\n",
+	       slots, used, used_up_by, partly[0], highest);
 	return 0;
 }

@@ -23,6 +23,7 @@
 #include <fcntl.h>
 #include <linux/dma-buf.h>
 #include <linux/videodev2.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,6 +37,7 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../../kernel-modules/include/uapi/dmabuf/cma_mem.h"
@@ -55,6 +57,9 @@
 
 /* An operation with more allocations than this would not end. */
 #define MOST_STEPS	4000
+
+/* Far longer than any step takes, also on a busy machine. */
+#define STEP_SECONDS	60
 
 /* More nodes of trees than a call takes that allocates a page. */
 #define MOST_NODES	16
@@ -220,11 +225,15 @@ static long count_dma_bufs(void)
 {
 	static char text[65536];
 	ssize_t got = pread(info_fd, text, sizeof(text) - 1, 0);
-	char *total;
+	long count, bytes;
+	char *last;
 
 	text[got < 0 ? 0 : got] = '\0';
-	total = strstr(text, "Total ");
-	return total ? atol(total + strlen("Total ")) : -1;
+	/* Each of them has a "Total" of its own, of devices. */
+	last = got > 0 ? memrchr(text, '\n', got - 1) : NULL;
+	if (!last || sscanf(last, " Total %ld objects, %ld bytes", &count, &bytes) != 2)
+		wrong("bufinfo: no number of dma-bufs at the end of %zd bytes", got);
+	return count;
 }
 
 static void look(struct state *state)
@@ -274,22 +283,24 @@ static bool differs(const struct state *before, char *text, size_t size)
 /*
  * Pages allocated by our modules, as page_owner knows them, without what the
  * kernel keeps of its own: slabs, page tables of the kernel, stacks it saved.
- * -1 where it does not keep count.
  */
 static long pages;
+
+#define STACKS	"/sys/kernel/debug/page_owner_stacks/show_stacks"
 
 static long count_pages(void)
 {
 	static const char *const own[] = {
 		"_slab", "kmalloc", "vmap", "pte_alloc", "stack_depot", "misc_register"
 	};
-	FILE *stacks = fopen("/sys/kernel/debug/page_owner_stacks/show_stacks", "re");
+	FILE *stacks = fopen(STACKS, "re");
 	bool ours = false, others = false;
 	long sum = 0, count;
 	char line[512];
 
 	if (!stacks)
-		return -1;
+		wrong(STACKS ": %s: a kernel with page_owner=on, such as --kernel debug",
+		      strerror(errno));
 	while (fgets(line, sizeof(line), stacks)) {
 		ours |= strstr(line, "[dmabuf_core]") != NULL;
 		for (unsigned int i = 0; i < sizeof(own) / sizeof(own[0]); i++)
@@ -371,7 +382,7 @@ struct operation {
 	enum kind kind;
 	/* It allocates, so that nth must have made it fail. */
 	bool allocates;
-	/* The first allocation to fail, 0: the very first. */
+	/* The first allocation to fail, 0: the very first. NO_ID: its nodes, 0: MOST_NODES. */
 	unsigned int first;
 	const struct driver *driver;
 	void (*prepare)(const struct operation *operation);
@@ -386,7 +397,8 @@ struct operation {
 	const void *argument;
 	size_t size;
 	int fd_at;
-	/* The dma-buf, or what is mapped of it or of the device. */
+	/* What is mapped, imported or asked, or where it comes from; NULL: a dma-buf of ion. */
+	int (*make)(const struct operation *operation);
 	__u32 heaps;
 	__u32 heap_flags;
 	size_t length;
@@ -400,6 +412,8 @@ static int target = -1;
 static int source = -1;
 static int answer = -1;
 static void *mapping;
+/* Where the mapping is moved to. */
+static void *place;
 /* A page. */
 static unsigned char *argument;
 /* Nobody may write this one. */
@@ -435,23 +449,6 @@ static void prepare_bad_name(const struct operation *operation)
 	((struct cmamem_info *)argument)->name = (char *)16;
 }
 
-static void prepare_region(const struct operation *operation)
-{
-	struct cmem_export *export = (struct cmem_export *)argument;
-	struct cmamem_info info = { .name = "region", .len = operation->length };
-
-	target = need("/dev/cma_mem", open("/dev/cma_mem", O_RDWR | O_CLOEXEC));
-	need("CMEM_ALLOCATE", ioctl(target, CMEM_ALLOCATE, &info));
-	*export = (struct cmem_export){ .id = info.id, .fd_flags = O_CLOEXEC | O_RDWR };
-}
-
-static void prepare_exporter_fd(const struct operation *operation)
-{
-	(void)operation;
-	source = need("/dev/exporter", open("/dev/exporter", O_RDWR | O_CLOEXEC));
-	need("EXPORTER_IOC_GET_FD", ioctl(source, EXPORTER_IOC_GET_FD, &target));
-}
-
 static int ion_buffer(const struct operation *operation)
 {
 	struct ion_allocation_data data = {
@@ -466,11 +463,96 @@ static int ion_buffer(const struct operation *operation)
 	return data.fd;
 }
 
-static void prepare_dma_buf(const struct operation *operation)
+static int exporter_buffer(const struct operation *operation)
 {
-	target = ion_buffer(operation);
+	int exporter = need("/dev/exporter", open("/dev/exporter", O_RDWR | O_CLOEXEC));
+	int fd;
+
+	(void)operation;
+	need("EXPORTER_IOC_GET_FD", ioctl(exporter, EXPORTER_IOC_GET_FD, &fd));
+	close(exporter);
+	return fd;
+}
+
+static int cmem_buffer(const struct operation *operation)
+{
+	struct cmem_alloc data = { .len = operation->length };
+	int cma_mem = need("/dev/cma_mem", open("/dev/cma_mem", O_RDWR | O_CLOEXEC));
+
+	if (operation->heap_flags & ION_FLAG_CACHED)
+		data.flags = CMEM_FLAG_CACHED;
+	need("CMEM_IOC_ALLOC", ioctl(cma_mem, CMEM_IOC_ALLOC, &data));
+	close(cma_mem);
+	return data.fd;
+}
+
+/* /dev/cma_mem with a region; the argument becomes that of its CMEM_IOC_EXPORT. */
+static int region_file(const struct operation *operation)
+{
+	struct cmem_export *export = (struct cmem_export *)argument;
+	struct cmamem_info info = {
+		.name = "region",
+		.is_cache = operation->heap_flags & ION_FLAG_CACHED,
+		.len = operation->length,
+	};
+	int cma_mem = need("/dev/cma_mem", open("/dev/cma_mem", O_RDWR | O_CLOEXEC));
+
+	need("CMEM_ALLOCATE", ioctl(cma_mem, CMEM_ALLOCATE, &info));
+	*export = (struct cmem_export){ .id = info.id, .fd_flags = O_CLOEXEC | O_RDWR };
+	return cma_mem;
+}
+
+static int region_buffer(const struct operation *operation)
+{
+	struct cmem_export *export = (struct cmem_export *)argument;
+	int cma_mem = region_file(operation);
+
+	need("CMEM_IOC_EXPORT", ioctl(cma_mem, CMEM_IOC_EXPORT, export));
+	close(cma_mem);
+	return export->fd;
+}
+
+static int make(const struct operation *operation)
+{
+	return operation->make ? operation->make(operation) : ion_buffer(operation);
+}
+
+static void prepare_made(const struct operation *operation)
+{
+	target = make(operation);
 	if (operation->argument)
 		memcpy(argument, operation->argument, operation->size);
+}
+
+static void prepare_sync_file(const struct operation *operation)
+{
+	struct dma_buf_export_sync_file export = { .flags = DMA_BUF_SYNC_RW };
+
+	prepare_made(operation);
+	need("DMA_BUF_IOCTL_EXPORT_SYNC_FILE",
+	     ioctl(target, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &export));
+	source = export.fd;
+	*(struct dma_buf_import_sync_file *)argument = (struct dma_buf_import_sync_file){
+		.flags = DMA_BUF_SYNC_RW, .fd = source
+	};
+}
+
+static void *map_at(const struct operation *operation, void *address, int flags)
+{
+	void *mapped = mmap(address, operation->length, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | flags, target, 0);
+
+	need("mmap", mapped == MAP_FAILED ? -1 : 0);
+	return mapped;
+}
+
+/* Nobody else takes the place it finds. */
+static void prepare_mapping(const struct operation *operation)
+{
+	prepare_made(operation);
+	mapping = map_at(operation, NULL, 0);
+	place = map_at(operation, NULL, 0);
+	need("munmap", munmap(place, operation->length));
 }
 
 /* Opens what a driver made, by what stands in sysfs: class/NAME*'s link or its file "name". */
@@ -506,7 +588,7 @@ static int open_of_driver(const char *class, const char *prefix, const char *wan
 
 static void prepare_vgem(const struct operation *operation)
 {
-	source = ion_buffer(operation);
+	source = make(operation);
 	target = open_of_driver("drm", "card", "/vgem/");
 	*(struct drm_prime_handle *)argument = (struct drm_prime_handle){ .fd = source };
 }
@@ -526,7 +608,7 @@ static void prepare_camera(const struct operation *operation)
 {
 	struct v4l2_format format = { .type = V4L2_BUF_TYPE_VIDEO_CAPTURE };
 
-	source = ion_buffer(operation);
+	source = make(operation);
 	target = open_of_driver("video4linux", "video", "vivid-000-vid-cap");
 	format.fmt.pix.width = FRAME_WIDTH;
 	format.fmt.pix.height = FRAME_HEIGHT;
@@ -578,6 +660,47 @@ static int call_mmap(const struct operation *operation)
 	return mapping == MAP_FAILED ? -1 : 0;
 }
 
+/* The mapping is made whole: one that failed may have split it, too. */
+static void undo_munmap(const struct operation *operation)
+{
+	map_at(operation, mapping, MAP_FIXED);
+}
+
+static int call_munmap(const struct operation *operation)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	int error;
+
+	if (!munmap((char *)mapping + page, page))
+		return 0;
+	error = errno;
+	undo_munmap(operation);
+	errno = error;
+	return -1;
+}
+
+static int move(const struct operation *operation, void *from, void *to)
+{
+	void *moved = mremap(from, operation->length, operation->length,
+			     MREMAP_MAYMOVE | MREMAP_FIXED, to);
+
+	return moved == MAP_FAILED ? -1 : 0;
+}
+
+static int call_mremap(const struct operation *operation)
+{
+	return move(operation, mapping, place);
+}
+
+static int call_fork(const struct operation *operation)
+{
+	(void)operation;
+	answer = fork();
+	if (!answer)
+		_exit(0);
+	return answer;
+}
+
 static int call_load(const struct operation *operation)
 {
 	return load_module(source, operation->parameters ?: "");
@@ -606,6 +729,17 @@ static void undo_ioctl(const struct operation *operation)
 static void undo_mmap(const struct operation *operation)
 {
 	need("munmap", munmap(mapping, operation->length));
+}
+
+static void undo_mremap(const struct operation *operation)
+{
+	need("mremap", move(operation, place, mapping));
+}
+
+static void undo_fork(const struct operation *operation)
+{
+	(void)operation;
+	need("waitpid", waitpid(answer, NULL, 0));
 }
 
 /* There is none: the region goes with its file. */
@@ -693,17 +827,22 @@ static const struct dma_buf_export_sync_file sync_file = { .flags = DMA_BUF_SYNC
 	.prepare = (preparation), .call = call_ioctl, .undo = undo_region
 #define CMEM_EXPORT								\
 	.request = CMEM_IOC_EXPORT, .fd_at = offsetof(struct cmem_export, fd), .length = 1, \
-	.prepare = prepare_region, .call = call_ioctl, .undo = undo_ioctl
+	.make = region_file, .prepare = prepare_made, .call = call_ioctl, .undo = undo_ioctl
 
 #define MMAP(bytes, preparation)						\
 	.allocates = true, .length = (bytes),					\
 	.prepare = (preparation), .call = call_mmap, .undo = undo_mmap
 
+/* The kernel takes references for mappings here, and gives them back itself where it fails. */
+#define OF_MAPPING(bytes, function, reversal)					\
+	.allocates = true, .heaps = SYSTEM_HEAP, .length = (bytes),		\
+	.prepare = prepare_mapping, .call = (function), .undo = (reversal)
+
 #define OF_DMA_BUF(number, template, fd_offset)					\
 	.heaps = SYSTEM_HEAP, .heap_flags = ION_FLAG_CACHED, .length = CONTIGUOUS,	\
 	.request = (number), .argument = &(template), .size = sizeof(template),	\
 	.fd_at = (fd_offset),							\
-	.prepare = prepare_dma_buf, .call = call_ioctl, .undo = undo_ioctl
+	.prepare = prepare_made, .call = call_ioctl, .undo = undo_ioctl
 
 #define IMPORT									\
 	.allocates = true, .driver = &vgem, .request = DRM_IOCTL_PRIME_FD_TO_HANDLE, \
@@ -791,11 +930,16 @@ static const struct operation operations[] = {
 	  CMEM_REGION(cmem_page, prepare_bad_name), .errors = { EFAULT } },
 	{ "CMEM_ALLOCATE 64 KiB, cached", .allocates = true,
 	  CMEM_REGION(cmem_large, prepare_device) },
+	{ "CMEM_ALLOCATE 64 KiB, cached", NO_ID, .allocates = true, .first = 8 * MOST_NODES,
+	  CMEM_REGION(cmem_large, prepare_device) },
+	{ "CMEM_ALLOCATE 64 KiB, cached", READ_ONLY, CMEM_REGION(cmem_large, prepare_device) },
 	{ "CMEM_IOC_ALLOC a page", .allocates = true, CMEM_ALLOC(cmem_alloc_page) },
 	{ "CMEM_IOC_ALLOC a page", READ_ONLY, CMEM_ALLOC(cmem_alloc_page) },
 	{ "CMEM_IOC_ALLOC a page", UNREADABLE, CMEM_ALLOC(cmem_alloc_page) },
 	{ "CMEM_IOC_ALLOC a page", NO_DESCRIPTOR, CMEM_ALLOC(cmem_alloc_page) },
 	{ "CMEM_IOC_ALLOC 64 KiB, cached", .allocates = true, CMEM_ALLOC(cmem_alloc_large) },
+	{ "CMEM_IOC_ALLOC 64 KiB, cached", READ_ONLY, CMEM_ALLOC(cmem_alloc_large) },
+	{ "CMEM_IOC_ALLOC 64 KiB, cached", NO_DESCRIPTOR, CMEM_ALLOC(cmem_alloc_large) },
 	{ "CMEM_IOC_EXPORT", .allocates = true, CMEM_EXPORT },
 	{ "CMEM_IOC_EXPORT", READ_ONLY, CMEM_EXPORT },
 	{ "CMEM_IOC_EXPORT", UNREADABLE, CMEM_EXPORT },
@@ -803,28 +947,48 @@ static const struct operation operations[] = {
 
 	{ "mmap of the exporter", MMAP(1, prepare_device), .path = "/dev/exporter",
 	  .flags = O_RDWR },
-	{ "mmap of the exporter's dma-buf", MMAP(1, prepare_exporter_fd) },
-	{ "mmap of a region", MMAP(MAPPED, prepare_region) },
-	{ "mmap of scattered pages", MMAP(MAPPED, prepare_dma_buf), .heaps = SYSTEM_HEAP },
-	{ "mmap of scattered pages, cached", MMAP(MAPPED, prepare_dma_buf), .heaps = SYSTEM_HEAP,
+	{ "mmap of the exporter's dma-buf", MMAP(1, prepare_made), .make = exporter_buffer },
+	{ "mmap of a region", MMAP(MAPPED, prepare_made), .make = region_file },
+	{ "mmap of a region's dma-buf", MMAP(MAPPED, prepare_made), .make = region_buffer },
+	{ "mmap of cma_mem's dma-buf", MMAP(MAPPED, prepare_made), .make = cmem_buffer },
+	{ "mmap of scattered pages", MMAP(MAPPED, prepare_made), .heaps = SYSTEM_HEAP },
+	{ "mmap of scattered pages, cached", MMAP(MAPPED, prepare_made), .heaps = SYSTEM_HEAP,
 	  .heap_flags = ION_FLAG_CACHED },
-	{ "mmap of contiguous memory", MMAP(MAPPED, prepare_dma_buf), .heaps = DMA_HEAP },
+	{ "mmap of contiguous memory", MMAP(MAPPED, prepare_made), .heaps = DMA_HEAP },
+	{ "munmap amid a dma-buf", OF_MAPPING(CONTIGUOUS, call_munmap, undo_munmap) },
+	{ "munmap amid a region", OF_MAPPING(CONTIGUOUS, call_munmap, undo_munmap),
+	  .make = region_file },
+	{ "mremap of a dma-buf", OF_MAPPING(MAPPED, call_mremap, undo_mremap) },
+	{ "mremap of a region", OF_MAPPING(MAPPED, call_mremap, undo_mremap), .make = region_file },
+	{ "fork with a dma-buf", OF_MAPPING(CONTIGUOUS, call_fork, undo_fork) },
+	{ "fork with a region", OF_MAPPING(CONTIGUOUS, call_fork, undo_fork), .make = region_file },
 
 	{ "DMA_BUF_IOCTL_SYNC start", OF_DMA_BUF(DMA_BUF_IOCTL_SYNC, sync_start, -1) },
 	{ "DMA_BUF_IOCTL_SYNC end", OF_DMA_BUF(DMA_BUF_IOCTL_SYNC, sync_end, -1) },
 	{ "DMA_BUF_SET_NAME", .allocates = true, OF_DMA_BUF(DMA_BUF_SET_NAME, "fail-nth", -1) },
+	{ "DMA_BUF_SET_NAME", UNREADABLE, OF_DMA_BUF(DMA_BUF_SET_NAME, "fail-nth", -1) },
+	{ "DMA_BUF_SET_NAME of a region's dma-buf", .allocates = true,
+	  OF_DMA_BUF(DMA_BUF_SET_NAME, "fail-nth", -1), .make = region_buffer },
 	{ "DMA_BUF_IOCTL_EXPORT_SYNC_FILE", .allocates = true,
 	  OF_DMA_BUF(DMA_BUF_IOCTL_EXPORT_SYNC_FILE, sync_file,
 		     offsetof(struct dma_buf_export_sync_file, fd)) },
+	{ "DMA_BUF_IOCTL_IMPORT_SYNC_FILE", .allocates = true, .length = CONTIGUOUS,
+	  .heaps = SYSTEM_HEAP, .request = DMA_BUF_IOCTL_IMPORT_SYNC_FILE, .fd_at = -1,
+	  .prepare = prepare_sync_file, .call = call_ioctl, .undo = undo_ioctl },
 
 	{ "vgem imports scattered pages", IMPORT, .heaps = SYSTEM_HEAP, .length = IMPORTED },
 	{ "vgem imports scattered pages, cached", IMPORT, .heaps = SYSTEM_HEAP, .length = IMPORTED,
 	  .heap_flags = ION_FLAG_CACHED },
 	{ "vgem imports contiguous memory", IMPORT, .heaps = DMA_HEAP, .length = CONTIGUOUS },
+	{ "vgem imports a region", IMPORT, .length = CONTIGUOUS, .make = region_buffer },
+	{ "vgem imports cma_mem's dma-buf", IMPORT, .length = CONTIGUOUS, .make = cmem_buffer },
+	{ "vgem imports the exporter's page", IMPORT, .make = exporter_buffer },
 	{ "vivid maps scattered pages for the CPU", QUEUE,
 	  .heaps = SYSTEM_HEAP },
 	{ "vivid maps contiguous memory for the CPU", QUEUE,
 	  .heaps = DMA_HEAP, .heap_flags = ION_FLAG_CACHED },
+	{ "vivid maps a region for the CPU", QUEUE, .make = region_buffer },
+	{ "vivid maps cma_mem's dma-buf for the CPU", QUEUE, .make = cmem_buffer },
 };
 
 #define OPERATION_COUNT	(sizeof(operations) / sizeof(operations[0]))
@@ -1078,10 +1242,32 @@ static void complain(const struct operation *operation, unsigned int n, const ch
 	fprintf(stderr, "%s, %s, n = %u: %s\n", operation->name, kinds[operation->kind], n, what);
 }
 
-/* A step in a process of its own. */
+/* Says where the step is, to the guest's watch for reports too; it may be impossible to end. */
+static __attribute__((noreturn)) void does_not_end(const struct operation *operation,
+						   unsigned int n, pid_t child)
+{
+	/* 32-bit ARM knows the stack of no other process. */
+	static const char *const places[] = { "syscall", "wchan", "stack" };
+	char path[32], text[8192];
+
+	complain(operation, n, "does not end");
+	for (unsigned int i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		snprintf(path, sizeof(path), "/proc/%d/%s", child, places[i]);
+		if (read_file(path, text, sizeof(text)) > 0)
+			fprintf(stderr, "%s: %s\n", places[i], text);
+	}
+	kill(child, SIGKILL);
+	snprintf(text, sizeof(text), "BUG: fail-nth: %s does not end\n", operation->name);
+	set("/dev/kmsg", text);
+	exit(3);
+}
+
+/* A step in a process of its own. SIGCHLD, which main() blocks, tells of its end. */
 static bool step_apart(const struct operation *operation, unsigned int n)
 {
-	pid_t child;
+	static const struct timespec patience = { .tv_sec = STEP_SECONDS };
+	pid_t child, ended;
+	sigset_t signals;
 	int status;
 
 	memset(outcome, 0, sizeof(*outcome));
@@ -1090,7 +1276,12 @@ static bool step_apart(const struct operation *operation, unsigned int n)
 		step(operation, n);
 		_exit(0);
 	}
-	if (child < 0 || waitpid(child, &status, 0) != child) {
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGCHLD);
+	while ((ended = waitpid(child, &status, WNOHANG)) == 0)
+		if (sigtimedwait(&signals, NULL, &patience) < 0 && errno == EAGAIN)
+			does_not_end(operation, n, child);
+	if (child < 0 || ended != child) {
 		perror("a process for a step");
 		exit(2);
 	}
@@ -1110,7 +1301,7 @@ struct sums {
 static bool walk(const struct operation *operation, struct sums *sums)
 {
 	bool is_module = operation->call == call_load || operation->call == call_unload;
-	unsigned int n = operation->kind == NO_ID ? MOST_NODES : operation->first ?: 1;
+	unsigned int n = operation->first ?: (operation->kind == NO_ID ? MOST_NODES : 1);
 	struct state idle;
 	char text[256];
 	bool done;
@@ -1170,9 +1361,8 @@ static bool run(const struct operation *operation)
 		complain(operation, sums.steps, text);
 		ok = false;
 	}
-	if (operation->allocates)
-		pages = count_pages();
-	if (pages > before) {
+	pages = count_pages();
+	if (ok && pages > before) {
 		snprintf(text, sizeof(text), "%ld pages of our modules, before %ld", pages, before);
 		complain(operation, sums.steps, text);
 		ok = false;
@@ -1234,10 +1424,22 @@ int main(int argc, char **argv)
 {
 	size_t page = sysconf(_SC_PAGESIZE);
 	bool ok = true, found;
+	sigset_t signals;
 
 	if (argc > 1 && !strcmp(argv[1], "--list")) {
 		list();
 		return 0;
+	}
+
+	/*
+	 * After a fork the kernel would write into a page that has to be
+	 * copied, for rseq, and kill who has no memory for it.
+	 */
+	if (!getenv("GLIBC_TUNABLES")) {
+		setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0", 1);
+		execv("/proc/self/exe", argv);
+		perror("/proc/self/exe");
+		return 2;
 	}
 
 	outcome = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -1247,9 +1449,16 @@ int main(int argc, char **argv)
 		perror("mmap");
 		return 2;
 	}
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
 	set_up();
 	begin_to_look();
 	pages = count_pages();
+	if (!pages) {
+		fprintf(stderr, STACKS ": no page of ours, not even the exporter's\n");
+		return 2;
+	}
 
 	for (int i = 1; i < argc || i == 1; i++) {
 		ok &= run_all(argv[i], &found);
