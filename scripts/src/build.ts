@@ -13,6 +13,10 @@ import { run } from './run.ts';
 const built = (name: string) =>
   /\.(o|ko|mod|mod\.c|cmd|a|gcno|gcda)$|^(Module\.symvers|modules\.order|build)$|^\..*\.cmd$/.test(name);
 
+/** Without calls of functions that the compiler's library has, and no kernel. */
+const atomicCounters = ({ name }: Architecture) =>
+  ['-fprofile-update=atomic', ...(name === 'arm64' ? ['-mno-outline-atomics'] : [])].join(' ');
+
 /** Where to find what gcov has to know of each object, below what {@link buildModules} returns. */
 export const GCNO = 'gcno';
 
@@ -38,7 +42,7 @@ export async function buildModules(
         CROSS_COMPILE: `${architecture.gnu}-`,
         CC: `${architecture.gnu}-gcc`,
         // Plain counters lose counts where processors meet, and gcov calculates with differences of them.
-        ...(counted ? { GCOV_PROFILE: 'y', KCFLAGS: '-fprofile-update=atomic' } : {}),
+        ...(counted ? { GCOV_PROFILE: 'y', KCFLAGS: atomicCounters(architecture) } : {}),
       };
       const words = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
       await run('make', ['-C', work, `-j${availableParallelism()}`, ...words], { purpose });
