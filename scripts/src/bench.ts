@@ -10,11 +10,11 @@ import { measureInGuest } from './bench-guest.ts';
 import { measureHere } from './bench-here.ts';
 import { picture } from './bench-picture.ts';
 import { type Comparison, compare, label, markdown, type Results, type Row, readResults } from './bench-results.ts';
-import { EXIT_FAILED, Failure, told } from './failure.ts';
+import { Failure } from './failure.ts';
 import { chooseMachine } from './machines.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
-import { endOnSignals, exitCode, stopping } from './run.ts';
+import { runMain } from './run.ts';
 
 const usage = `usage: npm run bench [-- OPTION…]
 
@@ -184,15 +184,4 @@ function show({ markdown, largestRise }: Comparison, { compare, json, failAbove 
     say(`a ratio in the guest rose by ${largestRise.toFixed(2)} %, more than ${failAbove} %`);
 }
 
-endOnSignals('bench');
-// Should nothing be left to wait for before main() ended.
-process.exitCode = EXIT_FAILED;
-main().then(
-  (code) => {
-    process.exitCode = exitCode(code);
-  },
-  (error) => {
-    if (!stopping()) say(`bench: ${told(error)}`);
-    process.exitCode = exitCode(EXIT_FAILED);
-  },
-);
+runMain('bench', main);

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 // npm run lint [-- NAME…]: what can be said about the sources without running them. A line a check, and the findings
 // of those that have any.
-import { EXIT_FAILED, Failure, told } from './failure.ts';
+import { Failure, told } from './failure.ts';
 import { requirePackages } from './host.ts';
 import { type Check, checks } from './lint-checks.ts';
-import { say } from './progress.ts';
-import { endOnSignals, exitCode } from './run.ts';
+import { runMain } from './run.ts';
 
 function chosen(names: string[]): [string, Check][] {
   for (const name of names) {
@@ -21,18 +20,13 @@ async function passes(name: string, { title, findings }: Check): Promise<boolean
   return !found;
 }
 
-async function main(): Promise<void> {
+async function main(): Promise<number> {
   const all = chosen(process.argv.slice(2));
   await requirePackages(['git', ...new Set(all.flatMap(([, check]) => check.packages))]);
   const results = await Promise.all(all.map(([name, check]) => passes(name, check)));
   const passed = results.filter(Boolean).length;
   console.log(`${passed} passed, ${results.length - passed} failed, 0 skipped`);
-  process.exitCode = exitCode(passed === results.length ? 0 : 1);
+  return passed === results.length ? 0 : 1;
 }
 
-endOnSignals('lint');
-
-main().catch((error) => {
-  say(told(error));
-  process.exitCode = exitCode(EXIT_FAILED);
-});
+runMain('lint', main);

@@ -13,7 +13,7 @@ import { requirePackages } from './host.ts';
 import { toolsFor } from './machines.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
-import { endOnSignals, exitCode, run, start, stopLate, stopping } from './run.ts';
+import { run, runMain, start, stopLate, stopping } from './run.ts';
 
 const usage = `usage: npm run test:matrix [-- OPTION…]
 
@@ -217,17 +217,7 @@ async function main(): Promise<number> {
     show(results);
     console.log(`${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`);
   }
-  return exitCode(sum('failed') === 0 ? 0 : 1);
+  return sum('failed') === 0 ? 0 : 1;
 }
 
-endOnSignals('matrix');
-
-main().then(
-  (code) => {
-    process.exitCode = code;
-  },
-  (error) => {
-    say(told(error));
-    process.exitCode = exitCode(EXIT_FAILED);
-  },
-);
+runMain('matrix', main);

@@ -2,7 +2,7 @@
 // Programs this machine runs for us.
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { constants } from 'node:os';
-import { Failure } from './failure.ts';
+import { EXIT_FAILED, Failure, told } from './failure.ts';
 import { say } from './progress.ts';
 
 export interface RunOptions {
@@ -94,6 +94,22 @@ export function endOnSignals(who: string): void {
 
 /** This exit code, or what a shell makes of the signal that ended us. */
 export const exitCode = (code: number) => (endedBy === undefined ? code : 128 + constants.signals[endedBy]);
+
+/** Runs the whole of a script: its exit code is what `main` says, or {@link EXIT_FAILED} with what it throws. */
+export function runMain(who: string, main: () => Promise<number>): void {
+  endOnSignals(who);
+  // Should nothing be left to wait for before main() ended.
+  process.exitCode = EXIT_FAILED;
+  main().then(
+    (code) => {
+      process.exitCode = exitCode(code);
+    },
+    (error) => {
+      if (!stopping()) say(`${who}: ${told(error)}`);
+      process.exitCode = exitCode(EXIT_FAILED);
+    },
+  );
+}
 
 /** Ends a program that takes too long: first so that it can clear up after itself. */
 export function stopLate(child: ChildProcess): void {

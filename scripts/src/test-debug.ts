@@ -17,7 +17,7 @@ import { addWhatIsLeft } from './left.ts';
 import { chooseMachine, kernels, type Machine, toolsFor } from './machines.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
-import { endOnSignals, exitCode, stopping } from './run.ts';
+import { runMain, stopping } from './run.ts';
 import { counted, runSuites, type Suite, total } from './suites.ts';
 
 const KERNEL = 'debug';
@@ -238,7 +238,7 @@ async function main(): Promise<number> {
     return 0;
   }
   const unknown = positionals.find((name) => !partNames.includes(name as Part));
-  if (unknown !== undefined) throw new Failure(`npm run test:debug -- ${unknown}: there is ${partNames.join(', ')}`);
+  if (unknown !== undefined) throw new Failure(`${unknown}: there is ${partNames.join(', ')}`);
   const machine = chooseMachine(values.arch, KERNEL);
   // Programs of 32 bit have paths of their own through a kernel of 64, of which some are for errors only.
   const narrow = chooseMachine(values.arch, KERNEL, machine.architecture.userlands.at(-1));
@@ -264,20 +264,10 @@ async function main(): Promise<number> {
     }
     const all = total(counts);
     console.log(counted(all));
-    return exitCode(all.failed === 0 ? 0 : 1);
+    return all.failed === 0 ? 0 : 1;
   } finally {
     await rm(kept, { recursive: true, force: true });
   }
 }
 
-endOnSignals('test:debug');
-
-main().then(
-  (code) => {
-    process.exitCode = code;
-  },
-  (error) => {
-    say(told(error));
-    process.exitCode = exitCode(EXIT_FAILED);
-  },
-);
+runMain('test:debug', main);

@@ -5,12 +5,11 @@
 import { join } from 'node:path';
 import { buildHere } from './build-here.ts';
 import { type Combination, combinations, standard } from './combinations.ts';
-import { EXIT_FAILED, Failure, told } from './failure.ts';
+import { Failure } from './failure.ts';
 import { type Counts, guestTests, prepareGuestTests, reporter, SHORT } from './guest-tests.ts';
 import { requirePackages } from './host.ts';
 import { toolsFor } from './machines.ts';
-import { say } from './progress.ts';
-import { endOnSignals, exitCode } from './run.ts';
+import { runMain } from './run.ts';
 import { counted, runSuites, type Suite, total } from './suites.ts';
 
 const here: Suite['command'] = (files, directory) => ({
@@ -56,11 +55,11 @@ const BY_DEFAULT = ['unit', 'lab', 'guest'];
 /** In this order, and no others meanwhile. */
 const TOGETHER = [['unit'], ['lab', 'guest'], ['more'], ['matrix']];
 
-async function main(): Promise<void> {
+async function main(): Promise<number> {
   const args = process.argv.slice(2);
   const known = suites.map(({ name }) => name);
   const unknown = args.find((name) => name !== '--all' && !known.includes(name));
-  if (unknown !== undefined) throw new Failure(`npm test -- ${unknown}: there is ${known.join(', ')}`);
+  if (unknown !== undefined) throw new Failure(`${unknown}: there is ${known.join(', ')}`);
   const wanted = args.includes('--all') ? known : args.length > 0 ? args : BY_DEFAULT;
   const chosen = suites.filter(({ name }) => wanted.includes(name));
   await requirePackages([...toolsFor(guest.machine), 'device-tree-compiler']);
@@ -69,12 +68,7 @@ async function main(): Promise<void> {
   for (const together of TOGETHER) all.push(await runSuites(chosen.filter(({ name }) => together.includes(name))));
   const counts = total(all);
   console.log(counted(counts));
-  process.exitCode = exitCode(counts.failed === 0 ? 0 : 1);
+  return counts.failed === 0 ? 0 : 1;
 }
 
-endOnSignals('tests');
-
-main().catch((error) => {
-  say(told(error));
-  process.exitCode = exitCode(EXIT_FAILED);
-});
+runMain('tests', main);

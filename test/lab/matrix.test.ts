@@ -33,13 +33,13 @@ describe('the matrix', function () {
 
   it('says what there is when nothing matches, and what is wrong with an option', () => {
     for (const [args, message] of [
-      [['--only', '6.2'], /^--only 6\.2: there is 5\.10-armhf, /],
-      [['--turn', '-1'], /^Option '--turn' argument is ambiguous|^--turn/],
-      [['--turn', 'x'], /^--turn x: a whole number/],
+      [['--only', '6.2'], /^matrix: --only 6\.2: there is 5\.10-armhf, /],
+      [['--turn', '-1'], /^matrix: Option '--turn' argument is ambiguous|^matrix: --turn/],
+      [['--turn', 'x'], /^matrix: --turn x: a whole number/],
       [['--turn', '1', '--only', 'lab'], /one of them/],
       [['--only', ''], /part of a name is expected/],
-      [['--fast'], /^Unknown option '--fast'.*--help/],
-      [['6.1'], /^Unexpected argument '6\.1'.*--help/],
+      [['--fast'], /^matrix: Unknown option '--fast'.*--help/],
+      [['6.1'], /^matrix: Unexpected argument '6\.1'.*--help/],
     ] as const) {
       const { status, stderr, stdout } = matrix(...args);
       assert.match(stderr, message);
