@@ -179,8 +179,8 @@ export async function report(coverage: Map<string, FileCoverage>, named: Unreach
   };
 }
 
-/** As a table for people. */
-export function shown({ rows, all, left, oneWay, stale }: CoverageReport): string {
+/** For people: each file's share, and all files'. */
+export function table({ rows, all }: CoverageReport): string {
   const cells = (name: string, lines: Share, branches: Share) =>
     [
       name.padEnd(26),
@@ -188,18 +188,24 @@ export function shown({ rows, all, left, oneWay, stale }: CoverageReport): strin
         (one) => `${one.reached}/${one.all}`.padStart(11) + `${percent(one).toFixed(1)} %`.padStart(9),
       ),
     ].join('');
-  const text = [
+  return [
     `${'kernel-modules/'.padEnd(26)}${'lines'.padStart(20)}${'branches'.padStart(20)}`,
     ...rows.map(({ file, lines, branches }) => cells(file, lines, branches)),
     cells('together', all.lines, all.branches),
-  ];
+  ].join('\n');
+}
+
+/** The table, and the lines that did not run with the reason of each. */
+export function shown(report: CoverageReport): string {
+  const { left, oneWay, stale } = report;
+  const text = [table(report)];
   if (left.length > 0) text.push('', 'lines not reached:');
   for (const one of left) {
     text.push(`  ${one.file}:${one.number} ${one.function}(): ${one.line}`, `    ${one.reason ?? 'NO REASON GIVEN'}`);
   }
   if (oneWay.length > 0) text.push('', 'ways out that were never taken, of lines that ran:');
   for (const { file, number, function: name, line, ways } of oneWay) {
-    text.push(`  ${file}:${number} ${name}(): ${line} (${ways.all - ways.reached} of ${ways.all})`);
+    text.push(`  ${file}:${number} ${name}(): ${line} (${ways.all - ways.reached} of ${ways.all} never)`);
   }
   for (const one of stale) text.push(`  reached, or not there any more: ${one.file} ${one.function}(): ${one.line}`);
   return text.join('\n');

@@ -27,12 +27,13 @@ export interface Suite {
 /** A guest keeps one core busy. */
 const TOGETHER = 2;
 
-/** Runs one suite; its output is kept until `turn`. */
-async function runSuite(suite: Suite, turn: Promise<void>): Promise<Counts> {
+/** Runs one suite; its output is kept until `turn`. Without an answer it was stopped before its end. */
+async function runSuite(suite: Suite, turn: Promise<void>): Promise<Counts | undefined> {
   const { minutes = 15 } = suite;
   const tell = (line: string) => void turn.then(() => say(`tests ${suite.title}: ${line}`));
   let kept: Buffer[] | undefined = [];
   void turn.then(() => {
+    if (stopping()) return;
     console.log(`\n=== tests ${suite.title} ===`);
     for (const data of kept ?? []) process.stdout.write(data);
     kept = undefined;
@@ -63,20 +64,21 @@ async function runSuite(suite: Suite, turn: Promise<void>): Promise<Counts> {
       child.on('close', resolve);
     }).finally(() => clearTimeout(late));
     Object.assign(result, await resultOf(directory, code));
-    await suite.harvest?.(directory, result);
+    if (!stopping()) await suite.harvest?.(directory, result);
   } catch (error) {
     result.failed++;
     result.failures.push({ title: told(error), message: '' });
   }
-  for (const { title } of result.failures) tell(`failed: ${title}`);
   if (directory !== undefined)
     await rm(directory, { recursive: true, force: true }).catch((error) => tell(told(error)));
+  if (stopping()) return undefined;
+  for (const { title } of result.failures) tell(`failed: ${title}`);
   return result;
 }
 
 /** Runs suites, shows what they say in the order given, and counts their tests. */
 export async function runSuites(suites: Suite[]): Promise<Counts> {
-  const counts: Counts[] = [];
+  const counts = new Map<Suite, Counts>();
   const waiting = [...suites];
   let shown = Promise.resolve();
   const worker = async () => {
@@ -84,12 +86,15 @@ export async function runSuites(suites: Suite[]): Promise<Counts> {
       const before = shown;
       const running = runSuite(suite, before);
       shown = Promise.all([before, running]).then(() => {});
-      counts.push(await running);
+      const result = await running;
+      if (result) counts.set(suite, result);
     }
   };
   await Promise.all(Array.from({ length: TOGETHER }, worker));
   await shown;
-  return total(counts);
+  const untried = suites.filter((suite) => !counts.has(suite)).map(({ name }) => name);
+  if (untried.length > 0) say(`not run to the end: ${untried.join(', ')}`);
+  return total([...counts.values()]);
 }
 
 export function total(all: Counts[]): Counts {

@@ -8,14 +8,14 @@ import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildModules, GCNO } from './build.ts';
 import { buildHere } from './build-here.ts';
-import { coverageOf, linesReached, report, shown, type Unreached } from './coverage.ts';
+import { coverageOf, linesReached, report, shown, table, type Unreached } from './coverage.ts';
 import { EXIT_FAILED, Failure, told } from './failure.ts';
 import { type Counts, guestTests, prepareGuestTests, reporter, SHORT } from './guest-tests.ts';
 import { requirePackages } from './host.ts';
 import { kernelFiles } from './kernel.ts';
 import { addWhatIsLeft } from './left.ts';
 import { chooseMachine, kernels, type Machine, toolsFor } from './machines.ts';
-import { say } from './progress.ts';
+import { say, step } from './progress.ts';
 import { projectRoot } from './project.ts';
 import { runMain, stopping } from './run.ts';
 import { counted, runSuites, type Suite, total } from './suites.ts';
@@ -26,9 +26,11 @@ const LINES = 95;
 const UNREACHED = 'test/debug/unreached.json';
 /** More take longer than a guest may. */
 const MOST_CALLS = 4_000_000;
+const CALLS = '20000';
 /** Of two emulated processors one waits for the other most of the time, where locks are looked at so closely. */
 const ONE = ['--smp', '1'];
 const OUT = join(projectRoot, 'out/debug');
+const COVERAGE = join(OUT, 'coverage.json');
 
 const parts = {
   // First what takes longest, beside the others.
@@ -43,25 +45,25 @@ const partNames = Object.keys(parts) as Part[];
 
 const usage = `usage: npm run test:debug [-- OPTION… PART…]
 
-Runs the kernel modules on the debug kernel (${kernels[KERNEL]?.append}; scripts/kernels/debug.config) and looks for
-what they leave behind. At the end: which of their lines ran. Without PART: all parts.
+Runs the kernel modules on a kernel that reports its own bugs (scripts/kernels/debug.config) and looks for what they
+leave behind. At the end: which of their lines ran. Without PART: all parts. docs/kernels.md says how long they take.
 
 ${partNames.map((name) => `  ${name.padEnd(16)} ${parts[name]}`).join('\n')}
 
   --arch ARCH      ${Object.keys(kernels[KERNEL]?.flavour ?? {}).join(' or ')} (default armhf)
   --seed N         of the fuzzer and the races: the same choices again, not the same order (default 1)
-  --calls N        of the fuzzer (default 20000)
+  --calls N        of the fuzzer (default ${CALLS}, at most ${MOST_CALLS})
   --rounds N       of each race (default: each race's own; with fewer some calls may never meet)
   --help           this
 
 The last line counts all tests. exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tried,
-128+n a signal ended it. The coverage stays in ${relative(projectRoot, OUT)}/coverage.json.
+128+n a signal ended it. The coverage stays in ${relative(projectRoot, COVERAGE)}.
 `;
 
 const options = {
   arch: { type: 'string', default: 'armhf' },
-  seed: { type: 'string', default: '1' },
-  calls: { type: 'string', default: '20000' },
+  seed: { type: 'string' },
+  calls: { type: 'string' },
   rounds: { type: 'string' },
   help: { type: 'boolean', short: 'h' },
 } as const;
@@ -81,6 +83,23 @@ function number(name: string, text: string, most = 999_999_999): string {
     throw new Failure(`--${name} ${text}: a whole number from 1 to ${most}`);
   }
   return text;
+}
+
+/** The parts each of these is for. */
+const concerns: Partial<Record<keyof typeof options, Part[]>> = {
+  seed: ['fuzz', 'races'],
+  calls: ['fuzz'],
+  rounds: ['races'],
+};
+
+/** An option for a part that is not run would be ignored. */
+function refuseUnused(values: ReturnType<typeof parse>['values'], chosen: Part[]): void {
+  for (const name of Object.keys(concerns) as (keyof typeof concerns)[]) {
+    const parts = concerns[name] ?? [];
+    if (values[name] !== undefined && !parts.some((part) => chosen.includes(part))) {
+      throw new Failure(`--${name} is for ${parts.join(' and ')}, and the parts to run are: ${chosen.join(', ')}`);
+    }
+  }
 }
 
 interface GuestPart {
@@ -124,7 +143,9 @@ function inGuest(name: Part, { architecture, userland }: Machine, kept: string, 
           message: '',
         });
       }
-      await cp(join(directory, 'gcov'), join(kept, name), { recursive: true });
+      // Not there where the guest died; what was left says so.
+      const counts = join(directory, 'gcov');
+      if (existsSync(counts)) await cp(counts, join(kept, name), { recursive: true });
     },
   };
 }
@@ -135,8 +156,8 @@ function suitesFor(
   narrow: Machine,
   kept: string,
 ): Record<Part, Suite> {
-  const calls = number('calls', values.calls, MOST_CALLS);
-  const seed = number('seed', values.seed);
+  const calls = number('calls', values.calls ?? CALLS, MOST_CALLS);
+  const seed = number('seed', values.seed ?? '1');
   const rounds = values.rounds === undefined ? {} : { DMABUF_RACE_ROUNDS: number('rounds', values.rounds) };
   const guest = (name: Part, part: GuestPart, on = machine) => inGuest(name, on, kept, part);
   return {
@@ -208,19 +229,20 @@ async function coverage(
   ran: Part[],
   whole: boolean,
 ): Promise<Counts> {
-  const counts = await coverageOf(
-    architecture,
-    join(modules, GCNO),
-    ran.map((name) => join(kept, name)).filter(existsSync),
+  const counts = await step('counting which lines ran', () =>
+    coverageOf(architecture, join(modules, GCNO), ran.map((name) => join(kept, name)).filter(existsSync)),
   );
   const named: Unreached[] = JSON.parse(await readFile(join(projectRoot, UNREACHED), 'utf8'));
   const all = await report(counts, named);
-  console.log(`\n=== lines of the kernel modules that ran, on ${architecture.name} ===\n\n${shown(all)}\n`);
+  const text = whole ? shown(all) : table(all);
+  console.log(`\n=== lines of the kernel modules that ran, on ${architecture.name} ===\n\n${text}\n`);
   await mkdir(OUT, { recursive: true });
-  const file = join(OUT, 'coverage.json');
-  await writeFile(`${file}.part`, JSON.stringify(all, null, 2));
-  await rename(`${file}.part`, file);
-  if (!whole) return { passed: 0, failed: 0, skipped: 0 };
+  await writeFile(`${COVERAGE}.part`, JSON.stringify(all, null, 2));
+  await rename(`${COVERAGE}.part`, COVERAGE);
+  if (!whole) {
+    console.log(`Which lines the other parts are for, or nobody: ${relative(projectRoot, COVERAGE)}\n`);
+    return { passed: 0, failed: 0, skipped: 0 };
+  }
   const unnamed = all.left.filter(({ reason }) => reason === undefined);
   const failures = [
     ...(linesReached(all) < LINES ? [`less than ${LINES} % of the lines ran`] : []),
@@ -243,6 +265,9 @@ async function main(): Promise<number> {
   // Programs of 32 bit have paths of their own through a kernel of 64, of which some are for errors only.
   const narrow = chooseMachine(values.arch, KERNEL, machine.architecture.userlands.at(-1));
   const chosen = partNames.filter((name) => positionals.length === 0 || positionals.includes(name));
+  refuseUnused(values, chosen);
+  // That of an earlier run would be taken for this one's.
+  await rm(COVERAGE, { force: true });
   const kept = await mkdtemp(join(tmpdir(), 'dmabuf-debug-'));
   try {
     const suites = suitesFor(values, machine, narrow, kept);

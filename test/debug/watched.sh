@@ -84,6 +84,7 @@ echo scan=off >$debugfs/kmemleak
 echo 1 >$debugfs/dma-api/all_errors
 "$@"
 code=$?
+echo 'looking for what was left behind' >&2
 { blind; } 2>&1 | problem blind
 { held; } 2>&1 | problem counters
 { pages 1; } 2>&1 | problem pages
@@ -93,6 +94,7 @@ code=$?
 keep_counts
 [ -e /share/gcov/core ] || echo 'nobody counted which lines ran' | problem counts
 found=$(find $left -type f | wc -l)
+[ "$found" -ne 0 ] || echo 'nothing was left behind' >&2
 touch $left/done
 [ "$code" -ne 0 ] || [ "$found" -eq 0 ] || code=1
 exit "$code"
