@@ -2,7 +2,7 @@
 // npm run test:debug: the modules on a kernel that reports its own bugs, and which of their lines ran meanwhile.
 
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -117,7 +117,7 @@ function inGuest(name: Part, { architecture, userland }: Machine, kept: string, 
   const { seconds = 1800, options: own = [], ...tests } = part;
   return {
     name,
-    title: `${part.title}, on the debug kernel`,
+    title: `${part.title}, on the debug kernel${userland === architecture ? '' : `, by ${userland.name} programs`}`,
     folder: part.folder,
     files: part.files,
     minutes: Math.ceil(seconds / 60) + 30,
@@ -145,7 +145,7 @@ function inGuest(name: Part, { architecture, userland }: Machine, kept: string, 
       }
       // Not there where the guest died; what was left says so.
       const counts = join(directory, 'gcov');
-      if (existsSync(counts)) await cp(counts, join(kept, name), { recursive: true });
+      if (existsSync(counts)) await cp(counts, join(kept, `${name}-${userland.name}`), { recursive: true });
     },
   };
 }
@@ -155,7 +155,7 @@ function suitesFor(
   machine: Machine,
   narrow: Machine,
   kept: string,
-): Record<Part, Suite> {
+): Record<Part, Suite | Suite[]> {
   const calls = number('calls', values.calls ?? CALLS, MOST_CALLS);
   const seed = number('seed', values.seed ?? '1');
   const rounds = values.rounds === undefined ? {} : { DMABUF_RACE_ROUNDS: number('rounds', values.rounds) };
@@ -169,17 +169,19 @@ function suitesFor(
       env: { DMABUF_ROUNDS: '500', DMABUF_KILLS: '4' },
       options: ONE,
     }),
-    errors: guest(
-      'errors',
-      {
-        title: 'of failing allocations',
-        folder: 'test/debug',
-        files: /^(error-paths|exhaustion)\.test\.ts$/,
-        // As few bounce buffers as can be had.
-        options: [...ONE, '--cma', '32'],
-        append: 'swiotlb=512,force',
-      },
-      narrow,
+    errors: [...new Set([machine, narrow])].map((on) =>
+      guest(
+        'errors',
+        {
+          title: 'of failing allocations',
+          folder: 'test/debug',
+          files: /^(error-paths|exhaustion)\.test\.ts$/,
+          // As few bounce buffers as can be had.
+          options: [...ONE, '--cma', '32'],
+          append: 'swiotlb=512,force',
+        },
+        on,
+      ),
     ),
     fuzz: guest('fuzz', {
       title: `of ${calls} random calls, seed ${seed}`,
@@ -197,7 +199,8 @@ function suitesFor(
       files: /^races\.test\.ts$/,
       options: ['--smp', '4'],
       env: { DMABUF_RACE_SEED: seed, ...rounds },
-      ...(values.rounds === undefined ? {} : { seconds: 6 * 3600 }),
+      // A scenario that hangs has to be able to say so first.
+      seconds: values.rounds === undefined ? 3600 : 6 * 3600,
     }),
     detectors: {
       name: 'detectors',
@@ -222,16 +225,9 @@ function suitesFor(
  * Shows what ran. After all parts these are three more tests: enough lines ran, each of the others has its reason, and
  * no reason is out of date.
  */
-async function coverage(
-  { architecture }: Machine,
-  modules: string,
-  kept: string,
-  ran: Part[],
-  whole: boolean,
-): Promise<Counts> {
-  const counts = await step('counting which lines ran', () =>
-    coverageOf(architecture, join(modules, GCNO), ran.map((name) => join(kept, name)).filter(existsSync)),
-  );
+async function coverage({ architecture }: Machine, modules: string, kept: string, whole: boolean): Promise<Counts> {
+  const guests = (await readdir(kept)).map((name) => join(kept, name));
+  const counts = await step('counting which lines ran', () => coverageOf(architecture, join(modules, GCNO), guests));
   const named: Unreached[] = JSON.parse(await readFile(join(projectRoot, UNREACHED), 'utf8'));
   const all = await report(counts, named);
   const text = whole ? shown(all) : table(all);
@@ -263,11 +259,10 @@ async function main(): Promise<number> {
   if (unknown !== undefined) throw new Failure(`${unknown}: there is ${partNames.join(', ')}`);
   const machine = chooseMachine(values.arch, KERNEL);
   // Programs of 32 bit have paths of their own through a kernel of 64, of which some are for errors only.
-  const narrow = chooseMachine(values.arch, KERNEL, machine.architecture.userlands.at(-1));
+  const [, other] = machine.architecture.userlands;
+  const narrow = other === undefined ? machine : chooseMachine(values.arch, KERNEL, other);
   const chosen = partNames.filter((name) => positionals.length === 0 || positionals.includes(name));
   refuseUnused(values, chosen);
-  // That of an earlier run would be taken for this one's.
-  await rm(COVERAGE, { force: true });
   const kept = await mkdtemp(join(tmpdir(), 'dmabuf-debug-'));
   try {
     const suites = suitesFor(values, machine, narrow, kept);
@@ -275,13 +270,16 @@ async function main(): Promise<number> {
     await buildHere();
     // The sources may change meanwhile.
     const modules = await buildModules(await kernelFiles(machine.kernel, machine.architecture), machine.architecture);
-    const counts = [await runSuites(chosen.map((name) => suites[name]))];
     const counting = partNames.filter((name) => name !== 'detectors');
     const ran = counting.filter((name) => chosen.includes(name));
+    // That of an earlier run would be taken for this one's.
+    if (ran.length > 0) await rm(COVERAGE, { force: true });
+    const counts = [await runSuites(chosen.flatMap((name) => suites[name]))];
     if (ran.length > 0 && !stopping()) {
       const whole = ran.length === counting.length;
       counts.push(
-        await coverage(machine, modules, kept, ran, whole).catch((error) => {
+        await coverage(machine, modules, kept, whole).catch((error) => {
+          if (stopping()) return { passed: 0, failed: 0, skipped: 0 };
           say(`coverage: failed: ${told(error)}`);
           return { passed: 0, failed: whole ? 3 : 1, skipped: 0 };
         }),

@@ -266,7 +266,10 @@ static void finding(const char *format, ...)
 	va_end(list);
 }
 
-/* Every call of a plan is between these two. x and y go into the digest: no addresses, no descriptors. */
+/*
+ * Every call of a plan is between these two. x and y go into the digest: no
+ * addresses, no descriptors, and no errors, as memory may lack once.
+ */
 static void enter(struct me *me, int row, uint64_t x, uint64_t y, uint64_t shown)
 {
 	me->row = row;
@@ -293,7 +296,7 @@ static long leave(struct me *me, long result)
 	else
 		finding("errno %d, which is the kernel's own", error);
 	if (repeatable)
-		sh->digest = mix(mix(mix(sh->digest ^ me->row, me->x), me->y), (uint64_t)error << 32 ^ me->rng);
+		sh->digest = mix(mix(mix(sh->digest ^ me->row, me->x), me->y), me->rng);
 	errno = error;
 	return result;
 }
@@ -726,14 +729,17 @@ static uint64_t tame(struct me *me, uint64_t length)
 }
 
 /*
- * The kernel's own dma-heap takes every command number 0 for its own, and the
- * lower 32 bits for all of the length on 32 bit; with much of the memory in its
- * buffers the OOM killer comes. Whatever could be one gets no more than this.
+ * The kernel's own dma-heap takes every command number 0 for its own, has no
+ * limit, and takes the lower 32 bits for all of a length on 32 bit. With all of
+ * the memory in its buffers the OOM killer comes: whatever could be one of its
+ * descriptors gets no more than this.
  */
 static void tame_heap(enum kind kind, union argument *arg)
 {
-	if (!(A(kind) & (DEVICES | BUFS)) && (uint32_t)arg->longs[0] > 4 << 20)
-		arg->longs[0] &= ~0xffff0000ull;
+	if (A(kind) & (DEVICES | BUFS))
+		return;
+	if (arg->longs[0] > 4 << 20 || (uint32_t)arg->longs[0] > 4 << 20)
+		arg->longs[0] &= 0xffff;
 }
 
 static void fill_zero(struct me *me, struct target target, union argument *arg)
@@ -2350,19 +2356,27 @@ static void *run_thread(void *arg)
 	return NULL;
 }
 
+/* Of these there is one in every run, whatever the seed. */
+enum { AN_AUDITOR = 1, A_KILLED_ONE };
+
 /* What a worker is like, which its parent needs to know too. */
 static void plan(unsigned int slot, unsigned int serial)
 {
 	struct me dice = { .rng = mix(mix(seed, serial), 0) };
+	bool alone, dies;
 
 	memset(&w, 0, sizeof(w));
 	w.slot = slot;
 	w.serial = serial;
 	w.tag = 1 + serial % 255;
-	w.threads = chance(&dice, 40) ? 1 : threads;
-	w.auditor = w.threads == 1 && chance(&dice, 75);
+	alone = chance(&dice, 40);
+	w.threads = alone || serial == AN_AUDITOR ? 1 : threads;
+	w.auditor = w.threads == 1 && (chance(&dice, 75) || serial == AN_AUDITOR);
 	w.lifetime = (100 + below(&dice, 3000)) / w.threads;
-	w.dies_at = chance(&dice, 40) ? 1 + below(&dice, w.lifetime * w.threads) : 0;
+	dies = chance(&dice, 40);
+	w.dies_at = dies ? 1 + below(&dice, w.lifetime * w.threads) : 0;
+	if (serial == A_KILLED_ONE)
+		w.dies_at = 1 + below(&dice, 100);
 	w.no_rawio = chance(&dice, 40);
 }
 
@@ -2442,6 +2456,17 @@ static long long read_number(const char *device, const char *name)
 
 	snprintf(path, sizeof(path), "/sys/class/misc/%s/%s", device, name);
 	return slurp(path, bytes, sizeof(bytes)) > 0 ? atoll(bytes) : -1;
+}
+
+static long long oom_kills(void)
+{
+	char bytes[8192];
+	const char *at;
+
+	if (slurp("/proc/vmstat", bytes, sizeof(bytes)) <= 0)
+		return -1;
+	at = strstr(bytes, "oom_kill ");
+	return at ? atoll(at + strlen("oom_kill ")) : -1;
 }
 
 static void read_counters(struct counters counters[])
@@ -2764,6 +2789,7 @@ int main(int argc, char **argv)
 	bool json = parse(argc, argv);
 	struct counters before[COUNT(devices)] = { 0 }, after[COUNT(devices)] = { 0 };
 	unsigned int findings;
+	long long killed;
 	double start;
 	bool clean;
 
@@ -2771,12 +2797,16 @@ int main(int argc, char **argv)
 	prepare();
 	repeatable = processes == 1 && threads == 1;
 	read_counters(before);
+	killed = oom_kills();
 	start = now();
 	run();
 	start = now() - start;
 	close(transport[0]);
 	close(transport[1]);
 	clean = settled(before, after);
+	/* It may have taken somebody who was to be killed anyway. */
+	if (oom_kills() != killed)
+		finding("%lld processes were killed for want of memory", oom_kills() - killed);
 
 	if (json)
 		print_json(start);
