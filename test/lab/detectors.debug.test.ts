@@ -147,7 +147,7 @@ const mistakes: Mistake[] = [
   },
   {
     title: 'an allocation nobody checks',
-    edits: [cma('\tif (!region) {\n\t\tret = -ENOMEM;\n\t\tgoto free_name;\n\t}\n', '')],
+    edits: [cma('\tif (!region) {\n', '\tif (!region && !info) {\n')],
     report: /Unable to handle kernel (NULL pointer dereference|paging request)|KASAN: null-ptr-deref/,
     code: 99,
     command: '/share/c/fail-nth "CMEM_ALLOCATE a page"',
