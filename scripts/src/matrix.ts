@@ -35,7 +35,7 @@ exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tri
 /** A guest keeps one core busy. */
 const TOGETHER = 2;
 /** Besides the standard combination and one for arm64, of a turn. */
-const REST = 3;
+const REST = 2;
 /** Kernels and programs may have to be fetched and built first, a lab kernel takes longest. */
 const COMBINATION_MS = 45 * 60_000;
 
