@@ -31,7 +31,12 @@ static struct dmabuf_device cmem_device = {
 		.name = "cma_mem",
 		.fops = &cmem_fops,
 	},
+};
+
+static struct dmabuf_heap cmem_heap = {
+	.name = "cma_mem",
 	.exp_name = KBUILD_MODNAME,
+	.backing = DMABUF_CONTIGUOUS,
 };
 
 module_param_named(max_bytes, cmem_device.max_bytes, ullong, 0444);
@@ -114,8 +119,7 @@ static struct cmem_region *alloc_region(const struct cmamem_info *info)
 		ret = -ENOMEM;
 		goto free_name;
 	}
-	region->buffer = dmabuf_buffer_alloc(&cmem_device, info->len, DMABUF_CONTIGUOUS,
-					     info->is_cache);
+	region->buffer = dmabuf_buffer_alloc(&cmem_heap, info->len, info->is_cache);
 	if (IS_ERR(region->buffer)) {
 		ret = PTR_ERR(region->buffer);
 		goto free_region;
@@ -164,24 +168,9 @@ static long cmem_allocate(struct cmem_regions *regions, void __user *arg)
 	return 0;
 }
 
-static struct dma_buf *alloc_dma_buf(const struct cmem_alloc *data)
-{
-	struct dmabuf_buffer *buffer;
-	struct dma_buf *dmabuf;
-
-	buffer = dmabuf_buffer_alloc(&cmem_device, data->len, DMABUF_CONTIGUOUS,
-				     data->flags & CMEM_FLAG_CACHED);
-	if (IS_ERR(buffer))
-		return ERR_CAST(buffer);
-	dmabuf = dmabuf_buffer_share(buffer, O_RDWR);
-	/* The dma-buf has its own reference. */
-	dmabuf_buffer_put(buffer);
-
-	return dmabuf;
-}
-
 static long cmem_ioc_alloc(struct cmem_alloc __user *arg)
 {
+	struct dmabuf_buffer *buffer;
 	struct cmem_alloc data;
 
 	if (copy_from_user(&data, arg, sizeof(data)))
@@ -189,27 +178,17 @@ static long cmem_ioc_alloc(struct cmem_alloc __user *arg)
 	if (data.flags & ~CMEM_FLAG_CACHED || data.reserved)
 		return -EINVAL;
 
-	return dmabuf_reply(alloc_dma_buf(&data), O_CLOEXEC, arg, &data, sizeof(data), &data.fd);
+	buffer = dmabuf_buffer_alloc(&cmem_heap, data.len, data.flags & CMEM_FLAG_CACHED);
+
+	return dmabuf_reply(dmabuf_buffer_hand_over(buffer, O_RDWR), O_CLOEXEC, arg, &data,
+			    sizeof(data), &data.fd);
 }
 
 static struct dma_buf *export_region(struct cmem_regions *regions, const struct cmem_export *data)
 {
-	struct dmabuf_buffer *buffer;
-	struct dma_buf *dmabuf;
+	struct dmabuf_buffer *buffer = cmem_regions_find_id(regions, data->id);
 
-	buffer = cmem_regions_find_id(regions, data->id);
-	if (!buffer)
-		return ERR_PTR(-EINVAL);
-	dmabuf = dmabuf_buffer_share(buffer, data->fd_flags & O_ACCMODE);
-	dmabuf_buffer_put(buffer);
-
-	return dmabuf;
-}
-
-static bool valid_fd_flags(u32 flags)
-{
-	/* O_ACCMODE itself is no access mode. */
-	return !(flags & ~(O_CLOEXEC | O_ACCMODE)) && (flags & O_ACCMODE) != O_ACCMODE;
+	return dmabuf_buffer_hand_over(buffer ?: ERR_PTR(-EINVAL), data->fd_flags & O_ACCMODE);
 }
 
 static long cmem_ioc_export(struct cmem_regions *regions, struct cmem_export __user *arg)
@@ -218,7 +197,7 @@ static long cmem_ioc_export(struct cmem_regions *regions, struct cmem_export __u
 
 	if (copy_from_user(&data, arg, sizeof(data)))
 		return -EFAULT;
-	if (!valid_fd_flags(data.fd_flags) || data.reserved)
+	if (!dmabuf_valid_fd_flags(data.fd_flags) || data.reserved)
 		return -EINVAL;
 
 	return dmabuf_reply(export_region(regions, &data), data.fd_flags & O_CLOEXEC, arg,
@@ -292,6 +271,9 @@ static const struct file_operations cmem_fops = {
 
 static int __init cmem_init(void)
 {
+	dmabuf_device_init(&cmem_device);
+	dmabuf_heap_add(&cmem_device, &cmem_heap);
+
 	return dmabuf_device_register(&cmem_device);
 }
 

@@ -2,43 +2,46 @@
 /* A buffer's life: allocated, shared as dma-bufs, freed with its last user. */
 #include <linux/dma-buf.h>
 #include <linux/err.h>
+#include <linux/fcntl.h>
 #include <linux/file.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "compat.h"
 #include "core.h"
+#include "trace.h"
 
-static int alloc_memory(struct dmabuf_buffer *buffer, unsigned long pages,
-			enum dmabuf_backing backing)
+static int alloc_memory(struct dmabuf_memory *memory, unsigned long pages,
+			const struct dmabuf_heap *heap)
 {
 	int ret;
 
-	switch (backing) {
+	switch (heap->backing) {
 	case DMABUF_SCATTERED:
-		ret = dmabuf_memory_alloc_scattered(&buffer->memory, pages);
+		ret = dmabuf_memory_alloc_scattered(memory, pages);
 		break;
-	case DMABUF_CONTIGUOUS:
-		ret = dmabuf_memory_alloc_contiguous(&buffer->memory, pages);
+	case DMABUF_CARVEOUT:
+		ret = dmabuf_memory_alloc_carveout(memory, pages, heap->carveout);
 		break;
 	default:
-		return -EINVAL;
+		ret = dmabuf_memory_alloc_contiguous(memory, pages, heap->backing);
+		break;
 	}
 	if (ret)
 		return ret;
 
-	ret = dmabuf_memory_write_back(&buffer->memory);
+	ret = dmabuf_memory_write_back(memory);
 	if (ret)
-		dmabuf_memory_free(&buffer->memory);
+		dmabuf_memory_free(memory);
 
 	return ret;
 }
 
 /**
  * dmabuf_buffer_alloc() - allocate a zeroed buffer
- * @device:	whose buffer it will be
+ * @heap:	where from
  * @len:	bytes wanted, made whole pages
- * @backing:	the kind of memory
  * @cached:	whether the CPU maps it cached; else write-combined, except on
  *		x86, where DMA sees the caches and RAM has one memory type
  *
@@ -46,9 +49,10 @@ static int alloc_memory(struct dmabuf_buffer *buffer, unsigned long pages,
  * that is 0 or cannot be rounded up, -ENOMEM for more than there is or than
  * the device may hand out, -EINTR after a fatal signal.
  */
-struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_device *device, u64 len,
-					  enum dmabuf_backing backing, bool cached)
+struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_heap *heap, u64 len, bool cached)
 {
+	/* Numbers that tell buffers apart where addresses must not be shown. */
+	static atomic64_t ids;
 	struct dmabuf_buffer *buffer;
 	u64 size = PAGE_ALIGN(len);
 	int ret;
@@ -58,7 +62,7 @@ struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_device *device, u64 len,
 	/* Half of RAM can be more than that on 32 bit, with LPAE. */
 	if (size > SIZE_MAX)
 		return ERR_PTR(-ENOMEM);
-	ret = dmabuf_device_charge(device, size);
+	ret = dmabuf_device_charge(heap->device, size);
 	if (ret)
 		return ERR_PTR(ret);
 
@@ -68,21 +72,26 @@ struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_device *device, u64 len,
 		goto uncharge;
 	}
 	kref_init(&buffer->ref);
-	buffer->device = device;
+	buffer->heap = heap;
+	buffer->id = atomic64_inc_return(&ids);
+	buffer->pid = task_tgid_nr(current);
 	buffer->write_combined = !cached && !IS_ENABLED(CONFIG_X86);
 	mutex_init(&buffer->lock);
+	INIT_LIST_HEAD(&buffer->shares);
 	INIT_LIST_HEAD(&buffer->attachments);
 
-	ret = alloc_memory(buffer, size >> PAGE_SHIFT, backing);
+	ret = alloc_memory(&buffer->memory, size >> PAGE_SHIFT, heap);
 	if (ret)
 		goto free_buffer;
+	dmabuf_heap_count(buffer);
+	trace_dmabuf_alloc(buffer);
 
 	return buffer;
 
 free_buffer:
 	kfree(buffer);
 uncharge:
-	dmabuf_device_uncharge(device, size);
+	dmabuf_device_uncharge(heap->device, size);
 	return ERR_PTR(ret);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_alloc);
@@ -90,9 +99,11 @@ EXPORT_SYMBOL_DMABUF(dmabuf_buffer_alloc);
 static void free_buffer(struct kref *ref)
 {
 	struct dmabuf_buffer *buffer = container_of(ref, struct dmabuf_buffer, ref);
-	struct dmabuf_device *device = buffer->device;
+	struct dmabuf_device *device = buffer->heap->device;
 	size_t size = dmabuf_buffer_size(buffer);
 
+	trace_dmabuf_free(buffer);
+	dmabuf_heap_uncount(buffer);
 	dmabuf_memory_free(&buffer->memory);
 	mutex_destroy(&buffer->lock);
 	kfree(buffer->name);
@@ -171,6 +182,7 @@ EXPORT_SYMBOL_DMABUF(dmabuf_buffer_phys);
 struct dma_buf *dmabuf_buffer_share(struct dmabuf_buffer *buffer, int mode)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
+	struct dmabuf_share *share;
 	struct dma_buf *dmabuf;
 	char *name = NULL;
 
@@ -179,19 +191,28 @@ struct dma_buf *dmabuf_buffer_share(struct dmabuf_buffer *buffer, int mode)
 		if (!name)
 			return ERR_PTR(-ENOMEM);
 	}
+	share = kmalloc(sizeof(*share), GFP_KERNEL);
+	if (!share) {
+		dmabuf = ERR_PTR(-ENOMEM);
+		goto free_name;
+	}
 
-	info.exp_name = buffer->device->exp_name;
-	info.owner = buffer->device->misc.fops->owner;
+	info.exp_name = buffer->heap->exp_name;
+	info.owner = buffer->heap->device->misc.fops->owner;
 	info.ops = &dmabuf_ops;
 	info.size = dmabuf_buffer_size(buffer);
 	info.flags = mode;
-	info.priv = buffer;
+	info.priv = share;
 	dmabuf = dma_buf_export(&info);
-	if (IS_ERR(dmabuf)) {
-		kfree(name);
-		return dmabuf;
-	}
+	if (IS_ERR(dmabuf))
+		goto free_share;
+
 	dmabuf_buffer_get(buffer);
+	share->buffer = buffer;
+	share->dmabuf = dmabuf;
+	mutex_lock(&buffer->lock);
+	list_add_tail(&share->node, &buffer->shares);
+	mutex_unlock(&buffer->lock);
 
 	/* The dma-buf's from now on, which DMA_BUF_SET_NAME may replace. */
 	spin_lock(&dmabuf->name_lock);
@@ -199,8 +220,48 @@ struct dma_buf *dmabuf_buffer_share(struct dmabuf_buffer *buffer, int mode)
 	spin_unlock(&dmabuf->name_lock);
 
 	return dmabuf;
+
+free_share:
+	kfree(share);
+free_name:
+	kfree(name);
+	return dmabuf;
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_share);
+
+/**
+ * dmabuf_buffer_hand_over() - make a dma-buf that alone keeps a buffer
+ * @buffer:	the buffer, of which the caller's reference is gone afterwards,
+ *		or an ERR_PTR
+ * @mode:	access mode
+ *
+ * Return: the dma-buf, or an ERR_PTR.
+ */
+struct dma_buf *dmabuf_buffer_hand_over(struct dmabuf_buffer *buffer, int mode)
+{
+	struct dma_buf *dmabuf;
+
+	if (IS_ERR(buffer))
+		return ERR_CAST(buffer);
+	dmabuf = dmabuf_buffer_share(buffer, mode);
+	dmabuf_buffer_put(buffer);
+
+	return dmabuf;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_hand_over);
+
+/**
+ * dmabuf_valid_fd_flags() - whether a user may ask for a dma-buf with flags
+ * @flags:	the flags
+ *
+ * Return: true for O_CLOEXEC and an access mode.
+ */
+bool dmabuf_valid_fd_flags(u32 flags)
+{
+	/* O_ACCMODE itself is no access mode. */
+	return !(flags & ~(O_CLOEXEC | O_ACCMODE)) && (flags & O_ACCMODE) != O_ACCMODE;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_valid_fd_flags);
 
 /**
  * dmabuf_reply() - answer an ioctl with a descriptor of a dma-buf

@@ -7,6 +7,7 @@
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
+#include <linux/scatterlist.h>
 
 #include "dmabuf_core.h"
 
@@ -25,41 +26,81 @@ struct dmabuf_piece {
  * @pieces:	in the order of the buffer's offsets
  * @count:	number of @pieces
  * @pages:	pages in all
- * @cookie:	what dma_alloc_attrs() returned, NULL: from the page allocator
+ * @carveout:	that they are a part of, or NULL
+ * @cookie:	what dma_alloc_attrs() returned; without it and @carveout they
+ *		are from the page allocator
  * @dma:	address that belongs to @cookie
  */
 struct dmabuf_memory {
 	struct dmabuf_piece *pieces;
 	unsigned long count;
 	unsigned long pages;
+	struct dmabuf_carveout *carveout;
 	void *cookie;
 	dma_addr_t dma;
 };
 
 /**
+ * struct dmabuf_share - a dma-buf over a buffer, the dma-buf's priv
+ * @node:	in dmabuf_buffer.shares
+ * @buffer:	the buffer, a reference
+ * @dmabuf:	the dma-buf
+ */
+struct dmabuf_share {
+	struct list_head node;
+	struct dmabuf_buffer *buffer;
+	struct dma_buf *dmabuf;
+};
+
+/**
  * struct dmabuf_buffer - memory that any number of dma-bufs can show
  * @ref:	held by its maker, its user mappings and its dma-bufs
- * @device:	whose buffer it is
+ * @heap:	where it comes from
+ * @node:	in dmabuf_device.buffers
+ * @id:		number it has in debugfs and in traces
+ * @pid:	the process that made it
  * @memory:	its pages
  * @write_combined: mapped uncached everywhere; false: cached
  * @name:	that its dma-bufs start with, or NULL
- * @lock:	protects @attachments and what is in them, @vaddr, @vmap_count;
- *		taken inside of the reservation lock
+ * @lock:	protects @shares, @attachments and what is in them, @vaddr,
+ *		@vmap_count; taken inside of the reservation lock
+ * @shares:	all its dma-bufs
  * @attachments: of all its dma-bufs
  * @vaddr:	its kernel mapping while @vmap_count is not 0
  * @vmap_count:	users of @vaddr
  */
 struct dmabuf_buffer {
 	struct kref ref;
-	struct dmabuf_device *device;
+	struct dmabuf_heap *heap;
+	struct list_head node;
+	u64 id;
+	pid_t pid;
 	struct dmabuf_memory memory;
 	bool write_combined;
 	char *name;
 
-	struct mutex lock;	/* attachments, vaddr, vmap_count */
+	struct mutex lock;	/* shares, attachments, vaddr, vmap_count */
+	struct list_head shares;
 	struct list_head attachments;
 	void *vaddr;
 	unsigned int vmap_count;
+};
+
+/**
+ * struct dmabuf_attachment - a device that may map a buffer
+ * @node:	in dmabuf_buffer.attachments
+ * @dev:	the device
+ * @table:	its own view of the pages
+ * @direction:	what it was mapped for
+ * @mapped:	whether it is mapped; protected, as is @direction and the
+ *		mapping in @table, by dmabuf_buffer.lock
+ */
+struct dmabuf_attachment {
+	struct list_head node;
+	struct device *dev;
+	struct sg_table table;
+	enum dma_data_direction direction;
+	bool mapped;
 };
 
 extern const struct dma_buf_ops dmabuf_ops;
@@ -68,10 +109,26 @@ struct device *dmabuf_dma_device(void);
 
 int dmabuf_device_charge(struct dmabuf_device *device, u64 size);
 void dmabuf_device_uncharge(struct dmabuf_device *device, u64 size);
+void dmabuf_heap_count(struct dmabuf_buffer *buffer);
+void dmabuf_heap_uncount(struct dmabuf_buffer *buffer);
+
+void dmabuf_debugfs_add(struct dmabuf_device *device);
+void dmabuf_debugfs_remove(struct dmabuf_device *device);
 
 int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages);
-int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages);
+int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
+				   enum dmabuf_backing backing);
+int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pages,
+				 struct dmabuf_carveout *carveout);
 int dmabuf_memory_write_back(const struct dmabuf_memory *memory);
 void dmabuf_memory_free(struct dmabuf_memory *memory);
+
+int dmabuf_carveout_alloc(struct dmabuf_carveout *carveout, unsigned long pages,
+			  unsigned long *pfn);
+void dmabuf_carveout_free(struct dmabuf_carveout *carveout, unsigned long pfn,
+			  unsigned long pages);
+phys_addr_t dmabuf_carveout_base(const struct dmabuf_carveout *carveout);
+u64 dmabuf_carveout_size(const struct dmabuf_carveout *carveout);
+u64 dmabuf_carveout_largest_free(struct dmabuf_carveout *carveout);
 
 #endif /* _CORE_H */

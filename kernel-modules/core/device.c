@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Devices that hand out buffers: their limits and what sysfs says of them. */
+/*
+ * Devices that hand out buffers, and their heaps: limits, figures and what
+ * sysfs says of them.
+ */
 #include <linux/device.h>
 #include <linux/kernel.h>
+#include <linux/minmax.h>
 #include <linux/mm.h>
+#include <linux/slab.h>
 #include <linux/sysfs.h>
 
 #include "compat.h"
@@ -36,7 +41,7 @@ int dmabuf_device_charge(struct dmabuf_device *device, u64 size)
 		if (used > limit - size)
 			return -ENOMEM;
 	} while (!atomic64_try_cmpxchg(&device->bytes, &used, used + size));
-	atomic_long_inc(&device->buffers);
+	atomic_long_inc(&device->count);
 
 	return 0;
 }
@@ -48,8 +53,39 @@ int dmabuf_device_charge(struct dmabuf_device *device, u64 size)
  */
 void dmabuf_device_uncharge(struct dmabuf_device *device, u64 size)
 {
-	atomic_long_dec(&device->buffers);
+	atomic_long_dec(&device->count);
 	atomic64_sub(size, &device->bytes);
+}
+
+/**
+ * dmabuf_heap_count() - count a new buffer, and list it
+ * @buffer:	the buffer
+ */
+void dmabuf_heap_count(struct dmabuf_buffer *buffer)
+{
+	struct dmabuf_heap *heap = buffer->heap;
+
+	mutex_lock(&heap->device->lock);
+	list_add_tail(&buffer->node, &heap->device->buffers);
+	heap->buffers++;
+	heap->bytes += dmabuf_buffer_size(buffer);
+	heap->peak_bytes = max(heap->peak_bytes, heap->bytes);
+	mutex_unlock(&heap->device->lock);
+}
+
+/**
+ * dmabuf_heap_uncount() - undo dmabuf_heap_count()
+ * @buffer:	the buffer
+ */
+void dmabuf_heap_uncount(struct dmabuf_buffer *buffer)
+{
+	struct dmabuf_heap *heap = buffer->heap;
+
+	mutex_lock(&heap->device->lock);
+	list_del(&buffer->node);
+	heap->buffers--;
+	heap->bytes -= dmabuf_buffer_size(buffer);
+	mutex_unlock(&heap->device->lock);
 }
 
 static struct dmabuf_device *to_dmabuf_device(struct device *dev)
@@ -61,7 +97,7 @@ static struct dmabuf_device *to_dmabuf_device(struct device *dev)
 
 static ssize_t buffers_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
-	return sysfs_emit(buf, "%ld\n", atomic_long_read(&to_dmabuf_device(dev)->buffers));
+	return sysfs_emit(buf, "%ld\n", atomic_long_read(&to_dmabuf_device(dev)->count));
 }
 static DEVICE_ATTR_RO(buffers);
 
@@ -83,7 +119,136 @@ static struct attribute *dmabuf_attrs[] = {
 	&dev_attr_max_bytes.attr,
 	NULL
 };
-ATTRIBUTE_GROUPS(dmabuf);
+
+static const struct attribute_group device_group = {
+	.attrs = dmabuf_attrs,
+};
+
+static struct dmabuf_heap *to_heap(struct device_attribute *attr)
+{
+	return container_of(attr, struct dev_ext_attribute, attr)->var;
+}
+
+static ssize_t show_figure(struct device_attribute *attr, const u64 *figure, char *buf)
+{
+	struct mutex *lock = &to_heap(attr)->device->lock;
+	u64 value;
+
+	mutex_lock(lock);
+	value = *figure;
+	mutex_unlock(lock);
+
+	return sysfs_emit(buf, "%llu\n", value);
+}
+
+static ssize_t heap_name_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%s\n", to_heap(attr)->name);
+}
+
+static ssize_t heap_buffers_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return show_figure(attr, &to_heap(attr)->buffers, buf);
+}
+
+static ssize_t heap_bytes_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return show_figure(attr, &to_heap(attr)->bytes, buf);
+}
+
+static ssize_t heap_peak_bytes_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return show_figure(attr, &to_heap(attr)->peak_bytes, buf);
+}
+
+static ssize_t heap_size_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%llu\n", dmabuf_carveout_size(to_heap(attr)->carveout));
+}
+
+static ssize_t heap_largest_free_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%llu\n", dmabuf_carveout_largest_free(to_heap(attr)->carveout));
+}
+
+static const struct device_attribute heap_attributes[] = {
+	__ATTR(name, 0444, heap_name_show, NULL),
+	__ATTR(buffers, 0444, heap_buffers_show, NULL),
+	__ATTR(bytes, 0444, heap_bytes_show, NULL),
+	__ATTR(peak_bytes, 0444, heap_peak_bytes_show, NULL),
+	/* Of carveouts only. */
+	__ATTR(size, 0444, heap_size_show, NULL),
+	__ATTR(largest_free, 0444, heap_largest_free_show, NULL),
+};
+
+static_assert(ARRAY_SIZE(heap_attributes) == DMABUF_HEAP_ATTRIBUTES);
+
+static void fill_group(struct dmabuf_heap *heap)
+{
+	unsigned int count = ARRAY_SIZE(heap_attributes) - (heap->carveout ? 0 : 2);
+	unsigned int i;
+
+	for (i = 0; i < count; i++) {
+		heap->attributes[i].attr = heap_attributes[i];
+		heap->attributes[i].var = heap;
+		sysfs_attr_init(&heap->attributes[i].attr.attr);
+		heap->list[i] = &heap->attributes[i].attr.attr;
+	}
+	heap->group.attrs = heap->list;
+	if (!heap->hidden) {
+		snprintf(heap->dir, sizeof(heap->dir), "heap%u", heap->id);
+		heap->group.name = heap->dir;
+	}
+}
+
+/**
+ * dmabuf_device_init() - make a device ready for heaps
+ * @device:	the device, zero but for what its owner sets
+ */
+void dmabuf_device_init(struct dmabuf_device *device)
+{
+	mutex_init(&device->lock);
+	INIT_LIST_HEAD(&device->heaps);
+	INIT_LIST_HEAD(&device->buffers);
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_device_init);
+
+/**
+ * dmabuf_heap_add() - let a device allocate from a heap
+ * @device:	the device, not registered yet; there as long as any buffer
+ * @heap:	the heap, zero but for what its owner sets; there as long as
+ *		@device
+ *
+ * From here on buffers can be allocated from it.
+ */
+void dmabuf_heap_add(struct dmabuf_device *device, struct dmabuf_heap *heap)
+{
+	heap->device = device;
+	fill_group(heap);
+	list_add_tail(&heap->node, &device->heaps);
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_heap_add);
+
+static const struct attribute_group **groups_of(struct dmabuf_device *device)
+{
+	const struct attribute_group **groups;
+	struct dmabuf_heap *heap;
+	size_t count = 0;
+
+	list_for_each_entry(heap, &device->heaps, node)
+		count++;
+	groups = kcalloc(count + 2, sizeof(*groups), GFP_KERNEL);
+	if (!groups)
+		return NULL;
+
+	count = 0;
+	groups[count++] = &device_group;
+	list_for_each_entry(heap, &device->heaps, node)
+		if (!heap->hidden)
+			groups[count++] = &heap->group;
+
+	return groups;
+}
 
 /**
  * dmabuf_device_register() - make a device visible to user space
@@ -95,8 +260,20 @@ ATTRIBUTE_GROUPS(dmabuf);
  */
 int dmabuf_device_register(struct dmabuf_device *device)
 {
-	device->misc.groups = dmabuf_groups;
-	return misc_register(&device->misc);
+	int ret;
+
+	device->groups = groups_of(device);
+	if (!device->groups)
+		return -ENOMEM;
+	device->misc.groups = device->groups;
+	ret = misc_register(&device->misc);
+	if (ret) {
+		kfree(device->groups);
+		return ret;
+	}
+	dmabuf_debugfs_add(device);
+
+	return 0;
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_device_register);
 
@@ -106,6 +283,8 @@ EXPORT_SYMBOL_DMABUF(dmabuf_device_register);
  */
 void dmabuf_device_unregister(struct dmabuf_device *device)
 {
+	dmabuf_debugfs_remove(device);
 	misc_deregister(&device->misc);
+	kfree(device->groups);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_device_unregister);

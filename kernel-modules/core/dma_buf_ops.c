@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The one set of dma-buf operations, in the order a dma-buf lives. A dma-buf's
- * priv is its buffer, a reference. All dma-bufs over a buffer share its
- * attachments, so that a cache sync through one of them reaches devices that
- * came by another.
+ * The one set of dma-buf operations, in the order a dma-buf lives. All dma-bufs
+ * over a buffer share its attachments, so that a cache sync through one of them
+ * reaches devices that came by another.
  */
 #include <linux/dma-buf.h>
 #include <linux/err.h>
@@ -15,23 +14,14 @@
 
 #include "compat.h"
 #include "core.h"
+#include "trace.h"
 
-/**
- * struct dmabuf_attachment - a device that may map a buffer
- * @node:	in dmabuf_buffer.attachments
- * @dev:	the device
- * @table:	its own view of the pages
- * @direction:	what it was mapped for
- * @mapped:	whether it is mapped; protected, as is @direction and the
- *		mapping in @table, by dmabuf_buffer.lock
- */
-struct dmabuf_attachment {
-	struct list_head node;
-	struct device *dev;
-	struct sg_table table;
-	enum dma_data_direction direction;
-	bool mapped;
-};
+static struct dmabuf_buffer *buffer_of(const struct dma_buf *dmabuf)
+{
+	const struct dmabuf_share *share = dmabuf->priv;
+
+	return share->buffer;
+}
 
 static unsigned long max_segment_pages(struct device *dev)
 {
@@ -73,7 +63,7 @@ static int fill_table(struct sg_table *table, const struct dmabuf_memory *memory
 
 static int dmabuf_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 {
-	struct dmabuf_buffer *buffer = dmabuf->priv;
+	struct dmabuf_buffer *buffer = buffer_of(dmabuf);
 	struct dmabuf_attachment *attachment;
 	int ret;
 
@@ -98,7 +88,7 @@ static int dmabuf_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *atta
 static void dmabuf_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 {
 	struct dmabuf_attachment *attachment = attach->priv;
-	struct dmabuf_buffer *buffer = dmabuf->priv;
+	struct dmabuf_buffer *buffer = buffer_of(dmabuf);
 
 	mutex_lock(&buffer->lock);
 	list_del(&attachment->node);
@@ -106,6 +96,20 @@ static void dmabuf_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *att
 
 	sg_free_table(&attachment->table);
 	kfree(attachment);
+}
+
+/* In the direction of the mapping, which is the one the DMA API knows it by. */
+static void sync_for_cpu(const struct dmabuf_buffer *buffer, struct dmabuf_attachment *attachment)
+{
+	trace_dmabuf_sync_for_cpu(buffer, attachment);
+	dma_sync_sgtable_for_cpu(attachment->dev, &attachment->table, attachment->direction);
+}
+
+static void sync_for_device(const struct dmabuf_buffer *buffer,
+			    struct dmabuf_attachment *attachment)
+{
+	trace_dmabuf_sync_for_device(buffer, attachment);
+	dma_sync_sgtable_for_device(attachment->dev, &attachment->table, attachment->direction);
 }
 
 /*
@@ -116,7 +120,7 @@ static void dmabuf_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *att
 static struct sg_table *dmabuf_map(struct dma_buf_attachment *attach,
 				   enum dma_data_direction direction)
 {
-	struct dmabuf_buffer *buffer = attach->dmabuf->priv;
+	struct dmabuf_buffer *buffer = buffer_of(attach->dmabuf);
 	struct dmabuf_attachment *attachment = attach->priv;
 	struct sg_table *table = &attachment->table;
 	int ret;
@@ -130,9 +134,10 @@ static struct sg_table *dmabuf_map(struct dma_buf_attachment *attach,
 	ret = dma_map_sgtable(attachment->dev, table, direction, DMA_ATTR_SKIP_CPU_SYNC);
 	if (ret)
 		goto unlock;
-	dma_sync_sgtable_for_device(attachment->dev, table, direction);
 	attachment->direction = direction;
 	attachment->mapped = true;
+	trace_dmabuf_map(buffer, attachment);
+	sync_for_device(buffer, attachment);
 unlock:
 	mutex_unlock(&buffer->lock);
 
@@ -142,7 +147,7 @@ unlock:
 static void dmabuf_unmap(struct dma_buf_attachment *attach, struct sg_table *table,
 			 enum dma_data_direction direction)
 {
-	struct dmabuf_buffer *buffer = attach->dmabuf->priv;
+	struct dmabuf_buffer *buffer = buffer_of(attach->dmabuf);
 	struct dmabuf_attachment *attachment = attach->priv;
 
 	/*
@@ -151,26 +156,23 @@ static void dmabuf_unmap(struct dma_buf_attachment *attach, struct sg_table *tab
 	 */
 	mutex_lock(&buffer->lock);
 	attachment->mapped = false;
-	dma_sync_sgtable_for_cpu(attachment->dev, &attachment->table, attachment->direction);
+	sync_for_cpu(buffer, attachment);
+	trace_dmabuf_unmap(buffer, attachment);
 	dma_unmap_sgtable(attachment->dev, &attachment->table, attachment->direction,
 			  DMA_ATTR_SKIP_CPU_SYNC);
 	mutex_unlock(&buffer->lock);
 }
 
-/*
- * Write-combined buffers are synced too: their pages may be bounced. Always in
- * the direction of each mapping, which is the one the DMA API knows it by.
- */
+/* Write-combined buffers are synced too: their pages may be bounced. */
 static int dmabuf_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
 {
-	struct dmabuf_buffer *buffer = dmabuf->priv;
+	struct dmabuf_buffer *buffer = buffer_of(dmabuf);
 	struct dmabuf_attachment *attachment;
 
 	mutex_lock(&buffer->lock);
 	list_for_each_entry(attachment, &buffer->attachments, node)
 		if (attachment->mapped)
-			dma_sync_sgtable_for_cpu(attachment->dev, &attachment->table,
-						 attachment->direction);
+			sync_for_cpu(buffer, attachment);
 	if (buffer->vmap_count && !buffer->write_combined)
 		invalidate_kernel_vmap_range(buffer->vaddr, dmabuf_buffer_size(buffer));
 	mutex_unlock(&buffer->lock);
@@ -178,7 +180,7 @@ static int dmabuf_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_directi
 	return 0;
 }
 
-static void sync_for_devices(struct dmabuf_buffer *buffer, bool only_writers)
+static void sync_for_devices(const struct dmabuf_buffer *buffer, bool only_writers)
 {
 	struct dmabuf_attachment *attachment;
 	bool only_writes;
@@ -187,14 +189,13 @@ static void sync_for_devices(struct dmabuf_buffer *buffer, bool only_writers)
 	list_for_each_entry(attachment, &buffer->attachments, node) {
 		only_writes = attachment->direction == DMA_FROM_DEVICE;
 		if (attachment->mapped && only_writes == only_writers)
-			dma_sync_sgtable_for_device(attachment->dev, &attachment->table,
-						    attachment->direction);
+			sync_for_device(buffer, attachment);
 	}
 }
 
 static int dmabuf_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
 {
-	struct dmabuf_buffer *buffer = dmabuf->priv;
+	struct dmabuf_buffer *buffer = buffer_of(dmabuf);
 
 	mutex_lock(&buffer->lock);
 	if (buffer->vmap_count && !buffer->write_combined)
@@ -257,8 +258,8 @@ static int remap_pieces(const struct dmabuf_memory *memory, struct vm_area_struc
  *		reference on @buffer
  * @pgoff:	first page of @buffer to map
  *
- * Return: 0, -EINVAL for a private mapping or a range outside the buffer, or
- * another negative errno.
+ * Return: 0, -EPERM while the buffer's heap is secured, -EINVAL for a private
+ * mapping or a range outside the buffer, or another negative errno.
  */
 int dmabuf_buffer_mmap(struct dmabuf_buffer *buffer, struct vm_area_struct *vma,
 		       unsigned long pgoff)
@@ -266,6 +267,8 @@ int dmabuf_buffer_mmap(struct dmabuf_buffer *buffer, struct vm_area_struct *vma,
 	unsigned long pages = buffer->memory.pages;
 	int ret;
 
+	if (buffer->heap->secured)
+		return -EPERM;
 	/*
 	 * VM_SHARED is absent from a shared mapping of a file that is open for
 	 * reading only.
@@ -284,6 +287,7 @@ int dmabuf_buffer_mmap(struct dmabuf_buffer *buffer, struct vm_area_struct *vma,
 	dmabuf_buffer_get(buffer);
 	vma->vm_private_data = buffer;
 	vma->vm_ops = &dmabuf_vm_ops;
+	trace_dmabuf_mmap(buffer, pgoff, vma_pages(vma));
 
 	return 0;
 }
@@ -291,7 +295,7 @@ EXPORT_SYMBOL_DMABUF(dmabuf_buffer_mmap);
 
 static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 {
-	return dmabuf_buffer_mmap(dmabuf->priv, vma, vma->vm_pgoff);
+	return dmabuf_buffer_mmap(buffer_of(dmabuf), vma, vma->vm_pgoff);
 }
 
 static void *vmap_pieces(const struct dmabuf_memory *memory, pgprot_t prot)
@@ -320,13 +324,15 @@ static void *vmap_pieces(const struct dmabuf_memory *memory, pgprot_t prot)
  * @buffer:	the buffer
  *
  * Return: its address until the dmabuf_buffer_vunmap() that belongs to this
- * call, or an ERR_PTR.
+ * call, or an ERR_PTR: -EPERM while its heap is secured, -ENOMEM.
  */
 void *dmabuf_buffer_vmap(struct dmabuf_buffer *buffer)
 {
 	pgprot_t prot = PAGE_KERNEL;
 	void *vaddr;
 
+	if (buffer->heap->secured)
+		return ERR_PTR(-EPERM);
 	if (buffer->write_combined)
 		prot = pgprot_writecombine(prot);
 
@@ -359,19 +365,26 @@ EXPORT_SYMBOL_DMABUF(dmabuf_buffer_vunmap);
 
 static COMPAT_VMAP_OP(dmabuf_vmap)
 {
-	void *vaddr = dmabuf_buffer_vmap(dmabuf->priv);
+	void *vaddr = dmabuf_buffer_vmap(buffer_of(dmabuf));
 
 	return COMPAT_VMAP_RESULT(vaddr);
 }
 
 static COMPAT_VUNMAP_OP(dmabuf_vunmap)
 {
-	dmabuf_buffer_vunmap(dmabuf->priv);
+	dmabuf_buffer_vunmap(buffer_of(dmabuf));
 }
 
 static void dmabuf_release(struct dma_buf *dmabuf)
 {
-	dmabuf_buffer_put(dmabuf->priv);
+	struct dmabuf_share *share = dmabuf->priv;
+	struct dmabuf_buffer *buffer = share->buffer;
+
+	mutex_lock(&buffer->lock);
+	list_del(&share->node);
+	mutex_unlock(&buffer->lock);
+	kfree(share);
+	dmabuf_buffer_put(buffer);
 }
 
 const struct dma_buf_ops dmabuf_ops = {

@@ -2,7 +2,8 @@
 /*
  * The memory of buffers: scattered pages, or one contiguous piece. It is
  * always zeroed here, whatever the kernel's init_on_alloc says, and always
- * made of single pages (split_page), so that each can be referenced alone.
+ * made of pages that have a reference each (split_page), so that each can be
+ * referenced alone.
  */
 #include <linux/gfp.h>
 #include <linux/highmem.h>
@@ -262,28 +263,73 @@ static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long 
 	return 0;
 }
 
+static int alloc_one_piece(struct dmabuf_memory *memory)
+{
+	memory->pieces = kvmalloc_array(1, sizeof(*memory->pieces), GFP_KERNEL);
+
+	return memory->pieces ? 0 : -ENOMEM;
+}
+
 /**
  * dmabuf_memory_alloc_contiguous() - allocate one piece below 4 GiB
  * @memory:	to be filled, zero before
  * @pages:	how many
+ * @backing:	DMABUF_PAGES for nothing but the page allocator, or
+ *		DMABUF_CONTIGUOUS for CMA before it
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
-int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages)
+int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
+				   enum dmabuf_backing backing)
 {
 	int ret;
 
 	if (!leaves_enough(pages))
 		return -ENOMEM;
-	memory->pieces = kvmalloc_array(1, sizeof(*memory->pieces), GFP_KERNEL);
-	if (!memory->pieces)
-		return -ENOMEM;
-	ret = fill_from_dma_api(memory, pages);
+	ret = alloc_one_piece(memory);
+	if (ret)
+		return ret;
+	ret = backing == DMABUF_PAGES ? -ENOMEM : fill_from_dma_api(memory, pages);
 	if (ret == -ENOMEM)
 		ret = fill_from_page_allocator(memory, pages);
 	if (ret)
 		kvfree(memory->pieces);
 
+	return ret;
+}
+
+/**
+ * dmabuf_memory_alloc_carveout() - allocate one piece of a carveout
+ * @memory:	to be filled, zero before
+ * @pages:	how many
+ * @carveout:	where from
+ *
+ * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
+ */
+int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pages,
+				 struct dmabuf_carveout *carveout)
+{
+	unsigned long pfn;
+	int ret;
+
+	ret = alloc_one_piece(memory);
+	if (ret)
+		return ret;
+	ret = dmabuf_carveout_alloc(carveout, pages, &pfn);
+	if (ret)
+		goto free_pieces;
+	ret = zero_pages(pfn, pages);
+	if (ret)
+		goto free_pages;
+	memory->carveout = carveout;
+	add_piece(memory, pfn, pages);
+
+	return 0;
+
+free_pages:
+	dmabuf_carveout_free(carveout, pfn, pages);
+free_pieces:
+	kvfree(memory->pieces);
 	return ret;
 }
 
@@ -333,7 +379,9 @@ void dmabuf_memory_free(struct dmabuf_memory *memory)
 {
 	unsigned long i;
 
-	if (memory->cookie)
+	if (memory->carveout)
+		dmabuf_carveout_free(memory->carveout, memory->pieces[0].pfn, memory->pages);
+	else if (memory->cookie)
 		dma_free_attrs(dmabuf_dma_device(), memory->pages << PAGE_SHIFT,
 			       memory->cookie, memory->dma, DMA_ALLOC_ATTRS);
 	else

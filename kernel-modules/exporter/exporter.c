@@ -92,7 +92,12 @@ static struct dmabuf_device exporter_device = {
 		.name = "exporter",
 		.fops = &exporter_fops,
 	},
+};
+
+static struct dmabuf_heap exporter_heap = {
+	.name = "exporter",
 	.exp_name = KBUILD_MODNAME,
+	.backing = DMABUF_SCATTERED,
 };
 
 static int write_message(void)
@@ -116,7 +121,9 @@ static int __init exporter_init(void)
 {
 	int ret;
 
-	buffer = dmabuf_buffer_alloc(&exporter_device, size, DMABUF_SCATTERED, true);
+	dmabuf_device_init(&exporter_device);
+	dmabuf_heap_add(&exporter_device, &exporter_heap);
+	buffer = dmabuf_buffer_alloc(&exporter_heap, size, true);
 	if (IS_ERR(buffer))
 		return PTR_ERR(buffer);
 	ret = write_message();

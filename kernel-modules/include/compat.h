@@ -32,6 +32,20 @@
 #define COMPAT_IMPORT_NS(ns)		MODULE_IMPORT_NS(ns)
 #endif
 
+/* 6.10: a tracepoint knows where its strings come from. */
+#if COMPAT_SINCE(6, 10)
+#define COMPAT_ASSIGN_STR(field, src)	do { (void)(src); __assign_str(field); } while (0)
+#else
+#define COMPAT_ASSIGN_STR(field, src)	__assign_str(field, src)
+#endif
+
+/* 6.2: the devnode operation of a class must not change the device. */
+#if COMPAT_SINCE(6, 2)
+#define COMPAT_DEVNODE_CONST		const
+#else
+#define COMPAT_DEVNODE_CONST
+#endif
+
 /*
  * The vmap operations of a dma-buf, which have the argument dmabuf:
  *

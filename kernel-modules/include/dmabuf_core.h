@@ -7,49 +7,121 @@
 #define _DMABUF_CORE_H
 
 #include <linux/atomic.h>
+#include <linux/device.h>
+#include <linux/list.h>
 #include <linux/miscdevice.h>
+#include <linux/mutex.h>
+#include <linux/sysfs.h>
 #include <linux/types.h>
 
+struct dentry;
 struct dma_buf;
+struct dmabuf_block;
 struct dmabuf_buffer;
+struct dmabuf_carveout;
 struct vm_area_struct;
 
 /**
  * struct dmabuf_device - a misc device that hands out buffers
  * @misc:	name and file operations; the module that owns these is kept
  *		loaded by every dma-buf
- * @exp_name:	what fdinfo says of its dma-bufs
  * @max_bytes:	most bytes that may be allocated at a time, 0: half of RAM
  * @bytes:	bytes allocated now, whole pages
- * @buffers:	buffers allocated now
+ * @count:	buffers allocated now
+ * @lock:	protects @buffers and the figures of the heaps; outside of the
+ *		locks of buffers
+ * @heaps:	what it allocates from
+ * @buffers:	that are allocated now
+ * @groups:	sysfs: the device's own attributes, and those of each heap
+ * @debugfs:	directory with the files heaps and buffers
  *
- * In sysfs it has the attributes buffers, bytes and max_bytes. All but @misc,
- * @exp_name and @max_bytes is dmabuf_core's own and starts as zero. Buffers
- * can be allocated before the device is registered.
+ * In sysfs it has the attributes buffers, bytes and max_bytes. All but @misc
+ * and @max_bytes is dmabuf_core's own.
  */
 struct dmabuf_device {
 	struct miscdevice misc;
-	const char *exp_name;
 	u64 max_bytes;
+
 	atomic64_t bytes;
-	atomic_long_t buffers;
+	atomic_long_t count;
+	struct mutex lock;	/* buffers, figures of heaps */
+	struct list_head heaps;
+	struct list_head buffers;
+	const struct attribute_group **groups;
+	struct dentry *debugfs;
 };
 
 /**
  * enum dmabuf_backing - the memory of a buffer
  * @DMABUF_SCATTERED:	pages from anywhere, in pieces as large as can be had
  * @DMABUF_CONTIGUOUS:	one piece below 4 GiB, from CMA where there is one
+ * @DMABUF_PAGES:	one block of the page allocator, below 4 GiB
+ * @DMABUF_CARVEOUT:	one piece of a carveout
  */
 enum dmabuf_backing {
 	DMABUF_SCATTERED,
 	DMABUF_CONTIGUOUS,
+	DMABUF_PAGES,
+	DMABUF_CARVEOUT,
 };
 
+#define DMABUF_HEAP_ATTRIBUTES	6
+
+/**
+ * struct dmabuf_heap - where buffers come from
+ * @name:	what people call it
+ * @exp_name:	what fdinfo says of its dma-bufs
+ * @id:		number its folder in sysfs has, heap<id>
+ * @hidden:	no folder in sysfs: whoever made it shows @group elsewhere
+ * @backing:	the memory of its buffers
+ * @carveout:	what they are pieces of, with DMABUF_CARVEOUT
+ * @secured:	devices may use its buffers, the CPU may not map them. That is
+ *		this kernel's policy: nothing but it keeps other drivers out.
+ * @device:	whose heap it is
+ * @node:	in dmabuf_device.heaps
+ * @buffers:	buffers allocated now
+ * @bytes:	bytes allocated now
+ * @peak_bytes:	most bytes that were allocated at a time
+ * @group:	its attributes in sysfs
+ * @dir:	name of @group
+ * @attributes:	that @group has
+ * @list:	the same, as sysfs wants them
+ *
+ * From @device on it is dmabuf_core's own.
+ */
+struct dmabuf_heap {
+	const char *name;
+	const char *exp_name;
+	unsigned int id;
+	bool hidden;
+	enum dmabuf_backing backing;
+	struct dmabuf_carveout *carveout;
+	bool secured;
+
+	struct dmabuf_device *device;
+	struct list_head node;
+	u64 buffers;
+	u64 bytes;
+	u64 peak_bytes;
+	struct attribute_group group;
+	char dir[16];
+	struct dev_ext_attribute attributes[DMABUF_HEAP_ATTRIBUTES];
+	struct attribute *list[DMABUF_HEAP_ATTRIBUTES + 1];
+};
+
+void dmabuf_device_init(struct dmabuf_device *device);
+void dmabuf_heap_add(struct dmabuf_device *device, struct dmabuf_heap *heap);
 int dmabuf_device_register(struct dmabuf_device *device);
 void dmabuf_device_unregister(struct dmabuf_device *device);
 
-struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_device *device, u64 len,
-					  enum dmabuf_backing backing, bool cached);
+struct dmabuf_block *dmabuf_block_alloc(u64 size);
+phys_addr_t dmabuf_block_phys(const struct dmabuf_block *block);
+void dmabuf_block_free(struct dmabuf_block *block);
+
+struct dmabuf_carveout *dmabuf_carveout_create(phys_addr_t base, u64 size);
+void dmabuf_carveout_destroy(struct dmabuf_carveout *carveout);
+
+struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_heap *heap, u64 len, bool cached);
 void dmabuf_buffer_set_name(struct dmabuf_buffer *buffer, char *name);
 void dmabuf_buffer_get(struct dmabuf_buffer *buffer);
 void dmabuf_buffer_put(struct dmabuf_buffer *buffer);
@@ -57,6 +129,8 @@ size_t dmabuf_buffer_size(const struct dmabuf_buffer *buffer);
 phys_addr_t dmabuf_buffer_phys(const struct dmabuf_buffer *buffer);
 
 struct dma_buf *dmabuf_buffer_share(struct dmabuf_buffer *buffer, int mode);
+struct dma_buf *dmabuf_buffer_hand_over(struct dmabuf_buffer *buffer, int mode);
+bool dmabuf_valid_fd_flags(u32 flags);
 int dmabuf_reply(struct dma_buf *dmabuf, int fd_flags, void __user *arg, const void *answer,
 		 size_t size, int *fd);
 int dmabuf_buffer_mmap(struct dmabuf_buffer *buffer, struct vm_area_struct *vma,

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* /dev/ion: the allocation interface of ION as Linux 4.12 to 5.10 had it. */
-#include <linux/dma-buf.h>
-#include <linux/err.h>
 #include <linux/fcntl.h>
 #include <linux/fs.h>
 #include <linux/kernel.h>
@@ -20,36 +18,22 @@ static struct dmabuf_device ion_device = {
 		.name = "ion",
 		.fops = &ion_fops,
 	},
-	.exp_name = KBUILD_MODNAME,
 };
 
 module_param_named(max_bytes, ion_device.max_bytes, ullong, 0444);
 MODULE_PARM_DESC(max_bytes, "Most bytes allocated at a time, by all clients (default 0: half of RAM)");
 
-static struct dma_buf *alloc_dma_buf(const struct ion_allocation_data *data)
-{
-	struct dmabuf_buffer *buffer;
-	struct dma_buf *dmabuf;
-
-	buffer = ion_heaps_alloc(&ion_device, data->len, data->heap_id_mask, data->flags);
-	if (IS_ERR(buffer))
-		return ERR_CAST(buffer);
-	dmabuf = dmabuf_buffer_share(buffer, O_RDWR);
-	/* The dma-buf has its own reference. */
-	dmabuf_buffer_put(buffer);
-
-	return dmabuf;
-}
-
 static long ion_ioctl_alloc(struct ion_allocation_data __user *arg)
 {
 	struct ion_allocation_data data;
+	struct dmabuf_buffer *buffer;
 
 	if (copy_from_user(&data, arg, sizeof(data)))
 		return -EFAULT;
+	buffer = ion_heaps_alloc(data.len, data.heap_id_mask, data.flags);
 
-	return dmabuf_reply(alloc_dma_buf(&data), O_CLOEXEC, arg, &data, sizeof(data),
-			    (int *)&data.fd);
+	return dmabuf_reply(dmabuf_buffer_hand_over(buffer, O_RDWR), O_CLOEXEC, arg, &data,
+			    sizeof(data), (int *)&data.fd);
 }
 
 static long ion_ioctl_heap_query(struct ion_heap_query __user *arg)
@@ -91,6 +75,8 @@ static long ion_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return ion_ioctl_alloc((struct ion_allocation_data __user *)arg);
 	case ION_IOC_HEAP_QUERY:
 		return ion_ioctl_heap_query((struct ion_heap_query __user *)arg);
+	case ION_IOC_ABI_VERSION:
+		return put_user(ION_ABI_VERSION, (u32 __user *)arg);
 	default:
 		return -ENOTTY;
 	}
@@ -104,12 +90,33 @@ static const struct file_operations ion_fops = {
 
 static int __init ion_init(void)
 {
-	return dmabuf_device_register(&ion_device);
+	int ret;
+
+	dmabuf_device_init(&ion_device);
+	ret = ion_heaps_init(&ion_device);
+	if (ret)
+		return ret;
+	ret = ion_dma_heap_init(&ion_device);
+	if (ret)
+		goto exit_heaps;
+	ret = dmabuf_device_register(&ion_device);
+	if (ret)
+		goto exit_dma_heap;
+
+	return 0;
+
+exit_dma_heap:
+	ion_dma_heap_exit();
+exit_heaps:
+	ion_heaps_exit();
+	return ret;
 }
 
 static void __exit ion_exit(void)
 {
 	dmabuf_device_unregister(&ion_device);
+	ion_dma_heap_exit();
+	ion_heaps_exit();
 }
 
 module_init(ion_init);

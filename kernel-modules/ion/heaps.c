@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The table of heaps, and allocation from those a client allows. */
+/* The heaps of the board's table, and allocation from those a client allows. */
 #include <linux/bits.h>
 #include <linux/err.h>
 #include <linux/kernel.h>
-#include <linux/moduleparam.h>
+#include <linux/module.h>
 #include <linux/sched/signal.h>
+#include <linux/slab.h>
 #include <linux/string.h>
 
-#include "dmabuf_core.h"
 #include "ion.h"
 
 static bool ignore_heap_mask;
@@ -17,35 +17,130 @@ MODULE_PARM_DESC(ignore_heap_mask,
 
 /**
  * struct ion_heap - where buffers come from
- * @name:	as clients know it
+ * @base:	dmabuf_core's part of it
  * @type:	as clients know it
- * @id:		its bit in a heap mask
- * @backing:	the memory of its buffers
+ * @name:	as clients know it
+ * @block:	memory that was taken for its carveout, and for those after it
  */
 struct ion_heap {
-	const char *name;
+	struct dmabuf_heap base;
 	enum ion_heap_type type;
-	unsigned int id;
-	enum dmabuf_backing backing;
+	char name[ION_MAX_HEAP_NAME];
+	struct dmabuf_block *block;
 };
 
-#define ION_SYSTEM_HEAP_ID	0
-#define ION_DMA_HEAP_ID		4
+/* Heaps of a mask are tried in this order. */
+static struct ion_heap *heaps;
+static unsigned int heap_count;
 
-/* Heaps of a mask are tried in this order. Clients rely on names and ids. */
-static const struct ion_heap heaps[] = {
-	{
-		.name = "ion_dma_heap",
-		.type = ION_HEAP_TYPE_DMA,
-		.id = ION_DMA_HEAP_ID,
-		.backing = DMABUF_CONTIGUOUS,
-	}, {
-		.name = "ion_system_heap",
-		.type = ION_HEAP_TYPE_SYSTEM,
-		.id = ION_SYSTEM_HEAP_ID,
-		.backing = DMABUF_SCATTERED,
-	},
-};
+/*
+ * Carveouts without a place that follow each other in the table follow each
+ * other in memory: they are cut from one block, which the first one owns.
+ */
+static int place(struct ion_table *table, struct ion_entry *first, struct ion_heap *heap)
+{
+	const struct ion_entry *end = table->entries + table->count;
+	struct ion_entry *entry;
+	u64 size = 0;
+
+	for (entry = first; entry < end && entry->size && !entry->placed; entry++)
+		size += entry->size;
+	heap->block = dmabuf_block_alloc(size);
+	if (IS_ERR(heap->block)) {
+		int ret = PTR_ERR(heap->block);
+
+		heap->block = NULL;
+		ion_entry_error(table, first, "there is no such piece of free memory");
+		return ret;
+	}
+	size = dmabuf_block_phys(heap->block);
+	for (entry = first; entry < end && entry->size && !entry->placed; entry++) {
+		entry->base = size;
+		entry->placed = true;
+		size += entry->size;
+	}
+
+	return 0;
+}
+
+static int set_up(struct ion_table *table, struct ion_entry *entry, struct ion_heap *heap)
+{
+	struct dmabuf_carveout *carveout;
+	int ret;
+
+	strscpy(heap->name, entry->name, sizeof(heap->name));
+	heap->type = entry->type;
+	heap->base.name = heap->name;
+	heap->base.exp_name = KBUILD_MODNAME;
+	heap->base.id = entry->id;
+	heap->base.backing = entry->backing;
+	heap->base.secured = entry->type == ION_HEAP_TYPE_PROTECTED;
+	if (!entry->size)
+		return 0;
+
+	if (!entry->placed) {
+		ret = place(table, entry, heap);
+		if (ret)
+			return ret;
+	}
+	carveout = dmabuf_carveout_create(entry->base, entry->size);
+	if (IS_ERR(carveout)) {
+		ion_entry_error(table, entry, "its memory cannot be used");
+		return PTR_ERR(carveout);
+	}
+	heap->base.carveout = carveout;
+
+	return 0;
+}
+
+/**
+ * ion_heaps_init() - make the heaps of the board's table
+ * @device:	whose heaps they will be
+ *
+ * Return: 0, or a negative errno after the log was told which entry it is.
+ */
+int ion_heaps_init(struct dmabuf_device *device)
+{
+	struct ion_table *table;
+	unsigned int i;
+	int ret = 0;
+
+	table = ion_table_read();
+	if (IS_ERR(table))
+		return PTR_ERR(table);
+	heaps = kcalloc(table->count, sizeof(*heaps), GFP_KERNEL);
+	if (!heaps) {
+		ret = -ENOMEM;
+		goto free_table;
+	}
+	heap_count = table->count;
+	for (i = 0; i < heap_count; i++) {
+		ret = set_up(table, &table->entries[i], &heaps[i]);
+		if (ret) {
+			ion_heaps_exit();
+			goto free_table;
+		}
+		dmabuf_heap_add(device, &heaps[i].base);
+	}
+
+free_table:
+	kfree(table);
+	return ret;
+}
+
+/** ion_heaps_exit() - undo ion_heaps_init(), no buffer is left */
+void ion_heaps_exit(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < heap_count; i++)
+		if (heaps[i].base.carveout)
+			dmabuf_carveout_destroy(heaps[i].base.carveout);
+	for (i = 0; i < heap_count; i++)
+		if (heaps[i].block)
+			dmabuf_block_free(heaps[i].block);
+	kfree(heaps);
+}
 
 /**
  * ion_heap_count() - the number of heaps
@@ -54,7 +149,7 @@ static const struct ion_heap heaps[] = {
  */
 unsigned int ion_heap_count(void)
 {
-	return ARRAY_SIZE(heaps);
+	return heap_count;
 }
 
 /**
@@ -69,12 +164,16 @@ void ion_heap_describe(unsigned int index, struct ion_heap_data *data)
 	memset(data, 0, sizeof(*data));
 	strscpy(data->name, heap->name, sizeof(data->name));
 	data->type = heap->type;
-	data->heap_id = heap->id;
+	data->heap_id = heap->base.id;
+}
+
+static bool is_meant(const struct ion_heap *heap, u32 mask)
+{
+	return ignore_heap_mask ? heap->type == ION_HEAP_TYPE_SYSTEM : mask & BIT(heap->base.id);
 }
 
 /**
  * ion_heaps_alloc() - allocate from the first heap that can
- * @device:	whose buffer it will be
  * @len:	bytes
  * @mask:	bits of the heaps to try
  * @flags:	ION_FLAG_CACHED or 0; other bits are ignored
@@ -82,18 +181,15 @@ void ion_heap_describe(unsigned int index, struct ion_heap_data *data)
  * Return: the buffer, or an ERR_PTR: -ENODEV if no heap is in the mask, else
  * what the last heap said.
  */
-struct dmabuf_buffer *ion_heaps_alloc(struct dmabuf_device *device, u64 len, u32 mask, u32 flags)
+struct dmabuf_buffer *ion_heaps_alloc(u64 len, u32 mask, u32 flags)
 {
 	struct dmabuf_buffer *buffer = ERR_PTR(-ENODEV);
 	unsigned int i;
 
-	if (ignore_heap_mask)
-		mask = BIT(ION_SYSTEM_HEAP_ID);
-	for (i = 0; i < ARRAY_SIZE(heaps); i++) {
-		if (!(mask & BIT(heaps[i].id)))
+	for (i = 0; i < heap_count; i++) {
+		if (!is_meant(&heaps[i], mask))
 			continue;
-		buffer = dmabuf_buffer_alloc(device, len, heaps[i].backing,
-					     flags & ION_FLAG_CACHED);
+		buffer = dmabuf_buffer_alloc(&heaps[i].base, len, flags & ION_FLAG_CACHED);
 		if (!IS_ERR(buffer) || fatal_signal_pending(current))
 			break;
 	}

@@ -10,8 +10,10 @@ export const EXPORTER_IOC_GET_FD = 0x80044501;
 
 export const ION_IOC_ALLOC = 0xc0184900;
 export const ION_IOC_HEAP_QUERY = 0xc0184908;
+export const ION_IOC_ABI_VERSION = 0x80044909;
 export const ION_FLAG_CACHED = 1;
 export const ION_SYSTEM_HEAP = 1 << 0;
+export const ION_CONTIG_HEAP = 1 << 1;
 export const ION_DMA_HEAP = 1 << 4;
 
 export const CMEM_ALLOCATE = 0x40046d05;

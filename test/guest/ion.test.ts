@@ -30,15 +30,19 @@ import {
   Syscalls,
 } from './syscalls.ts';
 
-const { ION_DMA_HEAP, ION_IOC_ALLOC, ION_IOC_HEAP_QUERY, ION_SYSTEM_HEAP, ionAllocation, ionFd, ionQuery } = abi;
+const { ION_CONTIG_HEAP, ION_DMA_HEAP, ION_IOC_ABI_VERSION, ION_IOC_ALLOC, ION_IOC_HEAP_QUERY, ION_SYSTEM_HEAP } = abi;
+const { ionAllocation, ionFd, ionQuery } = abi;
 
-const heapNames = ['ion_system_heap', 'ion_dma_heap'];
+const heapNames = ['ion_system_heap', 'ion_system_contig_heap', 'ion_dma_heap'];
 
 /** Type and id of each heap, in the order in which they are tried. */
 const heapTable = [
   { name: 'ion_dma_heap', type: 4, id: 4 },
+  { name: 'ion_system_contig_heap', type: 1, id: 1 },
   { name: 'ion_system_heap', type: 0, id: 0 },
 ];
+
+const heapMasks = heapTable.map(({ id }) => 1 << id);
 
 /** Runs a test with /dev/ion open, and checks that it leaves neither a descriptor nor a page. */
 async function withIon(context: Mocha.Context, body: (process: Syscalls, ion: number) => Promise<void>): Promise<void> {
@@ -148,11 +152,13 @@ describeModules('ION', () => {
 
     it('tries every heap of the mask', async function () {
       await withIon(this, async (process, ion) => {
-        for (const mask of [ION_SYSTEM_HEAP, ION_DMA_HEAP, ION_SYSTEM_HEAP | ION_DMA_HEAP, 0xffffffff]) {
+        for (const mask of [...heapMasks, ION_SYSTEM_HEAP | ION_DMA_HEAP, 0xffffffff]) {
           await process.must('close', await alloc(process, ion, { len: PAGE, mask }));
         }
         const len = onlyScattered();
-        await process.fails('ENOMEM', 'ioctl', ion, ION_IOC_ALLOC, ionAllocation({ len, mask: ION_DMA_HEAP }));
+        for (const mask of [ION_DMA_HEAP, ION_CONTIG_HEAP]) {
+          await process.fails('ENOMEM', 'ioctl', ion, ION_IOC_ALLOC, ionAllocation({ len, mask }));
+        }
         const both = ION_DMA_HEAP | ION_SYSTEM_HEAP;
         await process.must('close', await alloc(process, ion, { len, mask: both }));
       });
@@ -169,7 +175,7 @@ describeModules('ION', () => {
     it('answers EINVAL for a length that is 0 or wraps', async function () {
       await withIon(this, async (process, ion) => {
         for (const len of [0n, 2n ** 64n - 1n, 2n ** 64n - BigInt(PAGE) + 1n]) {
-          for (const mask of [ION_SYSTEM_HEAP, ION_DMA_HEAP]) {
+          for (const mask of heapMasks) {
             await process.fails('EINVAL', 'ioctl', ion, ION_IOC_ALLOC, ionAllocation({ len, mask }));
           }
         }
@@ -182,7 +188,7 @@ describeModules('ION', () => {
         const page = BigInt(PAGE);
         const mostOfRam = Math.floor(totalmem() * 0.75);
         for (const len of [2n ** 64n - page, 2n ** 63n, 2n ** 32n, 2n ** 32n + page, mostOfRam]) {
-          for (const mask of [ION_SYSTEM_HEAP, ION_DMA_HEAP]) {
+          for (const mask of heapMasks) {
             await process.fails('ENOMEM', 'ioctl', ion, ION_IOC_ALLOC, ionAllocation({ len, mask }));
           }
         }
@@ -260,6 +266,15 @@ describeModules('ION', () => {
     });
   });
 
+  it('says that it hands out descriptors, not handles (ION_IOC_ABI_VERSION)', async function () {
+    await withIon(this, async (process, ion) => {
+      const { code, bytes } = await process.call('ioctl', ion, ION_IOC_ABI_VERSION, Buffer.alloc(4));
+      assert.equal(code, '');
+      assert.equal(bytes.readUInt32LE(0), 2);
+      await process.fails('EFAULT', 'ioctlp', ion, ION_IOC_ABI_VERSION, 0);
+    });
+  });
+
   it('answers ENOTTY to what it does not know', async function () {
     await withIon(this, async (process, ion) => {
       // FREE of the handle interface: clients decide by it which interface they face.
@@ -271,12 +286,12 @@ describeModules('ION', () => {
   it('frees what a process leaves when it ends', async function () {
     const process = await Syscalls.start(this);
     const ion = await process.must('open', '/dev/ion', O_RDONLY);
-    for (const mask of [ION_SYSTEM_HEAP, ION_DMA_HEAP]) {
+    for (const mask of heapMasks) {
       const fd = await alloc(process, ion, { len: 100_000, mask });
       await process.map(fd, 100_000);
       assert.equal(await process.must('lseek', fd, 0, SEEK_SET), 0);
     }
-    assert.equal(counters('ion').buffers, 2);
+    assert.equal(counters('ion').buffers, heapMasks.length);
     await process.end();
     await eventually(() => assert.deepEqual(counters('ion'), idleCounters.ion));
   });
@@ -291,7 +306,7 @@ describeModules('ION', () => {
       unload('ion_lite');
       load('ion_lite', 'ignore_heap_mask=1');
       await withIon(this, async (process, ion) => {
-        for (const mask of [0, 1 << 5, ION_DMA_HEAP, 0xffffffff]) {
+        for (const mask of [0, 1 << 5, ION_CONTIG_HEAP, ION_DMA_HEAP, 0xffffffff]) {
           await process.must('close', await alloc(process, ion, { len: onlyScattered(), mask }));
         }
       });

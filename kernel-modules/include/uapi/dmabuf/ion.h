@@ -13,12 +13,12 @@
 enum ion_heap_type {
 	ION_HEAP_TYPE_SYSTEM		= 0,	/* scattered pages */
 	ION_HEAP_TYPE_SYSTEM_CONTIG	= 1,	/* one block of the page allocator */
-	ION_HEAP_TYPE_CARVEOUT		= 2,
+	ION_HEAP_TYPE_CARVEOUT		= 2,	/* one piece of memory set aside */
 	ION_HEAP_TYPE_CHUNK		= 3,
 	ION_HEAP_TYPE_DMA		= 4,	/* contiguous, from CMA where there is one */
 	ION_HEAP_TYPE_CUSTOM		= 5,
-	ION_HEAP_TYPE_IOMMU		= 6,	/* ours */
-	ION_HEAP_TYPE_PROTECTED		= 7,	/* ours */
+	ION_HEAP_TYPE_IOMMU		= 6,	/* ours: scattered, for devices with an IOMMU */
+	ION_HEAP_TYPE_PROTECTED		= 7,	/* ours: devices may attach, the CPU may not map */
 };
 
 /* struct ion_allocation_data.flags; other bits are accepted and ignored. */
@@ -80,5 +80,9 @@ struct ion_heap_query {
 #define ION_IOC_MAGIC		'I'
 #define ION_IOC_ALLOC		_IOWR(ION_IOC_MAGIC, 0, struct ion_allocation_data)
 #define ION_IOC_HEAP_QUERY	_IOWR(ION_IOC_MAGIC, 8, struct ion_heap_query)
+#define ION_IOC_ABI_VERSION	_IOR(ION_IOC_MAGIC, 9, __u32)
+
+/* What ION_IOC_ABI_VERSION answers: descriptors, no handles. */
+#define ION_ABI_VERSION		2
 
 #endif /* _UAPI_DMABUF_ION_H */
