@@ -99,6 +99,20 @@ export function descriptorAdvice(error: number): string | undefined {
   return undefined;
 }
 
+/** What to do where mmap(2) failed. */
+export function mapAdvice(error: number): string | undefined {
+  switch (-error) {
+    case errno.ENOMEM:
+      return 'There is no room for it in the address space of this process: close mappings that are no longer needed.';
+    case errno.EPERM:
+      return 'It comes from a protected heap: devices may use it, the CPU may not look. A heap that is not protected has memory for both.';
+    case errno.ENODEV:
+      return 'Its exporter cannot be mapped by programs.';
+    default:
+      return descriptorAdvice(error);
+  }
+}
+
 /** What to do where an allocation failed. */
 export function allocationAdvice(error: number, path: string, contiguous: boolean): string | undefined {
   switch (-error) {

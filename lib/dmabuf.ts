@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { readFileSync, readlinkSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
-import { descriptorAdvice } from './advice.js';
+import { descriptorAdvice, mapAdvice } from './advice.js';
 import { checkFd, checkRange, type Range } from './arguments.js';
 import { DmaBufError, invalidType, invalidValue, systemError } from './errors.js';
 import { OwnedHandle } from './handle.js';
@@ -189,6 +189,7 @@ export class DmaBuf implements Disposable {
    * @param range - `offset` a multiple of the page size; default: all {@link DmaBuf.length} bytes
    * @throws RangeError ERR_OUT_OF_RANGE
    * @throws SystemError EACCES: the descriptor is read-only; see {@link DmaBuf.copy}
+   * @throws SystemError EPERM: it comes from a protected heap, which keeps the CPU out
    * @throws SystemError ENOMEM: no room in the address space
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
@@ -233,6 +234,7 @@ export class DmaBuf implements Disposable {
    *
    * @param range - default: all {@link DmaBuf.length} bytes
    * @throws RangeError ERR_OUT_OF_RANGE
+   * @throws SystemError EPERM: it comes from a protected heap
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
   copy(range: Range = {}): ArrayBuffer {
@@ -242,7 +244,7 @@ export class DmaBuf implements Disposable {
     const bracket = this.#begin(constants.DMA_BUF_SYNC_READ);
     const error = native.copy(this.#handle.get('mmap'), offset, destination);
     this.#end(bracket, error === 0);
-    if (error < 0) throw systemError(error, 'mmap', this.#path);
+    if (error < 0) throw systemError(error, 'mmap', this.#path, mapAdvice(error));
     return destination;
   }
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { constants } from 'node:os';
-import { descriptorAdvice } from './advice.js';
+import { mapAdvice } from './advice.js';
 import { systemError } from './errors.js';
 import { type Handle, native } from './native.js';
 
@@ -73,18 +72,5 @@ export class Mapping implements Disposable {
   /** The same as {@link Mapping.close}. */
   [Symbol.dispose](): void {
     this.close();
-  }
-}
-
-function mapAdvice(error: number): string | undefined {
-  switch (-error) {
-    case constants.errno.ENOMEM:
-      return 'There is no room for it in the address space of this process: close mappings that are no longer needed.';
-    case constants.errno.EPERM:
-      return 'The buffer is protected: the CPU may not see it.';
-    case constants.errno.ENODEV:
-      return 'Its exporter cannot be mapped by programs.';
-    default:
-      return descriptorAdvice(error);
   }
 }
