@@ -4,39 +4,51 @@ import { statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { openAdvice } from './advice.js';
-import { checkInteger, checkOptions, checkPath } from './arguments.js';
-import { invalidType, invalidValue, type SystemError, systemError } from './errors.js';
-import { CMA_MEM_PATH, CmaMemHeap } from './heap/cma-mem.js';
-import { DMA_HEAP_DIRECTORY, DmaHeap, dmaHeapNames, isContiguousHeap } from './heap/dma-heap.js';
+import { checkFlag, checkInteger, checkOptions, checkPath } from './arguments.js';
+import { type Call, invalidType, invalidValue, type SystemError, systemError } from './errors.js';
+import { choose, type HeapChoice, type HeapTraits, inWords, noSuchHeap } from './heap/choice.js';
+import { CMA_MEM_PATH, CmaMemHeap, cmaMemTraits } from './heap/cma-mem.js';
+import { DMA_HEAP_DIRECTORY, DmaHeap, dmaHeapNames, dmaHeapTraits } from './heap/dma-heap.js';
 import { type Heap, type HeapKind, sysfsDevice } from './heap/heap.js';
-import { ION_PATH, IonHeap, ionHeaps, isContiguous } from './heap/ion.js';
-import { MEMFD_PATH, MemfdHeap } from './heap/memfd.js';
-import { UDMABUF_PATH, UdmabufHeap } from './heap/udmabuf.js';
+import { ION_PATH, IonHeap, ionHeaps, ionHeapTypes } from './heap/ion.js';
+import { MEMFD_PATH, MemfdHeap, memfdTraits } from './heap/memfd.js';
+import { UDMABUF_PATH, UdmabufHeap, udmabufTraits } from './heap/udmabuf.js';
 
 const { errno } = osConstants;
 
 /** One heap of this machine. `openHeap(info.path, { heap: info.name })` opens it. */
-export interface HeapInfo {
+export interface HeapInfo extends HeapTraits {
   kind: HeapKind;
   /** the device; `'memfd'` for that kind */
   path: string;
-  name: string;
-  /** whether a buffer is one piece of physical memory */
-  contiguous: boolean;
   /** whether devices can use the buffers */
   dma: boolean;
   /** why it cannot be used, where that is so */
   error?: SystemError;
 }
 
-/** Options of {@link openHeap}. */
-export interface OpenHeapOptions {
+/**
+ * Options of {@link openHeap}: by which of several heaps is chosen. Where more than one fits it
+ * is the system heap, or else the first, in the order of {@link heaps}.
+ */
+export interface OpenHeapOptions extends HeapChoice {
   /**
-   * Which of several heaps: for `ion` the name or id of one of its heaps, for `dma-heap`
-   * the name of its device. Default: the system heap, or the first there is.
+   * For `ion`, instead of a choice: several heaps at once, bit n for the one with the id n.
+   * A buffer is allocated from the first of them that can, in the order of {@link heaps}.
+   * Bits that no heap has do not count.
    */
-  heap?: string | number;
+  mask?: number;
 }
+
+/** Their names. */
+const openOptions: Readonly<Record<keyof OpenHeapOptions, true>> = {
+  heap: true,
+  type: true,
+  contiguous: true,
+  protected: true,
+  cached: true,
+  mask: true,
+};
 
 /** What a kind opens. */
 const paths: Readonly<Record<HeapKind, string>> = {
@@ -68,10 +80,10 @@ function ionInfos(): HeapInfo[] {
   const common = { kind: 'ion', path: ION_PATH, dma: true } as const;
   if (!exists(ION_PATH)) return [];
   try {
-    return ionHeaps(ION_PATH).map((heap) => ({ ...common, name: heap.name, contiguous: isContiguous(heap) }));
+    return ionHeaps(ION_PATH).map((heap) => ({ ...common, ...heap }));
   } catch (error) {
     if (!isSystemError(error)) throw error;
-    return [{ ...common, name: 'ion', contiguous: false, error }];
+    return [{ ...common, name: 'ion', contiguous: false, protected: false, uncached: true, error }];
   }
 }
 
@@ -94,18 +106,15 @@ export function heaps(): HeapInfo[] {
   const found = ionInfos();
   for (const name of dmaHeapNames()) {
     const path = join(DMA_HEAP_DIRECTORY, name);
-    const info = { kind: 'dma-heap', path, name, contiguous: isContiguousHeap(path), dma: true } as const;
-    found.push(tried(info, DmaHeap.open));
+    found.push(tried({ kind: 'dma-heap', path, dma: true, ...dmaHeapTraits(path) }, DmaHeap.open));
   }
   if (exists(CMA_MEM_PATH)) {
-    const info = { kind: 'cma-mem', path: CMA_MEM_PATH, name: 'cma_mem', contiguous: true, dma: true } as const;
-    found.push(tried(info, CmaMemHeap.open));
+    found.push(tried({ kind: 'cma-mem', path: CMA_MEM_PATH, dma: true, ...cmaMemTraits }, CmaMemHeap.open));
   }
   if (exists(UDMABUF_PATH)) {
-    const info = { kind: 'udmabuf', path: UDMABUF_PATH, name: 'udmabuf', contiguous: false, dma: true } as const;
-    found.push(tried(info, UdmabufHeap.open));
+    found.push(tried({ kind: 'udmabuf', path: UDMABUF_PATH, dma: true, ...udmabufTraits }, UdmabufHeap.open));
   }
-  found.push({ kind: 'memfd', path: MEMFD_PATH, name: 'memfd', contiguous: false, dma: false });
+  found.push({ kind: 'memfd', path: MEMFD_PATH, dma: false, ...memfdTraits });
   return found;
 }
 
@@ -134,37 +143,63 @@ function kindOf(path: string): HeapKind {
   );
 }
 
-function openDmaHeap(name: string | undefined): DmaHeap {
+function openDmaHeap(choice: HeapChoice): DmaHeap {
   const names = dmaHeapNames();
-  if (name === undefined && names.length === 0) {
+  const heap = choice.heap === undefined ? undefined : String(choice.heap);
+  if (heap === undefined && names.length === 0) {
     throw systemError(-errno.ENOENT, 'open', DMA_HEAP_DIRECTORY, openAdvice(-errno.ENOENT, DMA_HEAP_DIRECTORY));
   }
-  const chosen = name ?? (names.includes('system') ? 'system' : names[0]);
-  if (chosen === undefined || !names.includes(chosen)) {
-    const path = join(DMA_HEAP_DIRECTORY, basename(chosen ?? ''));
+  if (heap !== undefined && !names.includes(heap)) {
+    const path = join(DMA_HEAP_DIRECTORY, basename(heap));
     throw systemError(-errno.ENOENT, 'open', path, `The dma-heaps there are: ${names.join(', ') || 'none'}.`);
   }
-  return DmaHeap.open(join(DMA_HEAP_DIRECTORY, chosen));
+  const found = names.map((name) => dmaHeapTraits(join(DMA_HEAP_DIRECTORY, name)));
+  const wanted = heap === undefined ? choice : { ...choice, heap };
+  const chosen = choose(found, wanted, ({ name }) => name === 'system');
+  if (chosen === undefined) throw noSuchHeap('open', DMA_HEAP_DIRECTORY, inWords(wanted), found);
+  return DmaHeap.open(join(DMA_HEAP_DIRECTORY, chosen.name));
 }
 
-/** A device that is one heap goes by one name. */
-function only<T extends Heap>(heap: T, wanted: string | number | undefined): T {
-  if (wanted === undefined || wanted === heap.name) return heap;
+/** A device that is one heap: there is nothing to choose, but it may be the wrong one. */
+function only<T extends Heap>(heap: T, choice: HeapChoice): T {
+  if (choose([heap], choice) !== undefined) return heap;
   heap.close();
-  throw systemError(
-    -errno.ENODEV,
-    'open',
-    heap.path,
-    `There is no heap ${JSON.stringify(wanted)} there; its only heap is ${heap.name}.`,
-  );
+  throw noSuchHeap('open', heap.path, inWords(choice), [heap]);
+}
+
+function checkOpenOptions(options: unknown, call: Call): asserts options is OpenHeapOptions {
+  checkOptions(options, 'options', call);
+  const unknown = Object.keys(options).find((name) => !Object.hasOwn(openOptions, name));
+  if (unknown !== undefined) {
+    throw invalidValue('options', `has no '${unknown}': there are ${Object.keys(openOptions).join(', ')}`, call);
+  }
+  const { heap, type, mask, ...needs } = options as OpenHeapOptions;
+  if (heap !== undefined && typeof heap !== 'string') {
+    if (typeof heap !== 'number') throw invalidType('heap', 'a name or an id', heap, call);
+    checkInteger(heap, 'heap', 0, 31, call);
+  }
+  if (type !== undefined) {
+    if (typeof type !== 'string') throw invalidType('type', 'of type string', type, call);
+    if (!Object.hasOwn(ionHeapTypes, type)) {
+      const choice = `must be one of ${Object.keys(ionHeapTypes).join(', ')}. Received '${String(type)}'`;
+      throw invalidValue('type', choice, call);
+    }
+  }
+  for (const [name, value] of Object.entries(needs)) checkFlag(value, name, call);
+  if (mask === undefined) return;
+  checkInteger(mask, 'mask', 1, 0xffffffff, call);
+  const other = Object.entries({ heap, type, ...needs }).find(([, value]) => value !== undefined)?.[0];
+  if (other !== undefined) throw invalidValue('mask', `says all: leave it or '${other}' out`, call);
 }
 
 /**
- * Opens a heap by its kind or by the path of its device.
+ * Opens a heap by its kind or by the path of its device: the one that is named, or one that has
+ * what is needed.
  *
  * @param kindOrPath - `'ion'`, `'dma-heap'`, `'cma-mem'`, `'udmabuf'`, `'memfd'`, or a path
  *   such as `/dev/dma_heap/system`
- * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE: neither a kind nor a path
+ * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE: neither a kind nor a path, an
+ *   option that there is not or that does not go with another; RangeError ERR_OUT_OF_RANGE
  * @throws SystemError ENOENT (module not loaded), EACCES, ENOTTY (not such a device),
  *   ENODEV (no such heap there); the message says what to do
  */
@@ -172,28 +207,24 @@ export function openHeap(kindOrPath: HeapKind | (string & {}), options: OpenHeap
   checkPath(kindOrPath, 'kindOrPath', 'open');
   const path = isKind(kindOrPath) ? paths[kindOrPath] : kindOrPath;
   const call = { syscall: 'open', path };
-  checkOptions(options, 'options', call);
-  const { heap } = options;
-  if (heap !== undefined && typeof heap !== 'string') {
-    if (typeof heap !== 'number') throw invalidType('heap', 'a name or an id', heap, call);
-    checkInteger(heap, 'heap', 0, 31, call);
-  }
+  checkOpenOptions(options, call);
   if (!isKind(kindOrPath) && !kindOrPath.includes('/')) {
     const choice = `must be one of ${Object.keys(paths).join(', ')}, or a path. heaps() lists what this machine has: openHeap(path, { heap: name }). Received '${kindOrPath}'`;
     throw invalidValue('kindOrPath', choice, call);
   }
-  switch (isKind(kindOrPath) ? kindOrPath : kindOf(path)) {
+  const kind = isKind(kindOrPath) ? kindOrPath : kindOf(path);
+  const { mask, ...choice } = options;
+  if (mask !== undefined && kind !== 'ion') throw invalidValue('mask', `is for heaps of ion, not of ${kind}`, call);
+  switch (kind) {
     case 'ion':
-      return IonHeap.open(path, heap);
+      return IonHeap.open(path, choice, mask);
     case 'cma-mem':
-      return only(CmaMemHeap.open(path), heap);
+      return only(CmaMemHeap.open(path), choice);
     case 'dma-heap':
-      return isKind(kindOrPath)
-        ? openDmaHeap(heap === undefined ? heap : String(heap))
-        : only(DmaHeap.open(path), heap);
+      return isKind(kindOrPath) ? openDmaHeap(choice) : only(DmaHeap.open(path), choice);
     case 'udmabuf':
-      return only(UdmabufHeap.open(path), heap);
+      return only(UdmabufHeap.open(path), choice);
     default:
-      return only(MemfdHeap.open(), heap);
+      return only(MemfdHeap.open(), choice);
   }
 }

@@ -36,7 +36,8 @@ export function describeHeap(kind: HeapKind, options: ContractOptions = {}): voi
   for (const info of found) {
     describe(`heap ${kind} ${info.name}`, () => {
       // An ordinary user's machine has heaps that are not theirs; root's has none.
-      if (info.error && process.getuid?.() !== 0) it(`cannot be opened by this user: ${info.error.message}`);
+      if (info.protected) it('is for devices only');
+      else if (info.error && process.getuid?.() !== 0) it(`cannot be opened by this user: ${info.error.message}`);
       else contract(info, options.large ?? 1 << 20);
     });
   }
@@ -54,8 +55,8 @@ function contract(info: HeapInfo, large: number): void {
   });
 
   it('is the heap that heaps() announced', () => {
-    const { kind, path, name, contiguous, dma } = heap;
-    assert.deepEqual({ kind, path, name, contiguous, dma }, info);
+    const names = Object.keys(info) as (keyof HeapInfo & keyof Heap)[];
+    assert.deepEqual(Object.fromEntries(names.map((name) => [name, heap[name]])), info);
   });
 
   it('says whether it is DMA memory', () => {
@@ -169,7 +170,8 @@ function contract(info: HeapInfo, large: number): void {
 
   it('maps not cached memory where it has such, and says so where not', async () => {
     await leavesNothing(() => {
-      if (info.kind === 'ion' || info.kind === 'cma-mem') {
+      assert.equal(info.uncached, info.kind === 'ion' || info.kind === 'cma-mem');
+      if (info.uncached) {
         using buffer = heap.allocSync(PAGE, { cached: false });
         buffer.write((bytes) => bytes.set([1, 2, 3]));
         assert.deepEqual([...new Uint8Array(buffer.copy({ length: 4 }))], [1, 2, 3, 0]);

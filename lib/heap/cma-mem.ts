@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 import { type Handle, native } from '../native.js';
+import type { HeapTraits } from './choice.js';
 import { DeviceHeap, openDevice, type Request } from './heap.js';
 
 /** Where contiguous memory is. */
 export const CMA_MEM_PATH = '/dev/cma_mem';
+
+/** @internal */
+export const cmaMemTraits: HeapTraits = { name: 'cma_mem', contiguous: true, protected: false, uncached: true };
 
 /**
  * /dev/cma_mem as a heap: contiguous memory straight as a dma-buf (CMEM_IOC_ALLOC).
@@ -11,10 +15,9 @@ export const CMA_MEM_PATH = '/dev/cma_mem';
  */
 export class CmaMemHeap extends DeviceHeap {
   override readonly kind = 'cma-mem';
-  protected override readonly uncached = true;
 
   private constructor(device: Handle, path: string) {
-    super(device, path, 'cma_mem', true);
+    super(device, path, cmaMemTraits);
   }
 
   /** @internal */

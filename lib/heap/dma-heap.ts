@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { basename } from 'node:path';
 import { type Handle, native } from '../native.js';
+import type { HeapTraits } from './choice.js';
 import { DeviceHeap, ifAvailable, ifAvailableSync, openDevice, type Request, sysfsDevice } from './heap.js';
 
 /** Where the kernel's dma-heaps are, one device each. */
@@ -19,20 +20,24 @@ export function dmaHeapNames(): string[] {
 /**
  * Whether buffers are one piece. The kernel does not say; these are the names its CMA
  * heaps have had (`reserved`, `linux,cma`, `default_cma_region`, `default-pool`). What counts is
- * the kernel's own name: udev rules make others. @internal
+ * the kernel's own name: udev rules make others.
  */
-export function isContiguousHeap(path: string): boolean {
+function isContiguousHeap(path: string): boolean {
   const name = basename(sysfsDevice(path) ?? path);
   return /^reserved$|^default-pool$|(^|[^a-z])cma([^a-z]|$)/.test(name.replaceAll('_', '-'));
+}
+
+/** What is known of the heap at a path. @internal */
+export function dmaHeapTraits(path: string): HeapTraits {
+  return { name: basename(path), contiguous: isContiguousHeap(path), protected: false, uncached: false };
 }
 
 /** One of /dev/dma_heap/* (`linux/dma-heap.h`, DMA_HEAP_IOCTL_ALLOC). */
 export class DmaHeap extends DeviceHeap {
   override readonly kind = 'dma-heap';
-  protected override readonly uncached = false;
 
   private constructor(device: Handle, path: string) {
-    super(device, path, basename(path), isContiguousHeap(path));
+    super(device, path, dmaHeapTraits(path));
   }
 
   /** @internal */

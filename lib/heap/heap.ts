@@ -7,6 +7,7 @@ import { type DmaBuf, ownDmaBuf } from '../dmabuf.js';
 import { type Call, DmaBufError, systemError } from '../errors.js';
 import { OwnedHandle } from '../handle.js';
 import { type Handle, native } from '../native.js';
+import type { HeapTraits, IonHeapType } from './choice.js';
 
 /** What buffers are allocated from. */
 export type HeapKind = 'ion' | 'dma-heap' | 'cma-mem' | 'udmabuf' | 'memfd';
@@ -32,22 +33,34 @@ export interface Request {
  *
  * Closing a heap leaves its buffers alone.
  */
-export abstract class Heap implements Disposable {
+export abstract class Heap implements Disposable, HeapTraits {
   abstract readonly kind: HeapKind;
   /** What {@link openHeap} opens; `'memfd'` for that kind. */
   readonly path: string;
-  /** The heap's own name, such as `'ion_system_heap'`. */
+  /** The heap's own name, such as `'ion_system_heap'`; those of several are joined by `+`. */
   readonly name: string;
   /** Whether a buffer is one piece of physical memory. */
   readonly contiguous: boolean;
   /** Whether devices can use the buffers: false for `memfd`. */
   readonly dma: boolean = true;
+  /** Whether only devices may use the buffers: {@link DmaBuf.map} and the like fail with EPERM. */
+  readonly protected: boolean;
+  /** Whether memory that is not cached can be had. */
+  readonly uncached: boolean;
+  /** One heap of ION has it: its bit in a mask. */
+  declare readonly id?: number;
+  /** What memory one heap of ION hands out. */
+  declare readonly type?: IonHeapType;
 
   /** @internal */
-  protected constructor(path: string, name: string, contiguous: boolean) {
+  protected constructor(path: string, traits: HeapTraits) {
     this.path = path;
-    this.name = name;
-    this.contiguous = contiguous;
+    this.name = traits.name;
+    this.contiguous = traits.contiguous;
+    this.protected = traits.protected;
+    this.uncached = traits.uncached;
+    if (traits.id !== undefined) this.id = traits.id;
+    if (traits.type !== undefined) this.type = traits.type;
   }
 
   /**
@@ -87,8 +100,6 @@ export abstract class Heap implements Disposable {
   protected abstract startSync(request: Request): Handle;
   /** Names the buffer, where it did not get its name when it was made. @internal */
   protected abstract nameBuffer(handle: Handle, name: string): number;
-  /** Whether memory that is not cached can be had. @internal */
-  protected abstract readonly uncached: boolean;
 
   /** What to do where the kernel has refused. @internal */
   protected advice(error: number, _length: number): string | undefined {
@@ -194,14 +205,20 @@ export function openDevice(path: string, flags: number): Handle {
   return handle;
 }
 
+/** The folder of sysfs that is about an open device, whatever its node is called. @internal */
+export function sysfsFolder(device: Handle): string {
+  const description = native.describe(device);
+  const number = typeof description === 'number' ? 'none' : `${description.deviceMajor}:${description.deviceMinor}`;
+  return `/sys/dev/char/${number}`;
+}
+
 /** A heap behind a device node. @internal */
 export abstract class DeviceHeap extends Heap {
   /** The open device. @internal */
   protected readonly device: OwnedHandle;
-
   /** @internal */
-  protected constructor(handle: Handle, path: string, name: string, contiguous: boolean) {
-    super(path, name, contiguous);
+  protected constructor(handle: Handle, path: string, traits: HeapTraits) {
+    super(path, traits);
     this.device = new OwnedHandle(this, handle, `Heap ${path}`, path);
   }
 

@@ -1,34 +1,58 @@
 // SPDX-License-Identifier: MIT
-import { constants as osConstants } from 'node:os';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { allocationAdvice } from '../advice.js';
 import { systemError } from '../errors.js';
 import { type Handle, type IonHeap as IonHeapEntry, native } from '../native.js';
-import { DeviceHeap, openDevice, type Request } from './heap.js';
+import { choose, type HeapChoice, type HeapTraits, type IonHeapType, inWords, noSuchHeap } from './choice.js';
+import { DeviceHeap, openDevice, type Request, sysfsFolder } from './heap.js';
 
 const { constants } = native;
 
 /** Where ION is. */
 export const ION_PATH = '/dev/ion';
 
-const contiguousTypes: readonly number[] = [
-  constants.ION_HEAP_TYPE_SYSTEM_CONTIG,
-  constants.ION_HEAP_TYPE_CARVEOUT,
-  constants.ION_HEAP_TYPE_DMA,
-];
+/** The kernel's numbers of the types. @internal */
+export const ionHeapTypes: Readonly<Record<IonHeapType, number>> = {
+  system: constants.ION_HEAP_TYPE_SYSTEM,
+  system_contig: constants.ION_HEAP_TYPE_SYSTEM_CONTIG,
+  carveout: constants.ION_HEAP_TYPE_CARVEOUT,
+  chunk: constants.ION_HEAP_TYPE_CHUNK,
+  dma: constants.ION_HEAP_TYPE_DMA,
+  custom: constants.ION_HEAP_TYPE_CUSTOM,
+  iommu: constants.ION_HEAP_TYPE_IOMMU,
+  protected: constants.ION_HEAP_TYPE_PROTECTED,
+};
 
-/** Whether buffers of this heap are one piece. @internal */
-export function isContiguous(heap: IonHeapEntry): boolean {
-  return contiguousTypes.includes(heap.type);
+const contiguousTypes: readonly unknown[] = ['system_contig', 'carveout', 'dma'] satisfies IonHeapType[];
+
+interface IonTraits extends HeapTraits {
+  id: number;
 }
 
-function query(device: Handle, path: string): IonHeapEntry[] {
+function traitsOf({ name, id, type: number }: IonHeapEntry, sysfs: string): IonTraits {
+  const type = (Object.keys(ionHeapTypes) as IonHeapType[]).find((word) => ionHeapTypes[word] === number);
+  // A protected heap is made of a carveout, whose size is shown, or of pages.
+  const carved = type === 'protected' && existsSync(join(sysfs, `heap${id}`, 'size'));
+  return {
+    name,
+    contiguous: contiguousTypes.includes(type) || carved,
+    protected: type === 'protected',
+    uncached: true,
+    id,
+    ...(type === undefined ? {} : { type }),
+  };
+}
+
+function query(device: Handle, path: string): IonTraits[] {
   const heaps = native.ionHeaps(device);
-  if (typeof heaps !== 'number') return heaps;
-  throw systemError(heaps, 'ioctl', path, allocationAdvice(heaps, path, false));
+  if (typeof heaps === 'number') throw systemError(heaps, 'ioctl', path, allocationAdvice(heaps, path, false));
+  const sysfs = sysfsFolder(device);
+  return heaps.map((heap) => traitsOf(heap, sysfs));
 }
 
-/** What ION_IOC_HEAP_QUERY lists. @internal */
-export function ionHeaps(path: string): IonHeapEntry[] {
+/** What ION_IOC_HEAP_QUERY lists, in the order in which the heaps of a mask are tried. @internal */
+export function ionHeaps(path: string): IonTraits[] {
   const device = openDevice(path, constants.O_RDONLY);
   try {
     return query(device, path);
@@ -37,40 +61,50 @@ export function ionHeaps(path: string): IonHeapEntry[] {
   }
 }
 
-/** One heap of /dev/ion, the interface of Linux 4.12 to 5.10 (ION_IOC_ALLOC). */
+function maskOf(heaps: readonly IonTraits[]): number {
+  return heaps.reduce((mask, { id }) => (mask | (1 << id)) >>> 0, 0);
+}
+
+/** What is true of a buffer from any of them. */
+function together(heaps: readonly [IonTraits, ...IonTraits[]]): HeapTraits {
+  if (heaps.length === 1) return heaps[0];
+  return {
+    name: heaps.map(({ name }) => name).join('+'),
+    contiguous: heaps.every(({ contiguous }) => contiguous),
+    protected: heaps.some((heap) => heap.protected),
+    uncached: true,
+  };
+}
+
+/** One heap of /dev/ion, or several, the interface of Linux 4.12 to 5.10 (ION_IOC_ALLOC). */
 export class IonHeap extends DeviceHeap {
   override readonly kind = 'ion';
-  /** The heap's bit in `heap_id_mask`. */
-  readonly id: number;
-  protected override readonly uncached = true;
+  readonly #mask: number;
 
-  private constructor(device: Handle, path: string, { name, id }: IonHeapEntry, contiguous: boolean) {
-    super(device, path, name, contiguous);
-    this.id = id;
+  private constructor(device: Handle, path: string, heaps: readonly [IonTraits, ...IonTraits[]]) {
+    super(device, path, together(heaps));
+    this.#mask = maskOf(heaps);
   }
 
   /**
-   * @param wanted - a name or an id; default: the system heap, or else the first there is
+   * @param choice - of one heap; by default the system heap, or else the first there is
+   * @param mask - or of each that has its bit in it
    * @internal
    */
-  static open(path: string, wanted: string | number | undefined): IonHeap {
+  static open(path: string, choice: HeapChoice, mask?: number): IonHeap {
     const device = openDevice(path, constants.O_RDONLY);
     try {
       const heaps = query(device, path);
-      const found =
-        wanted === undefined
-          ? (heaps.find((heap) => heap.type === constants.ION_HEAP_TYPE_SYSTEM) ?? heaps[0])
-          : heaps.find((heap) => heap.name === wanted || heap.id === wanted);
-      if (found === undefined) {
-        const names = heaps.map((heap) => `${heap.name} (${heap.id})`).join(', ') || 'none';
-        throw systemError(
-          -osConstants.errno.ENODEV,
-          'ioctl',
-          path,
-          `There is no heap ${JSON.stringify(wanted ?? 'at all')} there; its heaps are: ${names}.`,
-        );
+      const chosen =
+        mask === undefined
+          ? [choose(heaps, choice, ({ type }) => type === 'system')]
+          : heaps.filter((heap) => (maskOf([heap]) & mask) !== 0);
+      const [first, ...others] = chosen.filter((heap) => heap !== undefined);
+      if (first === undefined) {
+        const wanted = mask === undefined ? inWords(choice) : `of the mask 0x${mask.toString(16)}`;
+        throw noSuchHeap('ioctl', path, wanted, heaps);
       }
-      return new IonHeap(device, path, found, isContiguous(found));
+      return new IonHeap(device, path, [first, ...others]);
     } catch (error) {
       native.close(device);
       throw error;
@@ -83,9 +117,5 @@ export class IonHeap extends DeviceHeap {
 
   protected override startSync({ length, cached }: Request): Handle {
     return native.ionAllocSync(this.device.get('ioctl'), length, this.#mask, cached);
-  }
-
-  get #mask(): number {
-    return (1 << this.id) >>> 0;
   }
 }

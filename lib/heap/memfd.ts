@@ -3,10 +3,14 @@ import { constants as osConstants } from 'node:os';
 import { DmaBufError } from '../errors.js';
 import { wholePages } from '../mapping.js';
 import { type Handle, native } from '../native.js';
+import type { HeapTraits } from './choice.js';
 import { Heap, ifAvailable, ifAvailableSync, type Request } from './heap.js';
 
 /** What stands for the path of a heap that is no device. */
 export const MEMFD_PATH = 'memfd';
+
+/** @internal */
+export const memfdTraits: HeapTraits = { name: 'memfd', contiguous: false, protected: false, uncached: false };
 
 /**
  * Buffers for machines without any device: memfds, sealed against shrinking and growing.
@@ -17,11 +21,10 @@ export const MEMFD_PATH = 'memfd';
 export class MemfdHeap extends Heap {
   override readonly kind = 'memfd';
   override readonly dma = false;
-  protected override readonly uncached = false;
   #closed = false;
 
   private constructor() {
-    super(MEMFD_PATH, 'memfd', false);
+    super(MEMFD_PATH, memfdTraits);
   }
 
   /** @internal */

@@ -3,10 +3,14 @@ import { readFileSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { wholePages } from '../mapping.js';
 import { type Handle, native } from '../native.js';
+import type { HeapTraits } from './choice.js';
 import { DeviceHeap, ifAvailable, ifAvailableSync, openDevice, type Request } from './heap.js';
 
 /** Where memfds become dma-bufs. */
 export const UDMABUF_PATH = '/dev/udmabuf';
+
+/** @internal */
+export const udmabufTraits: HeapTraits = { name: 'udmabuf', contiguous: false, protected: false, uncached: false };
 
 const LIMIT_PATH = '/sys/module/udmabuf/parameters/size_limit_mb';
 /** The kernel's own default, in MiB. */
@@ -26,10 +30,9 @@ function sizeLimit(): number | undefined {
 /** /dev/udmabuf (`linux/udmabuf.h`): a sealed memfd made a dma-buf, scattered pages. */
 export class UdmabufHeap extends DeviceHeap {
   override readonly kind = 'udmabuf';
-  protected override readonly uncached = false;
 
   private constructor(device: Handle, path: string) {
-    super(device, path, 'udmabuf', false);
+    super(device, path, udmabufTraits);
   }
 
   /** @internal */

@@ -38,6 +38,8 @@ void RegisterConstants(Napi::Env env, Napi::Object exports) {
   set("ION_HEAP_TYPE_CARVEOUT", ION_HEAP_TYPE_CARVEOUT);
   set("ION_HEAP_TYPE_CHUNK", ION_HEAP_TYPE_CHUNK);
   set("ION_HEAP_TYPE_DMA", ION_HEAP_TYPE_DMA);
+  set("ION_HEAP_TYPE_CUSTOM", ION_HEAP_TYPE_CUSTOM);
+  set("ION_HEAP_TYPE_IOMMU", ION_HEAP_TYPE_IOMMU);
   set("ION_HEAP_TYPE_PROTECTED", ION_HEAP_TYPE_PROTECTED);
   set("UNIX_PATH_MAX", sizeof(sockaddr_un::sun_path));
   set("SCM_MAX_FD", kMaxFdsPerMessage);

@@ -37,6 +37,7 @@ describeModules('heaps()', () => {
     const found = heaps().map(({ kind, path, name, contiguous, dma }) => ({ kind, path, name, contiguous, dma }));
     for (const expected of [
       { kind: 'ion', path: '/dev/ion', name: 'ion_dma_heap', contiguous: true, dma: true },
+      { kind: 'ion', path: '/dev/ion', name: 'ion_system_contig_heap', contiguous: true, dma: true },
       { kind: 'ion', path: '/dev/ion', name: 'ion_system_heap', contiguous: false, dma: true },
       { kind: 'cma-mem', path: '/dev/cma_mem', name: 'cma_mem', contiguous: true, dma: true },
       { kind: 'memfd', path: 'memfd', name: 'memfd', contiguous: false, dma: false },

@@ -17,7 +17,8 @@ describe('openHeap', () => {
   after(() => rmSync(folder, { recursive: true }));
 
   it('always finds memfd, which is no DMA memory', () => {
-    assert.deepEqual(heaps().at(-1), { kind: 'memfd', path: 'memfd', name: 'memfd', contiguous: false, dma: false });
+    const traits = { contiguous: false, dma: false, protected: false, uncached: false };
+    assert.deepEqual(heaps().at(-1), { kind: 'memfd', path: 'memfd', name: 'memfd', ...traits });
   });
 
   it('says which path is not there, and which module makes it', async () => {
@@ -50,6 +51,44 @@ describe('openHeap', () => {
     assert.throws(() => openHeap('ion', null as never), { code: 'ERR_INVALID_ARG_TYPE', ...call });
     assert.throws(() => openHeap('ion', { heap: {} as never }), { code: 'ERR_INVALID_ARG_TYPE', ...call });
     assert.throws(() => openHeap('ion', { heap: -1 }), { code: 'ERR_OUT_OF_RANGE', ...call });
+  });
+
+  it('checks every option at the door', () => {
+    const call = { errno: -22, syscall: 'open', path: '/dev/ion' };
+    const value = { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', ...call };
+    for (const [wrong, message] of [
+      [{ contigous: true }, /has no 'contigous': there are heap, type, contiguous, protected, cached, mask/],
+      [{ type: 'carveouts' }, /must be one of system, system_contig, carveout, .*protected. Received 'carveouts'/],
+      [{ type: 'toString' }, /must be one of/],
+      [{ mask: 1, heap: 0 }, /leave it or 'heap' out/],
+      [{ mask: 1, type: 'dma' }, /leave it or 'type' out/],
+      [{ mask: 1, cached: true }, /leave it or 'cached' out/],
+    ] as const) {
+      assert.throws(() => openHeap('ion', wrong as never), { ...value, message });
+    }
+    const type = { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE', ...call };
+    for (const name of ['contiguous', 'protected', 'cached', 'type', 'mask']) {
+      for (const wrong of [null, {}, Symbol('x'), name === 'mask' ? '1' : 1]) {
+        assert.throws(() => openHeap('ion', { [name]: wrong }), type, name);
+      }
+    }
+    for (const mask of [0, -1, 0.5, Number.NaN, 2 ** 32]) {
+      assert.throws(() => openHeap('ion', { mask }), { name: 'RangeError', code: 'ERR_OUT_OF_RANGE', ...call });
+    }
+    assert.throws(() => openHeap('memfd', { mask: 1 }), { code: 'ERR_INVALID_ARG_VALUE', message: /for heaps of ion/ });
+  });
+
+  it('opens a heap that has what is needed, and no other', () => {
+    openHeap('memfd', { contiguous: false, protected: false, cached: true }).close();
+    for (const [needs, words] of [
+      [{ contiguous: true }, 'with contiguous: true'],
+      [{ protected: true }, 'with protected: true'],
+      [{ contiguous: false, cached: false }, 'with contiguous: false and cached: false'],
+      [{ type: 'dma', heap: 'memfd' }, '"memfd" of type dma'],
+    ] as const) {
+      const message = `ENODEV: no such device, open 'memfd'. There is no heap ${words} there; its only heap is memfd.`;
+      assert.throws(() => openHeap('memfd', needs), { code: 'ENODEV', message });
+    }
   });
 
   it('says which heaps there are where the one wanted is not', () => {
