@@ -75,6 +75,11 @@ export function memoryAdvice(contiguous: boolean): string {
   return `There is no piece of contiguous memory that large.${cma}`;
 }
 
+/** How much memory a heap has that has its own. */
+export function carveoutAdvice(name: string, size: number, largestFree: number): string {
+  return `The heap ${name} has no piece of memory that large: of its ${kibibytes(size)} the largest that is free has ${kibibytes(largestFree)}. Close buffers that are no longer needed, or give it more in the table of ion_lite (heaps=).`;
+}
+
 /** What to do where open(2) of a device failed. */
 export function openAdvice(error: number, path: string): string | undefined {
   switch (-error) {

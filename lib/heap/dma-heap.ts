@@ -45,6 +45,11 @@ export class DmaHeap extends DeviceHeap {
     return new DmaHeap(openDevice(path, native.constants.O_RDONLY), path);
   }
 
+  /** Those of ion_lite have their device for themselves. */
+  protected override get figuresFolder(): string {
+    return this.sysfs;
+  }
+
   protected override async start({ length }: Request): Promise<Handle> {
     const device = this.device.get('ioctl');
     const start = () => native.dmaHeapAlloc(device, length);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { readlinkSync, statSync } from 'node:fs';
 import { constants as osConstants, totalmem } from 'node:os';
+import { join } from 'node:path';
 import { allocationAdvice, memoryInfo, openAdvice } from '../advice.js';
 import { checkFlag, checkLength, checkName, checkOptions } from '../arguments.js';
 import { type DmaBuf, ownDmaBuf } from '../dmabuf.js';
@@ -8,6 +9,7 @@ import { type Call, DmaBufError, systemError } from '../errors.js';
 import { OwnedHandle } from '../handle.js';
 import { type Handle, native } from '../native.js';
 import type { HeapTraits, IonHeapType } from './choice.js';
+import { type HeapStats, readStats } from './stats.js';
 
 /** What buffers are allocated from. */
 export type HeapKind = 'ion' | 'dma-heap' | 'cma-mem' | 'udmabuf' | 'memfd';
@@ -86,12 +88,34 @@ export abstract class Heap implements Disposable, HeapTraits {
     return this.#finish(this.startSync(request), request);
   }
 
+  /**
+   * What is allocated from the heap, by all processes, as the kernel module counts it (sysfs).
+   * Root is not needed for it.
+   *
+   * @throws DmaBufError ERR_DMABUF_UNSUPPORTED where nothing is counted: memfd, udmabuf, the
+   *   kernel's own dma-heaps, several heaps at once; ERR_DMABUF_CLOSED
+   */
+  stats(): HeapStats {
+    const stats = this.figures();
+    if (stats !== undefined) return stats;
+    throw new DmaBufError(
+      'ERR_DMABUF_UNSUPPORTED',
+      `No figures are kept of the heap ${this.name}: a single heap of ion, cma-mem and the dma-heaps of ion_lite have them`,
+      { errno: -osConstants.errno.ENOTSUP, syscall: 'read', path: this.path },
+    );
+  }
+
   /** May be called twice. */
   abstract close(): void;
 
   /** The same as {@link Heap.close}. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** @internal */
+  protected figures(): HeapStats | undefined {
+    return undefined;
   }
 
   /** @internal */
@@ -209,17 +233,31 @@ export function openDevice(path: string, flags: number): Handle {
 export function sysfsFolder(device: Handle): string {
   const description = native.describe(device);
   const number = typeof description === 'number' ? 'none' : `${description.deviceMajor}:${description.deviceMinor}`;
-  return `/sys/dev/char/${number}`;
+  return join('/sys/dev/char', number);
 }
 
 /** A heap behind a device node. @internal */
 export abstract class DeviceHeap extends Heap {
   /** The open device. @internal */
   protected readonly device: OwnedHandle;
+  /** Of the device. @internal */
+  protected readonly sysfs: string;
+
   /** @internal */
   protected constructor(handle: Handle, path: string, traits: HeapTraits) {
     super(path, traits);
     this.device = new OwnedHandle(this, handle, `Heap ${path}`, path);
+    this.sysfs = sysfsFolder(handle);
+  }
+
+  /** Where the figures of this heap are. @internal */
+  protected get figuresFolder(): string {
+    return join(this.sysfs, 'heap0');
+  }
+
+  protected override figures(): HeapStats | undefined {
+    this.device.get('read');
+    return readStats(this.figuresFolder, this.sysfs);
   }
 
   override close(): void {

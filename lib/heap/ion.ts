@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 import { existsSync } from 'node:fs';
+import { constants as osConstants } from 'node:os';
 import { join } from 'node:path';
-import { allocationAdvice } from '../advice.js';
+import { allocationAdvice, carveoutAdvice } from '../advice.js';
 import { systemError } from '../errors.js';
 import { type Handle, type IonHeap as IonHeapEntry, native } from '../native.js';
 import { choose, type HeapChoice, type HeapTraits, type IonHeapType, inWords, noSuchHeap } from './choice.js';
 import { DeviceHeap, openDevice, type Request, sysfsFolder } from './heap.js';
+import { readStats } from './stats.js';
 
 const { constants } = native;
 
@@ -117,5 +119,20 @@ export class IonHeap extends DeviceHeap {
 
   protected override startSync({ length, cached }: Request): Handle {
     return native.ionAllocSync(this.device.get('ioctl'), length, this.#mask, cached);
+  }
+
+  /** Several heaps have no id, and no folder. */
+  protected override get figuresFolder(): string {
+    return join(this.sysfs, `heap${this.id}`);
+  }
+
+  protected override advice(error: number, length: number): string | undefined {
+    if (error === -osConstants.errno.ENOMEM) {
+      const { size, largestFree } = readStats(this.figuresFolder, this.sysfs) ?? {};
+      if (size !== undefined && largestFree !== undefined && length > largestFree) {
+        return carveoutAdvice(this.name, size, largestFree);
+      }
+    }
+    return super.advice(error, length);
   }
 }

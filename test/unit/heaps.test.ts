@@ -91,6 +91,18 @@ describe('openHeap', () => {
     }
   });
 
+  it('says where no figures are kept', () => {
+    using heap = openHeap('memfd');
+    const expected = {
+      name: 'DmaBufError',
+      code: 'ERR_DMABUF_UNSUPPORTED',
+      errno: -95,
+      syscall: 'read',
+      path: 'memfd',
+    };
+    assert.throws(() => heap.stats(), { ...expected, message: /No figures are kept of the heap memfd/ });
+  });
+
   it('says which heaps there are where the one wanted is not', () => {
     assert.throws(() => openHeap('memfd', { heap: 'other' }), {
       code: 'ENODEV',
