@@ -31,10 +31,10 @@ function kibibytes(bytes: number): string {
 
 function missing(path: string): string {
   if (path.startsWith('/dev/dma_heap/') && existsSync('/dev/dma_heap')) {
-    return 'This kernel has dma-heaps, but not that one: heaps() lists what this machine has.';
+    return 'This machine has dma-heaps, but not that one: heaps() lists what it has.';
   }
   if (path.startsWith('/dev/dma_heap')) {
-    return 'This kernel is built without it (CONFIG_DMABUF_HEAPS): heaps() lists what this machine has.';
+    return 'This kernel is built without it (CONFIG_DMABUF_HEAPS), and the module ion_lite, which has such heaps then, is not loaded or has dma_heap_nodes=off: run `modprobe ion_lite` as root. heaps() lists what this machine has.';
   }
   if (path === '/dev/udmabuf') {
     return 'This kernel is built without it (CONFIG_UDMABUF), or its module is not loaded: try `modprobe udmabuf` as root.';

@@ -17,7 +17,7 @@ export interface ContractOptions {
 /** Where this machine lacks the kind, and what would bring it. */
 const absent: Readonly<Record<HeapKind, string>> = {
   ion: 'no /dev/ion: load the module ion_lite',
-  'dma-heap': 'no /dev/dma_heap: this kernel is built without DMABUF_HEAPS',
+  'dma-heap': 'no /dev/dma_heap: this kernel is built without DMABUF_HEAPS, and the module ion_lite is not loaded',
   'cma-mem': 'no /dev/cma_mem: load the module cma_mem',
   udmabuf: 'no /dev/udmabuf: this kernel is built without UDMABUF',
   memfd: 'never',

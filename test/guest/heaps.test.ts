@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync } from 'node:fs';
 import { release } from 'node:os';
+import { join } from 'node:path';
 import { heaps, openHeap } from 'dmabuf';
 import { describeHeap } from '../heap-contract.ts';
 import { available } from '../support.ts';
@@ -63,6 +64,25 @@ describeModules('heaps()', () => {
     if (!release().endsWith('-lab')) this.skip();
     const found = heaps().map(({ kind, name }) => `${kind} ${name}`);
     for (const own of ['dma-heap reserved', 'dma-heap system', 'udmabuf udmabuf']) assert(found.includes(own), own);
+  });
+
+  it('lists the dma-heaps ion_lite has where the kernel has none, as stock ones for ARM', function () {
+    const directory = '/sys/class/dma_heap';
+    const ours = (name: string) => existsSync(join(directory, name, 'bytes'));
+    if (process.arch === 'x64' || (existsSync(directory) && !ours('system'))) this.skip();
+    const found = heaps().filter(({ kind }) => kind === 'dma-heap');
+    assert.deepEqual(
+      found.map(({ name, contiguous }) => [name, contiguous]),
+      [
+        ['reserved', true],
+        ['system', false],
+      ],
+    );
+    for (const contiguous of [true, false]) {
+      using heap = openHeap('dma-heap', { contiguous });
+      assert.equal(heap.name, contiguous ? 'reserved' : 'system');
+      assert.equal(heap.stats().bytes, 0);
+    }
   });
 
   it('names every one so that openHeap() opens it', () => {
