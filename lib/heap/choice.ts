@@ -81,7 +81,7 @@ export function inWords({ heap, type, ...needs }: HeapChoice): string {
     ...(type === undefined ? [] : [`of type ${type}`]),
     ...(asked.length === 0 ? [] : [`with ${asked.map(([name, value]) => `${name}: ${value}`).join(' and ')}`]),
   ];
-  return words.join(' ') || 'that needs no asking for';
+  return words.join(' ') || 'that is not protected';
 }
 
 /** ENODEV, with the heaps there are. @internal */
