@@ -33,8 +33,8 @@ export interface GrallocUsage {
   readonly secure: number;
 }
 
-/** A name that can stand in the parameter. */
-const NAME = /^[^\s:,@"]{1,31}$/;
+/** A name ion_lite takes. */
+const NAME = /^[\w.-]{1,31}$/;
 
 /**
  * The parameter of ion_lite that makes these heaps, such as `heaps=0:system:ion_system_heap`:
@@ -45,8 +45,7 @@ const NAME = /^[^\s:,@"]{1,31}$/;
 export function heapsParameter(table: BoardTable): string {
   const heaps = table.map(({ id, type, name, size, base }, index) => {
     checkInteger(id, 'id', 0, 31);
-    if (!NAME.test(name))
-      throw invalidValue('name', `must be 1 to 31 characters, no space and none of : , @ ". Received '${name}'`);
+    if (!NAME.test(name)) throw invalidValue('name', `must be 1 to 31 letters, digits, _, - and . Received '${name}'`);
     if (table.findIndex((other) => other.id === id || other.name === name) !== index) {
       throw invalidValue('table', `has the id ${id} or the name ${name} twice`);
     }

@@ -11,7 +11,7 @@ import { type SystemError, systemError } from '../errors.js';
  * - `carveout`: contiguous, from memory that was set aside when the table was made
  * - `dma`: contiguous, from CMA where there is one
  * - `iommu`: scattered pages, meant for devices behind an IOMMU
- * - `protected`: for devices only, see {@link HeapTraits.protected}
+ * - `protected`: contiguous, for devices only, see {@link HeapTraits.protected}
  * - `chunk`, `custom`: of Android's kernels
  */
 export type IonHeapType = 'system' | 'system_contig' | 'carveout' | 'chunk' | 'dma' | 'custom' | 'iommu' | 'protected';

@@ -229,8 +229,8 @@ export function openDevice(path: string, flags: number): Handle {
   return handle;
 }
 
-/** The folder of sysfs that is about an open device, whatever its node is called. @internal */
-export function sysfsFolder(device: Handle): string {
+/** The folder of sysfs that is about an open device, whatever its node is called. */
+function sysfsFolder(device: Handle): string {
   const description = native.describe(device);
   const number = typeof description === 'number' ? 'none' : `${description.deviceMajor}:${description.deviceMinor}`;
   return join('/sys/dev/char', number);

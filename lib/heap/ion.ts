@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-import { existsSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { join } from 'node:path';
 import { allocationAdvice, carveoutAdvice } from '../advice.js';
 import { systemError } from '../errors.js';
 import { type Handle, type IonHeap as IonHeapEntry, native } from '../native.js';
 import { choose, type HeapChoice, type HeapTraits, type IonHeapType, inWords, noSuchHeap } from './choice.js';
-import { DeviceHeap, openDevice, type Request, sysfsFolder } from './heap.js';
+import { DeviceHeap, openDevice, type Request } from './heap.js';
 import { readStats } from './stats.js';
 
 const { constants } = native;
@@ -26,19 +25,17 @@ export const ionHeapTypes: Readonly<Record<IonHeapType, number>> = {
   protected: constants.ION_HEAP_TYPE_PROTECTED,
 };
 
-const contiguousTypes: readonly unknown[] = ['system_contig', 'carveout', 'dma'] satisfies IonHeapType[];
+const contiguousTypes: readonly unknown[] = ['system_contig', 'carveout', 'dma', 'protected'] satisfies IonHeapType[];
 
 interface IonTraits extends HeapTraits {
   id: number;
 }
 
-function traitsOf({ name, id, type: number }: IonHeapEntry, sysfs: string): IonTraits {
+function traitsOf({ name, id, type: number }: IonHeapEntry): IonTraits {
   const type = (Object.keys(ionHeapTypes) as IonHeapType[]).find((word) => ionHeapTypes[word] === number);
-  // A protected heap is made of a carveout, whose size is shown, or of pages.
-  const carved = type === 'protected' && existsSync(join(sysfs, `heap${id}`, 'size'));
   return {
     name,
-    contiguous: contiguousTypes.includes(type) || carved,
+    contiguous: contiguousTypes.includes(type),
     protected: type === 'protected',
     uncached: true,
     id,
@@ -49,8 +46,7 @@ function traitsOf({ name, id, type: number }: IonHeapEntry, sysfs: string): IonT
 function query(device: Handle, path: string): IonTraits[] {
   const heaps = native.ionHeaps(device);
   if (typeof heaps === 'number') throw systemError(heaps, 'ioctl', path, allocationAdvice(heaps, path, false));
-  const sysfs = sysfsFolder(device);
-  return heaps.map((heap) => traitsOf(heap, sysfs));
+  return heaps.map(traitsOf);
 }
 
 /** What ION_IOC_HEAP_QUERY lists, in the order in which the heaps of a mask are tried. @internal */

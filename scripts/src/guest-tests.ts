@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { buildPrograms } from '../../test/guest/c/build.ts';
 import type { Architecture } from './machines.ts';
 import { projectRoot } from './project.ts';
+import { run } from './run.ts';
 
 export interface Counts {
   passed: number;
@@ -29,6 +30,23 @@ export const reporter = ['--reporter', 'test/reporter.cjs'];
 /** Programs in C that the tests run, for the guest to find in a directory that is its /share. */
 export const prepareGuestTests = (directory: string, userland: Architecture) =>
   buildPrograms(join(directory, 'c'), `${userland.gnu}-gcc`);
+
+/** Tests of a guest whose device tree describes the heaps of a board. */
+export const BOARD = { folder: 'test/guest/board', title: "in a guest with a board's heaps" };
+
+/** Machines without a device tree have no board. */
+export const hasBoard = ({ bus }: Architecture) => bus !== 'pci';
+
+const overlayOf = (directory: string) => join(directory, 'board.dtbo');
+
+/** Compiles a board's device tree. */
+export const prepareBoard = (directory: string) =>
+  run('dtc', ['-q', '-@', '-O', 'dtb', '-o', overlayOf(directory), join(projectRoot, BOARD.folder, 'board.dtso')], {
+    purpose: "compiling a board's device tree",
+  });
+
+/** Options of scripts/guest that make it that board. */
+export const boardOptions = (directory: string) => ['--dtbo', overlayOf(directory)];
 
 export interface GuestTests {
   /** Of scripts/guest, besides --share. */
@@ -86,7 +104,12 @@ export async function resultOf(directory: string, code: number | null): Promise<
   // Mocha's own exit code is the number of failures. Others speak of the guest: a kernel's report, a timeout.
   if (none || (code !== 0 && code !== result.failed)) {
     result.failed++;
-    result.failures.push({ title: none ? 'no test ran' : `ended with exit code ${code}`, message: '' });
+    result.failures.push({ title: none ? NONE : `ended with exit code ${code}`, message: '' });
   }
   return result;
 }
+
+const NONE = 'no test ran';
+
+/** Whether all a result says is that. */
+export const noTestRan = ({ failures }: Result) => failures.length === 1 && failures[0]?.title === NONE;

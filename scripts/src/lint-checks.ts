@@ -2,8 +2,8 @@
 // What lint checks. Findings are what is shown to whoever has to mend them; none is an empty string.
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { cp, readdir, rm } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
+import { cp, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cached, hashOf } from './cache.ts';
 import { Failure } from './failure.ts';
@@ -25,14 +25,17 @@ const inProject = (path: string) => join(projectRoot, path);
 let free = availableParallelism();
 const waiting: (() => void)[] = [];
 
-/** What a program prints that does not exit with 0. No more of them run at once than there are processors. */
-async function complaints(program: string, args: string[]): Promise<string> {
+/** What a program prints that does not exit with 0. */
+const complaints = (program: string, args: string[]) => said(program, args, true);
+
+/** What a program prints. No more of them run at once than there are processors. */
+async function said(program: string, args: string[], onlyIfItFails = false): Promise<string> {
   if (free > 0) free--;
   else await new Promise<void>((resolve) => waiting.push(resolve));
   try {
     return await new Promise((resolve) =>
       execFile(program, args, { cwd: projectRoot, maxBuffer: 1 << 26 }, (error, stdout, stderr) =>
-        resolve(error ? `${stdout}${stderr}`.trim() || error.message : ''),
+        resolve(error || !onlyIfItFails ? `${stdout}${stderr}`.trim() || (error?.message ?? '') : ''),
       ),
     );
   } finally {
@@ -96,6 +99,33 @@ async function spdx(): Promise<string> {
     if (said !== licence) wrong.push(`${file}: "SPDX-License-Identifier: ${licence}" is expected at its top`);
   }
   return wrong.join('\n');
+}
+
+/** A device tree that is nothing but an overlay. */
+const BARE = '/dts-v1/; / { model = "bare"; compatible = "bare"; #address-cells = <2>; #size-cells = <2>; };';
+
+/** The bindings say what they should, and the overlay of the tests what the bindings say. */
+async function bindings(): Promise<string> {
+  const folder = 'kernel-modules/bindings';
+  const directory = await mkdtemp(join(tmpdir(), 'dmabuf-bindings-'));
+  const made = (name: string) => join(directory, name);
+  const dtc = (from: string, to: string) =>
+    complaints('dtc', ['-q', '-@', '-I', 'dts', '-O', 'dtb', '-o', made(to), from]);
+  try {
+    await writeFile(made('bare.dts'), BARE);
+    const found = [
+      await complaints('dt-doc-validate', ['-u', folder, folder]),
+      await dtc(made('bare.dts'), 'bare.dtb'),
+      await dtc('test/guest/board/board.dtso', 'board.dtbo'),
+      await complaints('fdtoverlay', ['-i', made('bare.dtb'), '-o', made('board.dtb'), made('board.dtbo')]),
+      await complaints('dt-mk-schema', ['-j', '-o', made('schema.json'), folder]),
+      // It says what is wrong, and ends with 0.
+      await said('dt-validate', ['-s', made('schema.json'), '-l', 'dmabuf', made('board.dtb')]),
+    ];
+    return found.filter(Boolean).join('\n');
+  } finally {
+    await rm(directory, { recursive: true });
+  }
 }
 
 async function checkpatch(): Promise<string> {
@@ -164,6 +194,11 @@ export const checks: Record<string, Check> = {
     title: 'style of the kernel modules',
     packages: ['perl', 'xz-utils'],
     findings: checkpatch,
+  },
+  bindings: {
+    title: 'device-tree bindings, and the board of the tests',
+    packages: ['device-tree-compiler', 'dt-schema'],
+    findings: bindings,
   },
   tsc: {
     title: 'types of TypeScript',

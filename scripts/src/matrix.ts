@@ -5,10 +5,24 @@ import { createWriteStream } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
+import type { Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { type Combination, combinations, standard, turn } from './combinations.ts';
 import { EXIT_FAILED, Failure, told } from './failure.ts';
-import { guestTests, prepareGuestTests, type Result, resultOf, SHORT, testFiles } from './guest-tests.ts';
+import {
+  BOARD,
+  boardOptions,
+  type GuestTests,
+  guestTests,
+  hasBoard,
+  noTestRan,
+  prepareBoard,
+  prepareGuestTests,
+  type Result,
+  resultOf,
+  SHORT,
+  testFiles,
+} from './guest-tests.ts';
 import { requirePackages } from './host.ts';
 import { toolsFor } from './machines.ts';
 import { say } from './progress.ts';
@@ -37,7 +51,7 @@ const TOGETHER = 2;
 /** Besides the standard combination and one for arm64, of a turn. */
 const REST = 2;
 /** Kernels and programs may have to be fetched and built first, a lab kernel takes longest. */
-const COMBINATION_MS = 45 * 60_000;
+const GUEST_MS = 45 * 60_000;
 
 interface Row extends Result {
   name: string;
@@ -97,25 +111,34 @@ const quoted = (word: string) => (/^[\w./:=-]+$/.test(word) ? word : `'${word.re
 const repeating = (name: string, grep: string | undefined) =>
   ['npm run test:matrix -- --only', name, ...(grep === undefined ? [] : [`--grep=${quoted(grep)}`])].join(' ');
 
-async function tryOne(
-  { name, machine, options: own }: Combination,
-  logs: string,
-  grep: string | undefined,
-): Promise<Row> {
+interface Guest {
+  prepare(directory: string): Promise<unknown>;
+  tests(directory: string): Promise<GuestTests>;
+}
+
+/** The guests of a combination, one after the other. */
+function guestsOf({ machine, options }: Combination): Guest[] {
+  const usual: Guest = {
+    prepare: (directory) => prepareGuestTests(directory, machine.userland),
+    tests: async () => ({ options, files: await testFiles('test/guest', SHORT) }),
+  };
+  const board: Guest = {
+    prepare: prepareBoard,
+    tests: async (directory) => ({
+      options: [...options, ...boardOptions(directory)],
+      files: await testFiles(BOARD.folder, SHORT),
+    }),
+  };
+  return hasBoard(machine.architecture) ? [usual, board] : [usual];
+}
+
+/** What a guest's tests came to, and for how many seconds they ran. */
+async function tryGuest(guest: Guest, log: Writable, grep: string | undefined): Promise<Result & { seconds: number }> {
   const directory = await mkdtemp(join(tmpdir(), 'dmabuf-matrix-'));
-  const log = createWriteStream(join(logs, `${name}.log`));
-  const row = { name, seconds: 0, command: repeating(name, grep), log: relative(process.cwd(), String(log.path)) };
-  let lost: Error | undefined;
-  log.on('error', (error) => {
-    lost ??= error;
-  });
   try {
-    await prepareGuestTests(directory, machine.userland);
-    const argv = guestTests(directory, {
-      options: own,
-      files: await testFiles('test/guest', SHORT),
-      mocha: grep === undefined ? [] : [`--fgrep=${grep}`],
-    });
+    await guest.prepare(directory);
+    const mocha = grep === undefined ? [] : [`--fgrep=${grep}`];
+    const argv = guestTests(directory, { ...(await guest.tests(directory)), mocha });
     const [program, ...args] = argv as [string, ...string[]];
     const child = start(program, args, { cwd: projectRoot, stdio: ['ignore', 'pipe', 'pipe'] });
     let began: number | undefined;
@@ -125,20 +148,50 @@ async function tryOne(
     });
     child.stderr?.on('data', (data) => log.write(data));
     const late = setTimeout(() => {
-      log.write(`not done after ${COMBINATION_MS / 60_000} minutes\n`);
+      log.write(`not done after ${GUEST_MS / 60_000} minutes\n`);
       stopLate(child);
-    }, COMBINATION_MS);
+    }, GUEST_MS);
     const [code] = await once(child, 'close').finally(() => clearTimeout(late));
-    if (began !== undefined) row.seconds = Math.round((Date.now() - began) / 1000);
-    if (lost) throw lost;
-    return { ...row, ...(await resultOf(directory, code)) };
-  } catch (error) {
-    log.write(`${told(error)}\n`);
-    return { ...row, passed: 0, failed: 1, skipped: 0, failures: [{ title: told(error), message: '' }] };
+    const seconds = began === undefined ? 0 : Math.round((Date.now() - began) / 1000);
+    return { seconds, ...(await resultOf(directory, code)) };
   } finally {
-    log.end();
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+async function tryOne(combination: Combination, logs: string, grep: string | undefined): Promise<Row> {
+  const { name } = combination;
+  const log = createWriteStream(join(logs, `${name}.log`));
+  const row: Row = {
+    name,
+    ...{ passed: 0, failed: 0, skipped: 0, failures: [] },
+    seconds: 0,
+    command: repeating(name, grep),
+    log: relative(process.cwd(), String(log.path)),
+  };
+  let lost: Error | undefined;
+  log.on('error', (error) => {
+    lost ??= error;
+  });
+  try {
+    const results = [];
+    for (const guest of guestsOf(combination)) {
+      if (!stopping()) results.push(await tryGuest(guest, log, grep));
+      if (lost) throw lost;
+    }
+    // The tests that are wanted may be those of one guest only.
+    const ran = results.filter((result) => !noTestRan(result));
+    for (const result of ran.length > 0 && grep !== undefined ? ran : results) {
+      for (const key of ['passed', 'failed', 'skipped', 'seconds'] as const) row[key] += result[key];
+      row.failures.push(...result.failures);
+    }
+  } catch (error) {
+    log.write(`${told(error)}\n`);
+    row.failed++;
+    row.failures.push({ title: told(error), message: '' });
+  }
+  log.end();
+  return row;
 }
 
 function table(rows: string[][]): string {
@@ -179,7 +232,7 @@ async function main(): Promise<number> {
   }
   if (values.grep === '') throw new Failure('--grep: part of a title is expected');
   const logs = resolve(values.logs ?? join(projectRoot, 'out/matrix'));
-  await requirePackages([...new Set(chosen.flatMap(({ machine }) => toolsFor(machine)))]);
+  await requirePackages([...new Set([...chosen.flatMap(({ machine }) => toolsFor(machine)), 'device-tree-compiler'])]);
   // Not fs.mkdir: its recursive form never ends below /proc.
   await run('mkdir', ['-p', logs], { purpose: `--logs ${logs}: making it` });
   say(`trying ${chosen.map(({ name }) => name).join(', ')}`);

@@ -4,13 +4,22 @@
 import { existsSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildModules, GCNO } from './build.ts';
 import { buildHere } from './build-here.ts';
 import { coverageOf, linesReached, report, shown, table, type Unreached } from './coverage.ts';
 import { EXIT_FAILED, Failure, told } from './failure.ts';
-import { type Counts, guestTests, prepareGuestTests, reporter, SHORT } from './guest-tests.ts';
+import {
+  BOARD,
+  boardOptions,
+  type Counts,
+  guestTests,
+  prepareBoard,
+  prepareGuestTests,
+  reporter,
+  SHORT,
+} from './guest-tests.ts';
 import { requirePackages } from './host.ts';
 import { kernelFiles } from './kernel.ts';
 import { addWhatIsLeft } from './left.ts';
@@ -106,6 +115,8 @@ interface GuestPart {
   title: string;
   folder: string;
   files: RegExp;
+  /** In a guest with a board's heaps. */
+  board?: boolean;
   options?: string[];
   append?: string;
   env?: Record<string, string>;
@@ -114,18 +125,22 @@ interface GuestPart {
 
 /** A suite that runs in a guest of its own; `kept` gets what it counted of the modules' lines. */
 function inGuest(name: Part, { architecture, userland }: Machine, kept: string, part: GuestPart): Suite {
-  const { seconds = 1800, options: own = [], ...tests } = part;
+  const { seconds = 1800, options: own = [], board = false, ...tests } = part;
   return {
     name,
     title: `${part.title}, on the debug kernel${userland === architecture ? '' : `, by ${userland.name} programs`}`,
     folder: part.folder,
     files: part.files,
     minutes: Math.ceil(seconds / 60) + 30,
-    prepare: (directory) => prepareGuestTests(directory, userland),
+    prepare: (directory) => (board ? prepareBoard(directory) : prepareGuestTests(directory, userland)),
     command: (files, directory) => ({
       argv: guestTests(directory, {
         ...tests,
-        options: ['--arch', architecture.name, '--userland', userland.name, '--kernel', KERNEL, ...own],
+        options: [
+          ...['--arch', architecture.name, '--userland', userland.name, '--kernel', KERNEL],
+          ...(board ? boardOptions(directory) : []),
+          ...own,
+        ],
         files,
         under: ['test/debug/watched.sh'],
         // Each access and each allocation is looked at here.
@@ -145,7 +160,8 @@ function inGuest(name: Part, { architecture, userland }: Machine, kept: string, 
       }
       // Not there where the guest died; what was left says so.
       const counts = join(directory, 'gcov');
-      if (existsSync(counts)) await cp(counts, join(kept, `${name}-${userland.name}`), { recursive: true });
+      if (existsSync(counts))
+        await cp(counts, join(kept, `${basename(part.folder)}-${name}-${userland.name}`), { recursive: true });
     },
   };
 }
@@ -161,14 +177,17 @@ function suitesFor(
   const rounds = values.rounds === undefined ? {} : { DMABUF_RACE_ROUNDS: number('rounds', values.rounds) };
   const guest = (name: Part, part: GuestPart, on = machine) => inGuest(name, on, kept, part);
   return {
-    tests: guest('tests', {
-      title: 'of every guest',
-      folder: 'test/guest',
-      files: SHORT,
-      // What a long loop loses, the looks at what is left find in a short one.
-      env: { DMABUF_ROUNDS: '500', DMABUF_KILLS: '4' },
-      options: ONE,
-    }),
+    tests: [
+      guest('tests', {
+        title: 'of every guest',
+        folder: 'test/guest',
+        files: SHORT,
+        // What a long loop loses, the looks at what is left find in a short one.
+        env: { DMABUF_ROUNDS: '500', DMABUF_KILLS: '4' },
+        options: ONE,
+      }),
+      guest('tests', { ...BOARD, files: SHORT, options: ONE, board: true }),
+    ],
     errors: [...new Set([machine, narrow])].map((on) =>
       guest(
         'errors',
@@ -266,7 +285,7 @@ async function main(): Promise<number> {
   const kept = await mkdtemp(join(tmpdir(), 'dmabuf-debug-'));
   try {
     const suites = suitesFor(values, machine, narrow, kept);
-    await requirePackages([...new Set([...toolsFor(machine), ...toolsFor(narrow)])]);
+    await requirePackages([...new Set([...toolsFor(machine), ...toolsFor(narrow), 'device-tree-compiler'])]);
     await buildHere();
     // The sources may change meanwhile.
     const modules = await buildModules(await kernelFiles(machine.kernel, machine.architecture), machine.architecture);

@@ -6,7 +6,16 @@ import { join } from 'node:path';
 import { buildHere } from './build-here.ts';
 import { type Combination, combinations, standard } from './combinations.ts';
 import { Failure } from './failure.ts';
-import { type Counts, guestTests, prepareGuestTests, reporter, SHORT } from './guest-tests.ts';
+import {
+  BOARD,
+  boardOptions,
+  type Counts,
+  guestTests,
+  prepareBoard,
+  prepareGuestTests,
+  reporter,
+  SHORT,
+} from './guest-tests.ts';
 import { requirePackages } from './host.ts';
 import { toolsFor } from './machines.ts';
 import { runMain } from './run.ts';
@@ -32,6 +41,15 @@ const suites: Suite[] = [
     command: (files, directory) => ({ argv: guestTests(directory, { options: guest.options, files }) }),
   },
   {
+    name: 'board',
+    ...BOARD,
+    files: SHORT,
+    prepare: prepareBoard,
+    command: (files, directory) => ({
+      argv: guestTests(directory, { options: [...guest.options, ...boardOptions(directory)], files }),
+    }),
+  },
+  {
     name: 'more',
     title: 'that take longer',
     folder: 'test/lab',
@@ -51,9 +69,9 @@ const suites: Suite[] = [
     }),
   },
 ];
-const BY_DEFAULT = ['unit', 'lab', 'guest'];
+const BY_DEFAULT = ['unit', 'lab', 'guest', 'board'];
 /** In this order, and no others meanwhile. */
-const TOGETHER = [['unit'], ['lab', 'guest'], ['more'], ['matrix']];
+const TOGETHER = [['unit'], ['lab', 'guest', 'board'], ['more'], ['matrix']];
 
 async function main(): Promise<number> {
   const args = process.argv.slice(2);

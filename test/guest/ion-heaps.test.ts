@@ -4,13 +4,10 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type DmaBuf, type HeapStats, heaps, type OpenHeapOptions, openHeap } from 'dmabuf';
-import { android40, CAMERA_HEAP_ID, fromGralloc, parameter, heaps as table } from 'dmabuf/boards/msm8x60';
-import { heapMask } from 'dmabuf/boards/table';
+import { type HeapStats, heaps, type OpenHeapOptions, openHeap } from 'dmabuf';
 import {
   cmaMemory,
   describeModules,
-  eventually,
   largestBlock,
   leavesNoPage,
   load,
@@ -20,14 +17,6 @@ import {
 } from './support.ts';
 
 const found = heaps().filter(({ kind }) => kind === 'ion');
-const board = found.some(({ id }) => id === CAMERA_HEAP_ID);
-
-/** A describe of what the table of heaps that is loaded has; pending, with the reason, with another. */
-function describeTable(title: string, loaded: boolean, how: string, body: () => void): void {
-  if (loaded) describeModules(title, body);
-  else describeModules(title, () => void it(how));
-}
-
 function opened(options: OpenHeapOptions): string {
   using heap = openHeap('ion', options);
   return heap.name;
@@ -110,7 +99,7 @@ describeModules('the heaps of ION', () => {
   });
 });
 
-describeTable('the default heaps of ION', !board, 'are those of another table', () => {
+describeModules('the default heaps of ION', () => {
   it('are in the order of trial', () => {
     assert.deepEqual(
       found.map(({ id, type, name, contiguous, protected: secured, uncached }) => [
@@ -175,80 +164,7 @@ describeTable('the default heaps of ION', !board, 'are those of another table', 
   });
 });
 
-describeTable('the heaps of the MSM8x60 boards', board, `want \`--module "ion_lite ${parameter}"\``, () => {
-  it('are those of the table', () => {
-    assert.deepEqual(
-      found.map(({ id, type, name }) => ({ id, type, name })),
-      table.map(({ id, type, name }) => ({ id, type, name })),
-    );
-  });
-
-  it('are opened by type and by need', () => {
-    assert.equal(opened({ type: 'carveout' }), 'camera');
-    assert.equal(opened({ contiguous: true }), 'camera');
-    assert.equal(opened({ heap: 'display', type: 'carveout' }), 'display');
-    assert.equal(opened({}), 'system');
-  });
-
-  for (const { name, size = 0, id } of table.filter(({ type }) => type === 'carveout')) {
-    it(`has all of ${name}, says what is left of it, and takes it back`, async () => {
-      await leavesNoPage(async () => {
-        using heap = openHeap('ion', { heap: id });
-        const left = () => {
-          const stats = heap.stats();
-          return { bytes: stats.bytes, size: stats.size, largestFree: stats.largestFree };
-        };
-        const empty = { bytes: 0, size, largestFree: size };
-        assert.deepEqual(left(), empty);
-        using first = heap.allocSync(PAGE);
-        assert.deepEqual(left(), { bytes: PAGE, size, largestFree: size - PAGE });
-        const sentence = new RegExp(
-          `heap ${name} has no piece of memory that large: of its ${size / 1024} KiB the largest that is free has ${(size - PAGE) / 1024} KiB`,
-        );
-        assert.throws(() => heap.allocSync(size), systemErrorOf('ENOMEM', 12, 'ioctl', '/dev/ion', sentence));
-        using rest = await heap.alloc(size - PAGE);
-        assert.deepEqual(left(), { bytes: size, size, largestFree: 0 });
-        assert.throws(() => heap.allocSync(1), { code: 'ENOMEM', message: /has 0 KiB/ });
-        first.close();
-        rest.close();
-        await eventually(() => assert.deepEqual(left(), empty));
-        using whole = heap.allocSync(size);
-        assert.equal(whole.size, heap.stats().peakBytes);
-      });
-    });
-  }
-
-  it('are what the usage bits of gralloc ask for, the system heap where the SF heap is full', async () => {
-    await leavesNoPage(() => {
-      const { mask, cached } = fromGralloc(0, android40);
-      using usual = openHeap('ion', { mask });
-      assert.equal(usual.name, 'display+system');
-      using display = openHeap('ion', { heap: 'display' });
-      using system = openHeap('ion', { heap: 'system' });
-      const { bytes } = system.stats();
-      const buffers: DmaBuf[] = [];
-      try {
-        while (system.stats().bytes === bytes) buffers.push(usual.allocSync(3 << 20, { cached }));
-        assert.equal(buffers.length, 3);
-        assert.equal(display.stats().bytes, 6 << 20);
-      } finally {
-        for (const buffer of buffers) buffer.close();
-      }
-      const camera = fromGralloc(0x08100000, android40);
-      using uncached = openHeap('ion', { mask: camera.mask });
-      assert.equal(uncached.name, 'camera');
-      using _frame = uncached.allocSync(1 << 20, { cached: camera.cached });
-      assert.equal(uncached.stats().bytes, 1 << 20);
-    });
-  });
-
-  it('are asked for by name', () => {
-    using audio = openHeap('ion', { mask: heapMask(table, 'audio', 'camera') });
-    assert.deepEqual([audio.name, audio.contiguous], ['camera+audio', true]);
-  });
-});
-
-describeTable('a protected heap of ION', !board, 'is tried with the default table', () => {
+describeModules('a protected heap of ION', () => {
   before(() => {
     unload('ion_lite');
     load('ion_lite', 'heaps=8:protected:mm:1M,0:system:ion_system_heap');

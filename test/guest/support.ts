@@ -117,6 +117,28 @@ export function unload(...modules: string[]): void {
   execFileSync('rmmod', modules, { stdio: ['ignore', 'ignore', 'pipe'] });
 }
 
+/** Checks that a module refuses a parameter, with a last line in the kernel's log that says why. */
+export function refuses(module: string, parameter: string, why: RegExp): void {
+  assert.throws(() => load(module, parameter), /modprobe/, parameter);
+  const said = execFileSync('dmesg', { encoding: 'utf8' }).split('\n');
+  assert.match(said.filter((line) => line.includes(`${module}: `)).at(-1) ?? '', why);
+  assert(!existsSync(`/sys/module/${module}`));
+}
+
+/** A line of /sys/kernel/debug/ion/heaps, by the words of its first. */
+export type HeapLine = Record<'heap' | 'id' | 'backing' | 'bytes' | 'size' | 'largest_free' | 'base', string>;
+
+/** What debugfs says of the heaps of ION, in the order of trial. */
+export function heapLines(): HeapLine[] {
+  const file = '/sys/kernel/debug/ion/heaps';
+  if (!existsSync('/sys/kernel/debug/ion')) execFileSync('mount', ['-t', 'debugfs', 'debugfs', '/sys/kernel/debug']);
+  const [words = [], ...lines] = readFileSync(file, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/ +/));
+  return lines.map((line) => Object.fromEntries(line.map((word, i) => [words[i], word])) as HeapLine);
+}
+
 /** Checks that a module cannot go because somebody uses it. */
 export function staysLoaded(module: string): void {
   assert.throws(() => unload(module), /is in use/);

@@ -18,7 +18,7 @@ enum ion_heap_type {
 	ION_HEAP_TYPE_DMA		= 4,	/* contiguous, from CMA where there is one */
 	ION_HEAP_TYPE_CUSTOM		= 5,
 	ION_HEAP_TYPE_IOMMU		= 6,	/* ours: scattered, for devices with an IOMMU */
-	ION_HEAP_TYPE_PROTECTED		= 7,	/* ours: devices may attach, the CPU may not map */
+	ION_HEAP_TYPE_PROTECTED		= 7,	/* ours: contiguous, the CPU may not map it */
 };
 
 /* struct ion_allocation_data.flags; other bits are accepted and ignored. */
