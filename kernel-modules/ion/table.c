@@ -95,11 +95,12 @@ static int set_name(struct ion_table *table, struct ion_entry *entry, const char
 	const struct ion_entry *other;
 	const char *c;
 
-	if (strscpy(entry->name, name, sizeof(entry->name)) <= 0)
+	if (!*name || strlen(name) >= sizeof(entry->name))
 		return wrong(table, entry, "a name has 1 to 31 characters");
 	for (c = name; *c; c++)
-		if (!isalnum(*c) && !strchr("_-.", *c))
+		if (!isascii(*c) || (!isalnum(*c) && !strchr("_-.", *c)))
 			return wrong(table, entry, "a name is made of letters, digits, _, - and .");
+	strscpy(entry->name, name, sizeof(entry->name));
 	for (other = table->entries; other < entry; other++)
 		if (!strcmp(other->name, name))
 			return wrong(table, entry, "another heap has this name");

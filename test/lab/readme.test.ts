@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** What the README shows is run as it stands there. */
+/** What the README and the page about heaps show is run as it stands there. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -8,14 +8,37 @@ import { join } from 'node:path';
 import { PNG } from 'pngjs';
 import { projectRoot } from './run-guest.ts';
 
-const readme = readFileSync(join(projectRoot, 'README.md'), 'utf8');
+const page = (name: string) => readFileSync(join(projectRoot, name), 'utf8');
+const readme = page('README.md');
 
-const blocks = (language: string) =>
-  [...readme.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms'))].map(([, text]) => text as string);
+const blocks = (language: string, text = readme) =>
+  [...text.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms'))].map(([, code]) => code as string);
 
-const commands = blocks('sh')
-  .flatMap((block) => block.trim().split('\n'))
-  .map((line) => line.replace(/ +#.*/, ''));
+const commandsOf = (text: string) =>
+  blocks('sh', text)
+    .flatMap((block) => block.trim().split('\n'))
+    .map((line) => line.replace(/ +#.*/, ''));
+
+const commands = commandsOf(readme);
+
+/** Runs a command in a folder of its own, with a script in shared/ there. */
+function tryOut(command: string, name: string, script: string) {
+  const directory = mkdtempSync(join(tmpdir(), 'dmabuf-readme-'));
+  try {
+    symlinkSync(join(projectRoot, 'scripts'), join(directory, 'scripts'));
+    mkdirSync(join(directory, 'shared'));
+    writeFileSync(join(directory, 'shared', name), script);
+    return spawnSync('sh', ['-c', command], { cwd: directory, encoding: 'utf8' });
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+function linksSomewhere(name: string): void {
+  for (const [, target] of page(name).matchAll(/\]\(((?!https?:)[^)]+)\)/g)) {
+    assert(existsSync(join(projectRoot, name, '..', target as string)), target);
+  }
+}
 
 /** The picture as the tour draws it, whatever the compressor makes of it. */
 const pixels = (file: string) => PNG.sync.read(readFileSync(file));
@@ -52,23 +75,31 @@ describe('README.md', function () {
   });
 
   it('has an example that works', () => {
-    const directory = mkdtempSync(join(tmpdir(), 'dmabuf-readme-'));
-    try {
-      symlinkSync(join(projectRoot, 'scripts'), join(directory, 'scripts'));
-      mkdirSync(join(directory, 'shared'));
-      writeFileSync(join(directory, 'shared/paint.ts'), blocks('ts')[0] as string);
-      const command = commands.at(-1) as string;
-      const { status, stdout, stderr } = spawnSync('sh', ['-c', command], { cwd: directory, encoding: 'utf8' });
-      assert.equal(stdout, '{ painted: { width: 800, height: 480 } } frame-0 1536000 66\n', stderr);
-      assert.equal(status, 0, stderr);
-    } finally {
-      rmSync(directory, { recursive: true });
-    }
+    const { status, stdout, stderr } = tryOut(commands.at(-1) as string, 'paint.ts', blocks('ts')[0] as string);
+    assert.equal(stdout, '{ painted: { width: 800, height: 480 } } frame-0 1536000 66\n', stderr);
+    assert.equal(status, 0, stderr);
   });
 
-  it('links to nothing that is not there', () => {
-    for (const [, target] of readme.matchAll(/\]\(((?!https?:)[^)]+)\)/g)) {
-      assert(existsSync(join(projectRoot, target as string)), target);
-    }
+  it('links to nothing that is not there', () => linksSomewhere('README.md'));
+});
+
+describe('docs/heaps.md', function () {
+  this.timeout(240_000);
+  this.slow(60_000);
+
+  it("has examples that work, with a board's table", () => {
+    const text = page('docs/heaps.md');
+    const [command, ...others] = commandsOf(text);
+    assert(command !== undefined && others.length === 0);
+    const [first = '', second = ''] = blocks('ts', text);
+    const script = `${first}${second.replace("import { openHeap } from 'dmabuf';\n", '').replace('frame', 'other')}`;
+    const { status, stdout, stderr } = tryOut(command, 'heaps.ts', `${script}console.log(heap.name, other.size);\n`);
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, /^ion 20 carveout camera true$/m);
+    assert.match(stdout, /^ion 30 system system false$/m);
+    assert.match(stdout, /buffers: 1,\s+bytes: 1843200,\s+peakBytes: 1843200,.*size: 8388608,\s+largestFree: 6545408/s);
+    assert.match(stdout, /^camera 1843200$/m);
   });
+
+  it('links to nothing that is not there', () => linksSomewhere('docs/heaps.md'));
 });
