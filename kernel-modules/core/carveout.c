@@ -90,8 +90,8 @@ EXPORT_SYMBOL_DMABUF(dmabuf_block_free);
  * @base:	physical address of its first page
  * @size:	bytes, whole pages; the region is the caller's alone
  *
- * Return: the carveout, or an ERR_PTR: -ENXIO where it is not all memory that
- * has struct pages, -ENOMEM.
+ * Return: the carveout, or an ERR_PTR: -ENXIO where it is not all RAM that has
+ * struct pages, -ENOMEM.
  */
 struct dmabuf_carveout *dmabuf_carveout_create(phys_addr_t base, u64 size)
 {
@@ -107,7 +107,8 @@ struct dmabuf_carveout *dmabuf_carveout_create(phys_addr_t base, u64 size)
 	carveout->pfn = PHYS_PFN(base);
 	carveout->pages = size >> PAGE_SHIFT;
 	for (i = 0; i < carveout->pages; i++) {
-		if (!pfn_valid(carveout->pfn + i)) {
+		/* A struct page alone does not make memory: it may be in a hole. */
+		if (!pfn_valid(carveout->pfn + i) || !page_is_ram(carveout->pfn + i)) {
 			kfree(carveout);
 			return ERR_PTR(-ENXIO);
 		}

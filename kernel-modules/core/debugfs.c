@@ -3,6 +3,7 @@
  * Tables of heaps and buffers, in /sys/kernel/debug/DEVICE/, for root: they
  * tell where in memory carveouts lie.
  */
+#include <linux/ctype.h>
 #include <linux/debugfs.h>
 #include <linux/device.h>
 #include <linux/dma-buf.h>
@@ -74,14 +75,23 @@ static void buffers_stop(struct seq_file *seq, void *at)
 	mutex_unlock(&device->lock);
 }
 
-/* A user chose it: nothing in it may look like a column or a line. */
+/* A user chose it: nothing in it may look like a column, a line, or no name. */
 static void show_name(struct seq_file *seq, struct dma_buf *dmabuf)
 {
+	const char *c;
+
 	spin_lock(&dmabuf->name_lock);
-	if (dmabuf->name && *dmabuf->name)
-		seq_escape(seq, dmabuf->name, " ,\t\n\r\v\f\b\033\\");
-	else
+	if (!dmabuf->name || !*dmabuf->name)
 		seq_putc(seq, '-');
+	else if (!strcmp(dmabuf->name, "-"))
+		seq_puts(seq, "\\055");
+	else
+		for (c = dmabuf->name; *c; c++) {
+			if (isascii(*c) && isgraph(*c) && *c != ',' && *c != '\\')
+				seq_putc(seq, *c);
+			else
+				seq_printf(seq, "\\%03o", (unsigned char)*c);
+		}
 	spin_unlock(&dmabuf->name_lock);
 }
 

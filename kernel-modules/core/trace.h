@@ -42,6 +42,11 @@ DEFINE_EVENT(dmabuf_buffer, dmabuf_free,
 	     TP_ARGS(buffer)
 );
 
+/* Programs that read the format of an event know no enum of the kernel. */
+TRACE_DEFINE_ENUM(DMA_BIDIRECTIONAL);
+TRACE_DEFINE_ENUM(DMA_TO_DEVICE);
+TRACE_DEFINE_ENUM(DMA_FROM_DEVICE);
+
 DECLARE_EVENT_CLASS(dmabuf_attachment,
 		    TP_PROTO(const struct dmabuf_buffer *buffer,
 			     const struct dmabuf_attachment *attachment),

@@ -13,7 +13,7 @@
 #include <linux/module.h>
 #include <linux/version.h>
 
-/* 5.10 lacks these. Nothing asked for below came before 6.13. */
+/* 5.10 lacks these, and is older than all that is asked for below. */
 #ifndef LINUX_VERSION_MAJOR
 #define LINUX_VERSION_MAJOR		5
 #define LINUX_VERSION_PATCHLEVEL	10

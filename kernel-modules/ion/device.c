@@ -102,6 +102,7 @@ static int __init ion_init(void)
 	ret = dmabuf_device_register(&ion_device);
 	if (ret)
 		goto exit_dma_heap;
+	ion_dma_heap_ready();
 
 	return 0;
 

@@ -80,8 +80,16 @@ static long dma_heap_ioctl(struct file *file, unsigned int cmd, unsigned long ar
 	return dma_heap_alloc(file->private_data, (void __user *)arg, _IOC_SIZE(cmd));
 }
 
+/*
+ * Until the whole module is there nobody gets in: it may still fail to load,
+ * and would go whoever uses it.
+ */
+static bool ready;
+
 static int dma_heap_open(struct inode *inode, struct file *file)
 {
+	if (!READ_ONCE(ready))
+		return -ENXIO;
 	file->private_data = &nodes[iminor(inode) - MINOR(first)];
 
 	return nonseekable_open(inode, file);
@@ -188,6 +196,12 @@ int ion_dma_heap_init(struct dmabuf_device *device)
 	enabled = !ret;
 
 	return ret;
+}
+
+/** ion_dma_heap_ready() - let programs open the nodes; loading cannot fail any more */
+void ion_dma_heap_ready(void)
+{
+	WRITE_ONCE(ready, true);
 }
 
 /**

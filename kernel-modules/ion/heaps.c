@@ -41,6 +41,7 @@ static int place(struct ion_table *table, struct ion_entry *first, struct ion_he
 {
 	const struct ion_entry *end = table->entries + table->count;
 	struct ion_entry *entry;
+	phys_addr_t base;
 	u64 size = 0;
 
 	for (entry = first; entry < end && entry->size && !entry->placed; entry++)
@@ -50,14 +51,15 @@ static int place(struct ion_table *table, struct ion_entry *first, struct ion_he
 		int ret = PTR_ERR(heap->block);
 
 		heap->block = NULL;
-		ion_entry_error(table, first, "there is no such piece of free memory");
+		if (ret == -ENOMEM)
+			ion_entry_error(table, first, "there is no such piece of free memory");
 		return ret;
 	}
-	size = dmabuf_block_phys(heap->block);
+	base = dmabuf_block_phys(heap->block);
 	for (entry = first; entry < end && entry->size && !entry->placed; entry++) {
-		entry->base = size;
+		entry->base = base;
 		entry->placed = true;
-		size += entry->size;
+		base += entry->size;
 	}
 
 	return 0;
@@ -85,7 +87,8 @@ static int set_up(struct ion_table *table, struct ion_entry *entry, struct ion_h
 	}
 	carveout = dmabuf_carveout_create(entry->base, entry->size);
 	if (IS_ERR(carveout)) {
-		ion_entry_error(table, entry, "its memory cannot be used");
+		if (PTR_ERR(carveout) == -ENXIO)
+			ion_entry_error(table, entry, "its memory is not all RAM");
 		return PTR_ERR(carveout);
 	}
 	heap->base.carveout = carveout;

@@ -55,6 +55,7 @@ void ion_heap_describe(unsigned int index, struct ion_heap_data *data);
 struct dmabuf_buffer *ion_heaps_alloc(u64 len, u32 mask, u32 flags);
 
 int ion_dma_heap_init(struct dmabuf_device *device);
+void ion_dma_heap_ready(void);
 void ion_dma_heap_exit(void);
 
 #endif /* _ION_LITE_H */

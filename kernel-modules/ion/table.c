@@ -6,6 +6,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/bitops.h>
 #include <linux/ctype.h>
 #include <linux/err.h>
 #include <linux/kernel.h>
@@ -141,11 +142,11 @@ static int set_size(struct ion_table *table, struct ion_entry *entry, u64 size)
 /* Regions that another driver may use, or that are no memory, are not for us. */
 static const char *unusable(const struct device_node *region)
 {
-	if (of_property_read_bool(region, "no-map"))
+	if (of_property_present(region, "no-map"))
 		return "its region is no-map: it has no struct pages";
-	if (of_property_read_bool(region, "reusable"))
+	if (of_property_present(region, "reusable"))
 		return "its region is reusable: the kernel itself uses it";
-	if (of_property_read_bool(region, "compatible"))
+	if (of_property_present(region, "compatible"))
 		return "its region has a compatible: it belongs to another driver";
 
 	return NULL;
@@ -153,26 +154,40 @@ static const char *unusable(const struct device_node *region)
 
 static bool holds(const struct reserved_mem *region, const struct ion_entry *entry)
 {
-	return region && entry->base >= region->base && entry->size <= region->size &&
+	return entry->base >= region->base && entry->size <= region->size &&
 	       entry->base - region->base <= region->size - entry->size;
 }
 
+static bool touches(const struct reserved_mem *region, const struct ion_entry *entry)
+{
+	return entry->base < region->base + region->size &&
+	       region->base < entry->base + entry->size;
+}
+
+/* One region has to hold all of it, and no other one may be any of it. */
 static int check_base(struct ion_table *table, struct ion_entry *entry)
 {
-	const char *reason = "its base is not in a reserved region of the device tree";
+	const char *outside = "it is not inside a reserved region of the device tree";
 	struct device_node *parent = of_find_node_by_path("/reserved-memory");
+	const struct reserved_mem *memory;
+	const char *reason = NULL;
 	struct device_node *region;
 
 	for_each_available_child_of_node(parent, region) {
-		if (!holds(of_reserved_mem_lookup(region), entry))
+		memory = of_reserved_mem_lookup(region);
+		if (!memory || !touches(memory, entry))
 			continue;
 		reason = unusable(region);
-		of_node_put(region);
-		break;
+		if (reason) {
+			of_node_put(region);
+			break;
+		}
+		if (holds(memory, entry))
+			outside = NULL;
 	}
 	of_node_put(parent);
-	if (reason)
-		return wrong(table, entry, reason);
+	if (reason ?: outside)
+		return wrong(table, entry, reason ?: outside);
 	if (!PAGE_ALIGNED(entry->base))
 		return wrong(table, entry, "its base is not at the start of a page");
 
@@ -296,54 +311,150 @@ static int read_region(struct ion_table *table, struct ion_entry *entry,
 		return wrong(table, entry, "its memory-region is not reserved memory");
 	if (entry->size)
 		return wrong(table, entry, "it has both a size and a memory-region");
+	if (!PAGE_ALIGNED(memory->base) || !PAGE_ALIGNED(memory->size))
+		return wrong(table, entry, "its memory-region is not made of whole pages");
 	ret = set_size(table, entry, memory->size);
 
 	return ret ?: set_base(table, entry, memory->base);
 }
 
-static int read_size(struct ion_table *table, struct ion_entry *entry,
-		     const struct device_node *node)
+static int read_size(struct ion_table *table, struct ion_entry *entry, struct device_node *node)
 {
 	u32 size;
 
-	if (of_property_read_u32(node, "dmabuf,size", &size))
+	if (!of_property_present(node, "dmabuf,size"))
 		return 0;
+	if (of_property_read_u32(node, "dmabuf,size", &size))
+		return wrong(table, entry, "its dmabuf,size is not a number");
 
 	return set_size(table, entry, size);
 }
 
-static int read_node(struct ion_table *table, struct ion_entry *entry,
-		     const struct device_node *node)
+static int read_place(struct ion_table *table, struct ion_entry *entry, struct device_node *node)
 {
 	struct device_node *region;
-	const char *string;
-	u32 id;
 	int ret;
 
-	if (of_property_read_u32(node, "reg", &id))
-		return wrong(table, entry, "it has no reg, which is its id");
+	if (!of_property_present(node, "memory-region"))
+		return 0;
+	if (of_count_phandle_with_args(node, "memory-region", NULL) != 1)
+		return wrong(table, entry, "its memory-region is not one that is there");
+	region = of_parse_phandle(node, "memory-region", 0);
+	ret = read_region(table, entry, region);
+	of_node_put(region);
+
+	return ret;
+}
+
+static int read_node(struct ion_table *table, struct ion_entry *entry, u32 id,
+		     struct device_node *node)
+{
+	const char *string;
+	int ret;
+
 	ret = set_id(table, entry, id);
 	if (ret)
 		return ret;
 	if (of_property_read_string(node, "label", &string))
 		return wrong(table, entry, "it has no label, which is its name");
 	ret = set_name(table, entry, string);
+	if (!ret)
+		ret = read_size(table, entry, node);
+	if (!ret)
+		ret = read_place(table, entry, node);
 	if (ret)
 		return ret;
-	ret = read_size(table, entry, node);
-	if (ret)
-		return ret;
-	region = of_parse_phandle(node, "memory-region", 0);
-	if (region) {
-		ret = read_region(table, entry, region);
-		of_node_put(region);
-		if (ret)
-			return ret;
-	}
 	if (of_property_read_string(node, "dmabuf,type", &string))
 		return wrong(table, entry, "it has no dmabuf,type");
 
 	return set_type(table, entry, string);
+}
+
+static struct device_node *node_of(struct device_node *parent, u32 wanted)
+{
+	struct device_node *node;
+	u32 id;
+
+	for_each_available_child_of_node(parent, node)
+		if (!of_property_read_u32(node, "reg", &id) && id == wanted)
+			break;
+
+	return node;
+}
+
+/* A bit for each heap there is. */
+static int read_ids(struct device_node *parent, u32 *ids)
+{
+	struct device_node *node;
+	u32 id;
+
+	*ids = 0;
+	for_each_available_child_of_node(parent, node) {
+		if (!of_property_read_u32(node, "reg", &id) && id < ION_MAX_HEAPS &&
+		    !(*ids & BIT(id))) {
+			*ids |= BIT(id);
+			continue;
+		}
+		pr_err("%pOF: its reg is to be an id from 0 to 31, no other heap's\n", node);
+		of_node_put(node);
+		return -EINVAL;
+	}
+	if (!*ids) {
+		pr_err("%pOF: it has no heaps\n", parent);
+		return -EINVAL;
+	}
+
+	return 0;
+}
+
+/*
+ * Nodes have no order in a device tree, overlays turn them round. The one of
+ * the ids is taken where no other is given.
+ */
+static int read_order(struct device_node *parent, u32 ids, u32 *order)
+{
+	int count = hweight32(ids);
+	int i;
+
+	if (!of_property_present(parent, "dmabuf,order")) {
+		for (i = 0; ids; ids &= ids - 1)
+			order[i++] = __ffs(ids);
+		return 0;
+	}
+	if (of_property_count_u32_elems(parent, "dmabuf,order") != count ||
+	    of_property_read_u32_array(parent, "dmabuf,order", order, count))
+		goto wrong;
+	for (i = 0; i < count; i++) {
+		if (order[i] >= ION_MAX_HEAPS || !(ids & BIT(order[i])))
+			goto wrong;
+		ids &= ~BIT(order[i]);
+	}
+
+	return 0;
+
+wrong:
+	pr_err("%pOF: its dmabuf,order is to have the id of each heap once\n", parent);
+	return -EINVAL;
+}
+
+static int read_tree(struct ion_table *table, struct device_node *parent)
+{
+	u32 order[ION_MAX_HEAPS];
+	struct device_node *node;
+	u32 ids;
+	int ret;
+
+	ret = read_ids(parent, &ids);
+	if (!ret)
+		ret = read_order(parent, ids, order);
+	while (!ret && table->count < hweight32(ids)) {
+		node = node_of(parent, order[table->count]);
+		ret = read_node(table, &table->entries[table->count], order[table->count], node);
+		table->count++;
+		of_node_put(node);
+	}
+
+	return ret;
 }
 
 #define COMPATIBLE	"dmabuf,ion-heaps"
@@ -356,31 +467,6 @@ static int read_node(struct ion_table *table, struct ion_entry *entry,
 MODULE_ALIAS("of:N*T*C" COMPATIBLE);
 MODULE_ALIAS("of:N*T*C" COMPATIBLE "C*");
 
-static int read_tree(struct ion_table *table, struct device_node *parent)
-{
-	struct device_node *node;
-	int ret = 0;
-
-	for_each_available_child_of_node(parent, node) {
-		/* Another one would have an id that is taken, or none. */
-		if (table->count == ION_MAX_HEAPS)
-			ret = -EINVAL;
-		else
-			ret = read_node(table, &table->entries[table->count++], node);
-		if (ret) {
-			pr_err("%pOF is not right\n", node);
-			of_node_put(node);
-			return ret;
-		}
-	}
-	if (!table->count) {
-		pr_err("%pOF has no heaps\n", parent);
-		return -EINVAL;
-	}
-
-	return 0;
-}
-
 static int read(struct ion_table *table)
 {
 	struct device_node *node;
@@ -390,8 +476,10 @@ static int read(struct ion_table *table)
 		table->source = "heaps=";
 		return parse(table, heaps);
 	}
-	node = of_find_compatible_node(NULL, NULL, COMPATIBLE);
-	if (node && of_device_is_available(node)) {
+	for_each_compatible_node(node, NULL, COMPATIBLE)
+		if (of_device_is_available(node))
+			break;
+	if (node) {
 		table->source = "device tree";
 		ret = read_tree(table, node);
 	} else {

@@ -137,7 +137,7 @@ describeModules('the default heaps of ION', () => {
 
   it('are several at once, of which the first that can is taken', async () => {
     await leavesNoPage(() => {
-      using several = openHeap('ion', { mask: (1 << 4) | (1 << 0) | (1 << 31) });
+      using several = openHeap('ion', { mask: ((1 << 4) | (1 << 0) | (1 << 31)) >>> 0 });
       const { name, contiguous, id, type } = several;
       assert.deepEqual(
         { name, contiguous, id, type },

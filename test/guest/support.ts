@@ -119,9 +119,15 @@ export function unload(...modules: string[]): void {
 
 /** Checks that a module refuses a parameter, with a last line in the kernel's log that says why. */
 export function refuses(module: string, parameter: string, why: RegExp): void {
+  const said = () =>
+    execFileSync('dmesg', { encoding: 'utf8' })
+      .split('\n')
+      .filter((line) => line.includes(`${module}: `));
+  const before = said().length;
   assert.throws(() => load(module, parameter), /modprobe/, parameter);
-  const said = execFileSync('dmesg', { encoding: 'utf8' }).split('\n');
-  assert.match(said.filter((line) => line.includes(`${module}: `)).at(-1) ?? '', why);
+  const [line = '', ...more] = said().slice(before);
+  assert.match(line, why);
+  assert.deepEqual(more, []);
   assert(!existsSync(`/sys/module/${module}`));
 }
 

@@ -141,7 +141,7 @@ describe('heaps= on a board', () => {
     }
   });
 
-  const outside = 'its base is not in a reserved region of the device tree';
+  const outside = 'it is not inside a reserved region of the device tree';
   for (const [what, heaps, number, name, why] of [
     ['beside any region', '1:carveout:a:1M@0x50000000', 1, 'a', outside],
     ['that ends beyond its region', '1:carveout:a:1M@0x613ff000', 1, 'a', outside],

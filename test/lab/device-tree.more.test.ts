@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+/** Tables of heaps that ion_lite refuses, and orders of them, each in a guest with a device tree of its own. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { guest } from './run-guest.ts';
+
+/** Regions, and heaps as nodes of /ion-heaps. */
+const tree = (heaps: string) => `/dts-v1/;
+/plugin/;
+
+&{/} {
+	#address-cells = <2>;
+	#size-cells = <2>;
+
+	reserved-memory {
+		#address-cells = <2>;
+		#size-cells = <2>;
+		ranges;
+
+		whole: whole@60000000 { reg = <0x0 0x60000000 0x0 0x100000>; };
+		odd: odd@60200000 { reg = <0x0 0x60200000 0x0 0x100800>; };
+		hole: hole@60300000 { reg = <0x0 0x60300000 0x0 0x800000>; };
+	};
+
+	other: other { };
+
+	ion-heaps {
+		compatible = "dmabuf,ion-heaps";
+		#address-cells = <1>;
+		#size-cells = <0>;
+		${heaps}
+	};
+};
+`;
+
+const heap = (id: number, properties: string) => `heap@${id.toString(16)} { reg = <${id}>; ${properties} };`;
+const typed = (id: number, label: string, type: string, more = '') =>
+  heap(id, `label = "${label}"; dmabuf,type = "${type}"; ${more}`);
+const carveout = (id: number, region: string) => typed(id, `c${id}`, 'carveout', `memory-region = <${region}>;`);
+
+interface Wrong {
+  what: string;
+  heaps: string;
+  why: RegExp;
+  options?: string[];
+}
+
+/** What heaps= can get wrong as well is told by the same code. */
+const wrong: Wrong[] = [
+  { what: 'no heaps', heaps: '', why: /\/ion-heaps: it has no heaps$/m },
+  {
+    what: 'an id twice',
+    heaps: `${typed(3, 'a', 'dma')}${typed(3, 'b', 'dma').replace('heap@', 'other@')}`,
+    why: /@3: its reg is to be an id from 0 to 31, no other heap's$/m,
+  },
+  {
+    what: 'no type',
+    heaps: `${typed(0, 'system', 'system')}${heap(1, 'label = "a";')}`,
+    why: /device tree: entry 2, a: it has no dmabuf,type$/m,
+  },
+  {
+    what: 'no name',
+    heaps: heap(1, 'dmabuf,type = "system";'),
+    why: /device tree: entry 1: it has no label, which is its name$/m,
+  },
+  {
+    what: 'an unknown type',
+    heaps: typed(1, 'a', 'sytem'),
+    why: /device tree: entry 1, a: unknown type; there are system, /m,
+  },
+  {
+    what: 'a size of nothing',
+    heaps: typed(1, 'a', 'protected', 'dmabuf,size;'),
+    why: /entry 1, a: its dmabuf,size is not a number$/m,
+  },
+  {
+    what: 'a region that two heaps want',
+    heaps: carveout(1, '&whole') + carveout(2, '&whole'),
+    why: /entry 2, c2: it overlaps another heap$/m,
+  },
+  {
+    what: 'two regions for a heap',
+    heaps: carveout(1, '&whole>, <&odd'),
+    why: /entry 1, c1: its memory-region is not one that is there$/m,
+  },
+  {
+    what: 'a region that is none',
+    heaps: carveout(1, '&other'),
+    why: /entry 1, c1: its memory-region is not reserved memory$/m,
+  },
+  {
+    what: 'a region with half a page',
+    heaps: carveout(1, '&odd'),
+    why: /entry 1, c1: its memory-region is not made of whole pages$/m,
+  },
+  {
+    what: 'a region and a size',
+    heaps: typed(1, 'a', 'protected', 'memory-region = <&whole>; dmabuf,size = <4096>;'),
+    why: /entry 1, a: it has both a size and a memory-region$/m,
+  },
+  {
+    what: 'an order without one of the heaps',
+    heaps: `dmabuf,order = <1>; ${typed(1, 'a', 'dma')}${typed(2, 'b', 'dma')}`,
+    why: /ion-heaps: its dmabuf,order is to have the id of each heap once$/m,
+  },
+  {
+    what: 'an order with a heap twice',
+    heaps: `dmabuf,order = <1 1>; ${typed(1, 'a', 'dma')}${typed(2, 'b', 'dma')}`,
+    why: /ion-heaps: its dmabuf,order is to have the id of each heap once$/m,
+  },
+  {
+    // The kernel has struct pages there, for all of the section the end of RAM is in.
+    what: 'a region beyond the end of RAM',
+    heaps: carveout(1, '&hole'),
+    why: /entry 1, c1: its memory is not all RAM$/m,
+    options: ['--arch', 'arm64', '--kernel', '6.12', '--mem', '518'],
+  },
+];
+
+describe('a device tree', function () {
+  this.timeout(300_000);
+  this.slow(60_000);
+  let directory: string;
+
+  before(() => {
+    directory = mkdtempSync(join(tmpdir(), 'dmabuf-tree-'));
+  });
+  after(() => rmSync(directory, { recursive: true }));
+
+  let overlays = 0;
+  async function boot(heaps: string, script: string, options: string[] = []): Promise<string> {
+    const overlay = join(directory, `${overlays++}.dtbo`);
+    execFileSync('dtc', ['-q', '-@', '-I', 'dts', '-O', 'dtb', '-o', overlay, '-'], { input: tree(heaps) });
+    const { code, stdout, stderr } = await guest([...options, '--dtbo', overlay, '--', 'sh', '-c', script]);
+    assert.equal(code, 0, stderr);
+    return `${stdout}`;
+  }
+
+  it('lists heaps by their ids, or as dmabuf,order says', async () => {
+    const heaps = [5, 0, 31, 7].map((id) => typed(id, `h${id}`, 'iommu')).join('\n');
+    const script =
+      'ls /sys/class/misc/ion | grep heap; mount -t debugfs d /sys/kernel/debug; cat /sys/kernel/debug/ion/heaps';
+    for (const [order, expected] of [
+      ['', ['h0', 'h5', 'h7', 'h31']],
+      ['dmabuf,order = <7 31 0 5>;', ['h7', 'h31', 'h0', 'h5']],
+    ] as const) {
+      const names = (await boot(`${order}${heaps}`, script)).matchAll(/^(h\d+) /gm);
+      assert.deepEqual(
+        [...names].map(([, name]) => name),
+        expected,
+      );
+    }
+  });
+
+  // Two machines at a time.
+  for (let i = 0; i < wrong.length; i += 2) {
+    const pair = wrong.slice(i, i + 2);
+    it(`is refused that has ${pair.map(({ what }) => what).join(', or ')}`, async () => {
+      const script = 'rmmod ion_lite; if modprobe ion_lite; then exit 9; fi; dmesg | grep "ion_lite: "';
+      const loaded = ['--module', 'ion_lite heaps=0:system:any'];
+      const boots = pair.map(({ heaps, options = [] }) => boot(heaps, script, [...loaded, ...options]));
+      for (const [at, said] of (await Promise.all(boots)).entries()) assert.match(said, pair[at]?.why as RegExp);
+    });
+  }
+});
