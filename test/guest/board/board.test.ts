@@ -144,7 +144,7 @@ describe('heaps= on a board', () => {
   const outside = 'it is not inside a reserved region of the device tree';
   for (const [what, heaps, number, name, why] of [
     ['beside any region', '1:carveout:a:1M@0x50000000', 1, 'a', outside],
-    ['that ends beyond its region', '1:carveout:a:1M@0x613ff000', 1, 'a', outside],
+    ['that ends beyond its region', '1:carveout:a:1M@0x78180000', 1, 'a', outside],
     ['that begins before its region', '1:carveout:a:1M@0x5ffff000', 1, 'a', outside],
     ['over the end of one into the next', '1:carveout:a:1M@0x607ff000', 1, 'a', outside],
     ['in a region that is switched off', '1:carveout:a:1M@0x61600000', 1, 'a', outside],
