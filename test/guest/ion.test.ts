@@ -4,20 +4,19 @@ import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { type DmaBuf, openHeap } from 'dmabuf';
 import * as abi from './abi.ts';
+import { alloc, type DeviceTest, heapMasks, heapTable, withDevice } from './ion.ts';
 import {
-  cmaMemory,
   counters,
   describeModules,
   eventually,
   fdinfo,
   idleCounters,
-  largestBlock,
   leavesNoPage,
-  load,
+  onlyScattered,
   oomKills,
   PAGE,
   systemErrorOf,
-  unload,
+  withParameters,
 } from './support.ts';
 import {
   MAP_ANONYMOUS,
@@ -33,38 +32,10 @@ import {
 const { ION_CONTIG_HEAP, ION_DMA_HEAP, ION_IOC_ABI_VERSION, ION_IOC_ALLOC, ION_IOC_HEAP_QUERY, ION_SYSTEM_HEAP } = abi;
 const { ionAllocation, ionFd, ionQuery } = abi;
 
-const heapNames = ['ion_system_heap', 'ion_system_contig_heap', 'ion_dma_heap'];
-
-/** Type and id of each heap, in the order in which they are tried. */
-const heapTable = [
-  { name: 'ion_dma_heap', type: 4, id: 4 },
-  { name: 'ion_system_contig_heap', type: 1, id: 1 },
-  { name: 'ion_system_heap', type: 0, id: 0 },
-];
-
-const heapMasks = heapTable.map(({ id }) => 1 << id);
-
-/** Runs a test with /dev/ion open, and checks that it leaves neither a descriptor nor a page. */
-async function withIon(context: Mocha.Context, body: (process: Syscalls, ion: number) => Promise<void>): Promise<void> {
-  await using process = await Syscalls.start(context);
-  const ion = await process.must('open', '/dev/ion', O_RDONLY);
-  const { fds } = process;
-  await body(process, ion);
-  assert.equal(process.fds, fds);
-  assert.deepEqual(counters('ion'), idleCounters.ion);
-}
-
-/** More than CMA has, and more than one block of pages: only the system heap can. */
-const onlyScattered = () => Math.max(cmaMemory().total, largestBlock()) + PAGE;
-
-async function alloc(process: Syscalls, ion: number, allocation: abi.IonAllocation): Promise<number> {
-  const { code, bytes } = await process.call('ioctl', ion, ION_IOC_ALLOC, ionAllocation(allocation));
-  assert.equal(code, '');
-  return ionFd(bytes);
-}
+const withIon = (context: Mocha.Context, body: DeviceTest) => withDevice(context, '/dev/ion', body);
 
 describeModules('ION', () => {
-  for (const name of heapNames) {
+  for (const { name } of heapTable) {
     it(`counts what ${name} has handed out`, async () => {
       await leavesNoPage(() => {
         using heap = openHeap('ion', { heap: name });
@@ -296,25 +267,18 @@ describeModules('ION', () => {
     await eventually(() => assert.deepEqual(counters('ion'), idleCounters.ion));
   });
 
-  describe('with parameters', () => {
-    afterEach(() => {
-      unload('ion_lite');
-      load('ion_lite');
-    });
-
-    it('takes every mask for the system heap (ignore_heap_mask=1)', async function () {
-      unload('ion_lite');
-      load('ion_lite', 'ignore_heap_mask=1');
-      await withIon(this, async (process, ion) => {
+  it('takes every mask for the system heap (ignore_heap_mask=1)', async function () {
+    await withParameters('ion', ['ignore_heap_mask=1'], () =>
+      withIon(this, async (process, ion) => {
         for (const mask of [0, 1 << 5, ION_CONTIG_HEAP, ION_DMA_HEAP, 0xffffffff]) {
           await process.must('close', await alloc(process, ion, { len: onlyScattered(), mask }));
         }
-      });
-    });
+      }),
+    );
+  });
 
-    it('hands out no more than max_bytes', async function () {
-      unload('ion_lite');
-      load('ion_lite', `max_bytes=${10 * PAGE}`);
+  it('hands out no more than max_bytes', async function () {
+    await withParameters('ion', [`max_bytes=${10 * PAGE}`], async () => {
       assert.equal(readFileSync('/sys/class/misc/ion/max_bytes', 'utf8'), `${10 * PAGE}\n`);
       await withIon(this, async (process, ion) => {
         const first = await alloc(process, ion, { len: 9 * PAGE, mask: ION_SYSTEM_HEAP });

@@ -86,11 +86,17 @@ export function largestBlock(): number {
   return PAGE * 2 ** (columns.trim().split(/ +/).length - 1);
 }
 
+/** Bytes beyond what CMA has, and beyond one block of pages: only scattered memory is that large. */
+export const onlyScattered = () => Math.max(cmaMemory().total, largestBlock()) + PAGE;
+
 /** What somebody is told who asks for too large a piece. */
 export const noPiece = () =>
   cmaMemory().total > 0
     ? /no piece of contiguous memory.*KiB of \d+ KiB of CMA are free.*cma=SIZE/
     : /no piece of contiguous memory.*built without CMA.*one block of the page allocator/;
+
+/** Whether a buffer is cached that was asked for so: on x86, where the caches see what devices do, all are. */
+export const saysCached = (cached: boolean) => cached || process.arch === 'x64';
 
 /** How often the OOM killer has struck (/proc/vmstat). */
 export function oomKills(): number {
@@ -120,7 +126,7 @@ export function unload(...modules: string[]): void {
 /** Checks that a module refuses a parameter, with a last line in the kernel's log that says why. */
 export function refuses(module: string, parameter: string, why: RegExp): void {
   const said = () =>
-    execFileSync('dmesg', { encoding: 'utf8' })
+    kernelLog()
       .split('\n')
       .filter((line) => line.includes(`${module}: `));
   const before = said().length;
@@ -131,14 +137,22 @@ export function refuses(module: string, parameter: string, why: RegExp): void {
   assert(!existsSync(`/sys/module/${module}`));
 }
 
-/** A line of /sys/kernel/debug/ion/heaps, by the words of its first. */
-export type HeapLine = Record<'heap' | 'id' | 'backing' | 'bytes' | 'size' | 'largest_free' | 'base', string>;
+/** What lies in /sys/kernel/debug, or would with debugfs mounted. */
+export function debugfs(path: string): string {
+  const root = '/sys/kernel/debug';
+  if (readdirSync(root).length === 0) execFileSync('mount', ['-t', 'debugfs', 'debugfs', root]);
+  return join(root, path);
+}
 
-/** What debugfs says of the heaps of ION, in the order of trial. */
-export function heapLines(): HeapLine[] {
-  const file = '/sys/kernel/debug/ion/heaps';
-  if (!existsSync('/sys/kernel/debug/ion')) execFileSync('mount', ['-t', 'debugfs', 'debugfs', '/sys/kernel/debug']);
-  const [words = [], ...lines] = readFileSync(file, 'utf8')
+/** A line of the table of heaps in debugfs, by the words of its first. */
+export type HeapLine = Record<
+  'heap' | 'id' | 'backing' | 'buffers' | 'bytes' | 'peak_bytes' | 'size' | 'largest_free' | 'base',
+  string
+>;
+
+/** What debugfs says of the heaps of a device, in the order of trial. */
+export function heapLines(device: Device = 'ion'): HeapLine[] {
+  const [words = [], ...lines] = readFileSync(debugfs(`${device}/heaps`), 'utf8')
     .trim()
     .split('\n')
     .map((line) => line.trim().split(/ +/));
@@ -161,6 +175,24 @@ export async function without(device: Device, body: () => unknown): Promise<void
   }
 }
 
+/** Loads a device's module with parameters for the time of `body`. */
+export async function withParameters(device: Device, parameters: string[], body: () => unknown): Promise<void> {
+  const module = moduleOf[device];
+  unload(module);
+  try {
+    load(module, ...parameters);
+    await body();
+  } finally {
+    if (isLoaded(device)) unload(module);
+    load(module);
+  }
+}
+
+/** What the kernel has said since it was started, as far as it remembers. */
+export function kernelLog(): string {
+  return execFileSync('dmesg', { encoding: 'utf8', maxBuffer: 64 * 2 ** 20 });
+}
+
 /** Where c/build.ts has put its programs. */
 const { DMABUF_TEST_PROGRAMS: programs = '/share/c' } = process.env;
 
@@ -170,6 +202,14 @@ export function program(name: string): { path: string; missing?: string } {
   if (existsSync(path)) return { path };
   const how = 'tsx test/guest/c/build.ts DIRECTORY/c on the host, then scripts/guest --share DIRECTORY';
   return { path, missing: `no ${path}: ${how}` };
+}
+
+/** Skips a test whose program is missing, and lets its title say why. */
+export function skipWithout(missing: string | undefined, context: Mocha.Context): void {
+  if (missing === undefined) return;
+  assert(context.test);
+  context.test.title += ` (${missing})`;
+  context.skip();
 }
 
 /** Path of a script for another process; mocha runs at the root of the project. */

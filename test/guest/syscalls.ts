@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { getSystemErrorName } from 'node:util';
-import { fdsOf, program } from './support.ts';
+import { fdsOf, program, skipWithout } from './support.ts';
 
 /** From the kernel's headers; the same on every architecture here. */
 export const O_RDONLY = 0;
@@ -61,11 +61,8 @@ export class Syscalls implements AsyncDisposable {
 
   /** Starts one, or skips the test where the program was not built. */
   static async start(context: Mocha.Context): Promise<Syscalls> {
-    if (server === undefined) {
-      assert(context.test);
-      context.test.title += ` (${missing})`;
-      context.skip();
-    }
+    skipWithout(missing, context);
+    assert(server);
     const process = new Syscalls(server);
     process.pid = await process.must('session');
     return process;
