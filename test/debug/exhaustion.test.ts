@@ -5,9 +5,10 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { type DmaBuf, openHeap } from 'dmabuf';
+import { vgemCard } from '../guest/drivers.ts';
 import {
   allCounters,
   cmaMemory,
@@ -114,22 +115,13 @@ describeModules('bounce buffers that are used up', () => {
     return;
   }
 
-  let card = '';
-
-  before(() => {
-    load('vgem');
-    const name = readdirSync('/sys/class/drm').find((entry) => {
-      return /^card\d+$/.test(entry) && readlinkSync(`/sys/class/drm/${entry}`).includes('/vgem/');
-    });
-    card = `/dev/dri/${name}`;
-  });
-
+  before(() => load('vgem'));
   after(() => eventually(() => unload('vgem')));
 
   it('no buffer is mapped or allocated without them, and all is well again when there are some', async () => {
     const used = number('io_tlb_used');
     // It may block in the kernel: then this test has to be able to say so.
-    const { stdout } = await promisify(execFile)(path, [card]);
+    const { stdout } = await promisify(execFile)(path, [vgemCard()]);
     const said = JSON.parse(stdout) as Record<string, number>;
     const { imported = 0, slots = 0 } = said;
     // All but what does not make a page.

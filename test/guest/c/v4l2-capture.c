@@ -2,8 +2,9 @@
 /*
  * Captures one frame from a V4L2 device straight into the dma-bufs on
  * descriptors 3 and up (V4L2_MEMORY_DMABUF), as many as it is told:
- * v4l2-capture DEVICE COUNT. Asks for 320x180 RGB24; prints the width, height,
- * bytes a line and bytes of the frame, and the index of its buffer.
+ * v4l2-capture DEVICE COUNT. Asks for 320x180 RGB24. Prints a line when the
+ * driver has the buffers, which it keeps until standard input ends, and then
+ * the width, height, bytes a line and bytes of the frame, and its buffer.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -76,6 +77,10 @@ int main(int argc, char **argv)
 		if (touch(FIRST_FD + i) < 0)
 			return fail("DMA_BUF_IOCTL_SYNC");
 	}
+	puts("queued");
+	fflush(stdout);
+	while (getchar() != EOF)
+		;
 	if (ioctl(camera, VIDIOC_STREAMON, &type) < 0)
 		return fail("VIDIOC_STREAMON");
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
  * Imports the dma-buf on descriptor 3 into the vgem driver (DRM PRIME), which
- * maps it for a device, and meanwhile does what the CPU may do: brackets of
- * cache sync, and poll, which has to wait while a fence of the driver is
- * attached. Prints the size and the inode of what the driver exports again.
+ * up to 6.12 maps it for a device, and meanwhile does what the CPU may do:
+ * brackets of cache sync, and poll, which has to wait while a fence of the
+ * driver is attached. Prints the size and the inode of what the driver exports
+ * again, and holds on to it until its standard input ends.
  */
 #include <fcntl.h>
 #include <linux/dma-buf.h>
@@ -96,6 +97,9 @@ int main(int argc, char **argv)
 		return fail("the end of a bracket");
 	munmap(bytes, size);
 	printf("%lld %llu\n", (long long)size, (unsigned long long)status.st_ino);
+	fflush(stdout);
+	while (getchar() != EOF)
+		;
 
 	done.handle = import.handle;
 	if (ioctl(card, DRM_IOCTL_GEM_CLOSE, &done) < 0)
