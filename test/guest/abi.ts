@@ -22,6 +22,11 @@ export const CMEM_IOC_ALLOC = 0xc0186d20;
 /** _IOWR('m', 0x21, 16 bytes) */
 export const CMEM_IOC_EXPORT = 0xc0106d21;
 
+/** linux/dma-heap.h: _IOWR('H', 0, 24 bytes) */
+export const DMA_HEAP_IOCTL_ALLOC = 0xc0184800;
+/** The same for a struct of so many bytes. */
+export const dmaHeapAlloc = (bytes: number) => (0xc0004800 | (bytes << 16)) >>> 0;
+
 /** linux/dma-buf.h */
 export const DMA_BUF_IOCTL_SYNC = 0x40086200;
 export const DMA_BUF_SET_NAME = POINTER === 4 ? 0x40046201 : 0x40086201;
@@ -55,6 +60,20 @@ export function ionAllocation({ len, mask, flags = 0, fd = 0, unused = 0 }: IonA
 }
 
 export const ionFd = (bytes: Buffer) => bytes.readUInt32LE(16);
+
+export interface DmaHeapAllocation {
+  len: number | bigint;
+  fd?: number;
+  fdFlags?: number;
+  heapFlags?: number | bigint;
+}
+
+/** `{u64 len; u32 fd; u32 fd_flags; u64 heap_flags}` */
+export function dmaHeapAllocation({ len, fd = 0, fdFlags = 0, heapFlags = 0 }: DmaHeapAllocation): Buffer {
+  return pack([8, len], [4, fd], [4, fdFlags], [8, heapFlags]);
+}
+
+export const dmaHeapFd = (bytes: Buffer) => bytes.readUInt32LE(8);
 
 /** `{u32 cnt; u32 reserved0; u64 heaps; u32 reserved1; u32 reserved2}` */
 export function ionQuery(query: {
