@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+/** The tracepoints of every buffer's life (events/dmabuf). */
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { join } from 'node:path';
+import { type DmaBuf, heaps, openHeap } from 'dmabuf';
+import { vgemCard, vividCamera, vividWith, whileImported, withDriver } from './drivers.ts';
+import { describeModules, leavesNoPage, PAGE, saysCached } from './support.ts';
+
+const TRACEFS = '/sys/kernel/tracing';
+
+/** Bytes in one piece that every device can do with (dma_get_max_seg_size). */
+const MAX_SEGMENT = 64 << 10;
+
+describeModules('the tracepoints', () => {
+  if (!existsSync(join(TRACEFS, 'events'))) {
+    it(`are not there: this kernel is built without them (no ${TRACEFS}/events)`);
+    return;
+  }
+
+  const buffers = heaps()
+    .filter(({ kind }) => kind === 'ion' || kind === 'cma-mem')
+    .flatMap((info) => [true, false].map((cached) => ({ ...info, cached })));
+
+  type Field = 'id' | 'size' | 'cached' | 'device' | 'heap' | 'offset' | 'importer' | 'direction' | 'segments';
+
+  /** A traced event: its name, and what it says. */
+  type Event = [name: string, said: Partial<Record<Field, string>>];
+
+  /** The events of `body`, in a buffer of their own. */
+  async function traced(body: () => unknown): Promise<Event[]> {
+    const instance = join(TRACEFS, 'instances/tests');
+    const enable = (word: string) => writeFileSync(join(instance, 'events/dmabuf/enable'), word);
+    mkdirSync(instance);
+    try {
+      enable('1');
+      await leavesNoPage(body);
+      enable('0');
+      const text = readFileSync(join(instance, 'trace'), 'utf8');
+      return [...text.matchAll(/: dmabuf_(\w+): (.*)$/gm)].map(([, name = '', said = '']) => [
+        name,
+        Object.fromEntries(said.split(' ').map((field) => field.split('='))),
+      ]);
+    } finally {
+      rmdirSync(instance);
+    }
+  }
+
+  for (const { kind, name, path, cached } of buffers) {
+    it(`follow a buffer of ${name}, ${cached ? '' : 'not '}cached`, async () => {
+      const events = await traced(() => {
+        using heap = openHeap(path, { heap: name });
+        using buffer = heap.allocSync(2 * PAGE + 1, { cached });
+        buffer.map({ offset: PAGE, length: PAGE + 1 }).close();
+      });
+      const common = { id: events[0]?.[1].id, cached: saysCached(cached) ? '1' : '0' };
+      const whole = { ...common, size: `${3 * PAGE}`, device: kind.replace('-', '_'), heap: name };
+      assert.deepEqual(events, [
+        ['alloc', whole],
+        ['mmap', { ...common, offset: `${PAGE}`, size: `${2 * PAGE}` }],
+        ['free', whole],
+      ]);
+    });
+  }
+
+  /** Traces a buffer whose importer maps it for its device, a bracket of the CPU's, and the end of both. */
+  async function checkImport(
+    { kind, name, path, cached, contiguous }: (typeof buffers)[0],
+    expected: { importer: string; direction: string; mmap: boolean },
+    use: (first: DmaBuf, second: DmaBuf) => Promise<void>,
+  ): Promise<void> {
+    const size = 3 * MAX_SEGMENT;
+    const events = await traced(async () => {
+      using heap = openHeap(path, { heap: name });
+      using first = heap.allocSync(size, { cached });
+      using second = heap.allocSync(size, { cached });
+      await use(first, second);
+    });
+    const id = events[0]?.[1].id;
+    const its = events.filter(([, said]) => said.id === id);
+    const segments = its[1]?.[1].segments;
+    const common = { id, cached: saysCached(cached) ? '1' : '0', size: `${size}` };
+    const whole = { ...common, device: kind.replace('-', '_'), heap: name };
+    const mapped = { ...common, importer: expected.importer, direction: expected.direction, segments };
+    assert.deepEqual(its, [
+      ['alloc', whole],
+      ['map', mapped],
+      ['sync_for_device', mapped],
+      ...(expected.mmap ? [['mmap', { ...common, offset: '0' }]] : []),
+      ['sync_for_cpu', mapped],
+      ['sync_for_device', mapped],
+      ['sync_for_cpu', mapped],
+      ['unmap', mapped],
+      ['free', whole],
+    ]);
+    const most = contiguous ? size / MAX_SEGMENT : size / PAGE;
+    assert(Number(segments) >= 1 && Number(segments) <= most, `${segments} segments`);
+  }
+
+  describe('with vivid', () => {
+    const capture = withDriver('vivid', vividWith('device'), 'v4l2-capture');
+
+    for (const info of buffers.filter(({ contiguous }) => contiguous)) {
+      it(`follow a buffer of ${info.name}, ${info.cached ? '' : 'not '}cached, to its device and back`, () =>
+        checkImport(info, { importer: 'vivid.0', direction: 'from-device', mmap: false }, (first, second) =>
+          whileImported(capture, [vividCamera(), '2'], [first, second], () => {}),
+        ));
+    }
+  });
+
+  describe('with vgem', () => {
+    // 6.12 maps what it imports, 7.2 no longer does.
+    if (Number.parseInt(release(), 10) >= 7) {
+      it('has nothing to follow: vgem of this kernel maps nothing for a device');
+      return;
+    }
+    const importer = withDriver('vgem', [], 'vgem-import');
+
+    for (const info of buffers) {
+      it(`follow a buffer of ${info.name}, ${info.cached ? '' : 'not '}cached, to its device and back`, () =>
+        checkImport(info, { importer: 'vgem', direction: 'both', mmap: true }, (first) =>
+          whileImported(importer, [vgemCard()], [first], () => {}),
+        ));
+    }
+  });
+});
