@@ -20,6 +20,7 @@ import {
   counters,
   describeModules,
   fdinfo,
+  hasOwnDmaHeaps,
   idleCounters,
   leavesNoPage,
   load,
@@ -50,7 +51,7 @@ import {
 } from './syscalls.ts';
 
 const names = ['system', 'reserved'];
-const ours = existsSync('/sys/class/dma_heap/system/bytes');
+const ours = !hasOwnDmaHeaps();
 
 const node = (name: string) => `/dev/dma_heap/${name}`;
 

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { release } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { leavesNothing, PAGE } from '../support.ts';
@@ -94,6 +95,12 @@ export const noPiece = () =>
   cmaMemory().total > 0
     ? /no piece of contiguous memory.*KiB of \d+ KiB of CMA are free.*cma=SIZE/
     : /no piece of contiguous memory.*built without CMA.*one block of the page allocator/;
+
+/** Whether the kernel is built with dma-heaps of its own: the lab kernel is, and Debian's for amd64 from 6.12. */
+export function hasOwnDmaHeaps(): boolean {
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(release()) ?? [];
+  return release().endsWith('-lab') || (process.arch === 'x64' && Number(major) * 100 + Number(minor) >= 612);
+}
 
 /** Whether a buffer is cached that was asked for so: on x86, where the caches see what devices do, all are. */
 export const saysCached = (cached: boolean) => cached || process.arch === 'x64';
