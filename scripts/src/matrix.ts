@@ -49,7 +49,7 @@ exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tri
 /** A guest keeps one core busy. */
 const TOGETHER = 2;
 /** Besides the standard combination and one for arm64, of a turn. */
-const REST = 2;
+const REST = 1;
 /** Kernels and programs may have to be fetched and built first, a lab kernel takes longest. */
 const GUEST_MS = 45 * 60_000;
 

@@ -49,14 +49,17 @@ const suites: Suite[] = [
       argv: guestTests(directory, { options: [...guest.options, ...boardOptions(directory)], files }),
     }),
   },
-  {
-    name: 'more',
-    title: 'that take longer',
-    folder: 'test/lab',
-    files: /\.more\.test\.ts$/,
-    minutes: 45,
-    command: here,
-  },
+  // Two at a time take less long than one after the other.
+  ...[/^(bench|cache|matrix)\.more\.test\.ts$/, /^(?!bench\.|cache\.|matrix\.).*\.more\.test\.ts$/].map(
+    (files, half): Suite => ({
+      name: 'more',
+      title: `that take longer, ${half + 1} of 2`,
+      folder: 'test/lab',
+      files,
+      minutes: 45,
+      command: here,
+    }),
+  ),
   {
     name: 'matrix',
     title: 'in every guest there is',
