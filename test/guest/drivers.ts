@@ -55,7 +55,9 @@ export const vividWith = (mapping: 'device' | 'cpu') => [
 export async function whileImported(path: string, args: string[], buffers: DmaBuf[], body: () => void): Promise<void> {
   const child = spawn(path, args, { stdio: ['pipe', 'pipe', 'inherit', ...buffers.map(({ fd }) => fd)] });
   assert(child.stdin && child.stdout);
-  const ended = once(child, 'exit');
+  // with its pipes, which are descriptors of this process
+  const ended = once(child, 'close');
+  child.stdout.resume();
   try {
     await Promise.race([once(child.stdout, 'data'), ended]);
     body();
