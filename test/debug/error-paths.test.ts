@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /** Every way in which a system call of the modules can fail: the operations of ../guest/c/fail-nth.c. */
 import assert from 'node:assert/strict';
-import { execFile, execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { promisify } from 'node:util';
+import { createInterface } from 'node:readline';
 import {
   allCounters,
   describeModules,
@@ -48,25 +48,40 @@ function operations(): Operation[] {
   return lines.map((line) => JSON.parse(line) as Operation);
 }
 
-/** Runs one; what it says is wrong becomes the message of the failed test. */
-async function run({ operation, kind }: Operation): Promise<Result> {
-  const running = promisify(execFile)(path, [`${kind}:${operation}`]);
-  // At once: a call that hangs in the kernel keeps the program from ending.
-  running.child.stderr?.pipe(process.stderr);
-  const { stdout } = await running;
-  return JSON.parse(stdout) as Result;
-}
-
 const reason = existsSync(FAIL_NTH)
   ? missing
   : `no ${FAIL_NTH}: a kernel with CONFIG_FAULT_INJECTION, such as scripts/guest --kernel debug`;
 
-function check(operation: Operation): void {
-  it(`${operation.operation}, ${operation.kind}`, async () => {
-    const result = await run(operation);
-    // The program judges each failure. Where there is none, nothing was made to fail.
-    const fails = operation.allocates || operation.kind !== 'nth';
-    assert.equal(Object.keys(result.failures).length > 0, fails, JSON.stringify(result));
+/** A test of each, all by one process: what it says of one is wrong stands before the test that failed. */
+function check(its: Operation[]): void {
+  let running: ChildProcess;
+  let results: AsyncIterator<string>;
+
+  before(() => {
+    running = spawn(
+      path,
+      its.map(({ operation, kind }) => `${kind}:${operation}`),
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    assert(running.stdout);
+    results = createInterface(running.stdout)[Symbol.asyncIterator]();
+  });
+
+  for (const operation of its) {
+    it(`${operation.operation}, ${operation.kind}`, async () => {
+      const { value, done } = await results.next();
+      assert(!done, `${path} ended early: ${running.signalCode ?? running.exitCode}`);
+      const result = JSON.parse(value) as Result;
+      assert.deepEqual([result.operation, result.kind], [operation.operation, operation.kind]);
+      assert(result.ok, value);
+      // The program judges each failure. Where there is none, nothing was made to fail.
+      const fails = operation.allocates || operation.kind !== 'nth';
+      assert.equal(Object.keys(result.failures).length > 0, fails, value);
+    });
+  }
+
+  it('leave nothing', async () => {
+    assert((await results.next()).done);
     await eventually(() => assert.deepEqual(allCounters(), idleCounters));
   });
 }
@@ -78,9 +93,15 @@ describeModules('error paths', () => {
   }
 
   const all = operations();
-  describe('without a driver', () => {
-    for (const operation of all.filter(({ driver }) => driver === undefined)) check(operation);
+
+  before(() => execFileSync(path, ['--load-heaps']));
+
+  after(() => {
+    unload('ion_lite');
+    load('ion_lite');
   });
+
+  describe('without a driver', () => check(all.filter(({ driver }) => driver === undefined)));
 
   for (const driver of new Set(all.flatMap((operation) => operation.driver ?? []))) {
     describe(`with ${driver}`, () => {
@@ -90,7 +111,7 @@ describeModules('error paths', () => {
 
       after(() => eventually(() => unload(driver)));
 
-      for (const operation of its) check(operation);
+      check(its);
     });
   }
 
