@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
- * What fails by itself when there is no more of it: contiguous memory (CMA), and bounce buffers for devices that cannot
- * reach a page, which `swiotlb=512,force` makes all of them.
+ * What fails by itself when there is no more of it: contiguous memory (CMA), carveouts, and bounce buffers for devices
+ * that cannot reach a page, which `swiotlb=512,force` makes all of them.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -20,6 +20,7 @@ import {
   load,
   PAGE,
   program,
+  refuses,
   unload,
 } from '../guest/support.ts';
 
@@ -58,12 +59,14 @@ describeModules('contiguous memory that is used up', () => {
   // Too large for the page allocator.
   const large = 2 * largestBlock();
 
+  const names = { ion: 'ion_dma_heap', 'cma-mem': 'cma_mem', 'dma-heap': 'reserved' } as const;
+  const open = (kind: keyof typeof names) => openHeap(kind, { heap: names[kind] });
+
   for (const [kind, other] of [
     ['ion', 'cma-mem'],
-    ['cma-mem', 'ion'],
+    ['cma-mem', 'dma-heap'],
+    ['dma-heap', 'ion'],
   ] as const) {
-    const open = (name: 'ion' | 'cma-mem') => openHeap(name, { heap: name === 'ion' ? 'ion_dma_heap' : 'cma_mem' });
-
     it(`${kind} says so, and has all of it again when it is given back`, async () => {
       await leavesNoPage(() => {
         using heap = open(kind);
@@ -105,6 +108,102 @@ describeModules('contiguous memory that is used up', () => {
   }
 });
 
+describeModules('carveouts that cannot be had', () => {
+  const { total } = cmaMemory();
+  if (total === 0 || total > MOST_CMA) {
+    it(`need a CMA area of ${MOST_CMA / MIB} MiB at most, here it is ${total / MIB} MiB: --cma 32`);
+    return;
+  }
+  const large = 2 * largestBlock();
+
+  before(() => unload('ion_lite'));
+  after(() => load('ion_lite'));
+
+  /** How many large pieces of CMA there are. */
+  function pieces(): number {
+    using heap = openHeap('cma-mem');
+    const held: DmaBuf[] = [];
+    try {
+      return allocateAll(held, () => heap.allocSync(large));
+    } finally {
+      for (const buffer of held) buffer.close();
+    }
+  }
+
+  const no = (entry: number, name: string) =>
+    new RegExp(`ion_lite: heaps=: entry ${entry}, ${name}: there is no such piece of free memory$`);
+
+  for (const [what, heaps, why] of [
+    ['more than there is', `1:carveout:a:${total + large}`, no(1, 'a')],
+    ['neighbours that are more than there is', `1:carveout:a:${total / 2},2:protected:b:${total}`, no(1, 'a')],
+    ['the second of two', `1:carveout:a:${large},2:system:s,3:carveout:b:${total}`, no(3, 'b')],
+  ] as [string, string, RegExp][]) {
+    it(`${what}: the table is refused, and CMA is as it was`, async () => {
+      await leavesNoPage(() => {
+        const before = pieces();
+        assert(before > 0);
+        refuses('ion_lite', `heaps=${heaps}`, why);
+        // One page that cannot be moved out of the way is enough to spoil a piece.
+        const after = pieces();
+        assert(after >= before - 1, `${before} pieces, then ${after}`);
+      });
+    });
+  }
+
+  it('where others have all of it: the table is refused, and works when they gave it back', async () => {
+    await leavesNoPage(() => {
+      using heap = openHeap('cma-mem');
+      const held: DmaBuf[] = [];
+      const table = `heaps=1:system:s,2:carveout:a:${large}`;
+      try {
+        allocateAll(held, () => heap.allocSync(large));
+        refuses('ion_lite', table, no(2, 'a'));
+      } finally {
+        for (const buffer of held) buffer.close();
+      }
+      load('ion_lite', table);
+      try {
+        using carveout = openHeap('ion', { heap: 'a' });
+        using whole = carveout.allocSync(large);
+        assert.equal(whole.size, large);
+      } finally {
+        unload('ion_lite');
+      }
+    });
+  });
+
+  it('a carveout that is used up says so, while others go on, and has all of it again', async () => {
+    const size = 32 * PAGE;
+    load('ion_lite', `heaps=2:carveout:a:${size},3:carveout:b:${size},0:system:s`);
+    try {
+      await leavesNoPage(async () => {
+        using first = openHeap('ion', { heap: 'a' });
+        using second = openHeap('ion', { heap: 'b' });
+        for (let round = 0; round < 3; round++) {
+          const held: DmaBuf[] = [];
+          try {
+            // Pieces of all sizes, as many as there is room for.
+            for (let pages = 8; pages > 0; pages--) allocateAll(held, () => first.allocSync(pages * PAGE));
+            assert.equal(first.stats().bytes, size);
+            assert.equal(first.stats().largestFree, 0);
+            using neighbour = second.allocSync(size);
+            neighbour.write((bytes) => bytes.fill(0xa5));
+            for (const [i, buffer] of held.entries()) buffer.write((bytes) => bytes.fill(i + 1));
+            for (const [i, buffer] of held.entries())
+              assert(buffer.read((bytes) => bytes.every((byte) => byte === i + 1)));
+            assert(neighbour.read((bytes) => bytes.every((byte) => byte === 0xa5)));
+          } finally {
+            for (const buffer of held) buffer.close();
+          }
+          await eventually(() => assert.equal(first.stats().largestFree, size));
+        }
+      });
+    } finally {
+      unload('ion_lite');
+    }
+  });
+});
+
 describeModules('bounce buffers that are used up', () => {
   const { path, missing } = program('exhaust');
   const number = (name: string) => Number(readFileSync(`${SWIOTLB}/${name}`, 'utf8'));
@@ -115,8 +214,17 @@ describeModules('bounce buffers that are used up', () => {
     return;
   }
 
-  before(() => load('vgem'));
-  after(() => eventually(() => unload('vgem')));
+  before(() => {
+    load('vgem');
+    unload('ion_lite');
+    load('ion_lite', 'heaps=4:dma:ion_dma_heap,1:system_contig:contig,0:system:system,2:carveout:carveout:1M');
+  });
+
+  after(async () => {
+    await eventually(() => unload('vgem'));
+    await eventually(() => unload('ion_lite'));
+    load('ion_lite');
+  });
 
   it('no buffer is mapped or allocated without them, and all is well again when there are some', async () => {
     const used = number('io_tlb_used');

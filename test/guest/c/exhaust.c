@@ -2,10 +2,12 @@
 /*
  * Uses up the bounce buffers (swiotlb) by importing buffers into vgem, which
  * maps them for a device, and tries everything that wants one then: exhaust
- * CARD. Whatever fails must change no counter. Prints what happened as JSON.
+ * CARD. ion_lite has a carveout as its heap 2. Whatever fails must change no
+ * counter. Prints what happened as JSON.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/dma-heap.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +20,8 @@
 #include "drm.h"
 
 #define SYSTEM_HEAP	1
+#define CONTIG_HEAP	2
+#define CARVEOUT_HEAP	4
 #define DMA_HEAP	16
 
 #define SWIOTLB		"/sys/kernel/debug/swiotlb/"
@@ -39,11 +43,14 @@ static const char *const counters[] = {
 	"/sys/class/misc/ion/bytes",
 	"/sys/class/misc/cma_mem/buffers",
 	"/sys/class/misc/cma_mem/bytes",
+	"/sys/class/misc/ion/heap2/largest_free",
+	"/sys/class/dma_heap/system/bytes",
+	"/sys/class/dma_heap/reserved/bytes",
 };
 
 #define COUNTERS	(sizeof(counters) / sizeof(counters[0]))
 
-static int card, ion, cma_mem;
+static int card, ion, cma_mem, heaps[2];
 static int buffers[MOST];
 static __u32 handles[MOST];
 static unsigned int imported;
@@ -114,6 +121,13 @@ static int ion_alloc(size_t length, __u32 heaps)
 	};
 
 	return ioctl(ion, ION_IOC_ALLOC, &data) < 0 ? -1 : (int)data.fd;
+}
+
+static int heap_alloc(int heap, size_t length)
+{
+	struct dma_heap_allocation_data data = { .len = length, .fd_flags = O_RDWR | O_CLOEXEC };
+
+	return ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data) < 0 ? -1 : (int)data.fd;
 }
 
 static int cmem_alloc(size_t length)
@@ -187,6 +201,9 @@ int main(int argc, char **argv)
 	card = need(argv[1], open(argv[1], O_RDWR | O_CLOEXEC));
 	ion = need("/dev/ion", open("/dev/ion", O_RDWR | O_CLOEXEC));
 	cma_mem = need("/dev/cma_mem", open("/dev/cma_mem", O_RDWR | O_CLOEXEC));
+	heaps[0] = need("/dev/dma_heap/system", open("/dev/dma_heap/system", O_RDWR | O_CLOEXEC));
+	heaps[1] = need("/dev/dma_heap/reserved",
+			open("/dev/dma_heap/reserved", O_RDWR | O_CLOEXEC));
 	count(idle);
 
 	several = need("ION_IOC_ALLOC", ion_alloc(SEVERAL, SYSTEM_HEAP));
@@ -208,6 +225,14 @@ int main(int argc, char **argv)
 	same(full, "ION_IOC_ALLOC a page of the DMA heap");
 	fails("ION_IOC_ALLOC 1 MiB of either heap", ion_alloc(MIB, DMA_HEAP | SYSTEM_HEAP), ENOMEM);
 	same(full, "ION_IOC_ALLOC 1 MiB of either heap");
+	fails("ION_IOC_ALLOC 64 KiB of the CONTIG heap", ion_alloc(PIECE, CONTIG_HEAP), ENOMEM);
+	same(full, "ION_IOC_ALLOC 64 KiB of the CONTIG heap");
+	fails("ION_IOC_ALLOC 64 KiB of a carveout", ion_alloc(PIECE, CARVEOUT_HEAP), ENOMEM);
+	same(full, "ION_IOC_ALLOC 64 KiB of a carveout");
+	fails("DMA_HEAP_IOCTL_ALLOC 64 KiB of system", heap_alloc(heaps[0], PIECE), ENOMEM);
+	same(full, "DMA_HEAP_IOCTL_ALLOC 64 KiB of system");
+	fails("DMA_HEAP_IOCTL_ALLOC 64 KiB of reserved", heap_alloc(heaps[1], PIECE), ENOMEM);
+	same(full, "DMA_HEAP_IOCTL_ALLOC 64 KiB of reserved");
 	fails("CMEM_IOC_ALLOC 1 MiB", cmem_alloc(MIB), ENOMEM);
 	same(full, "CMEM_IOC_ALLOC 1 MiB");
 	fails("CMEM_ALLOCATE a page", cmem_region(page), ENOMEM);
@@ -242,6 +267,8 @@ int main(int argc, char **argv)
 	need("an import", import(fd, &handle));
 	give_up(handle);
 	close(fd);
+	close(need("ION_IOC_ALLOC of a carveout", ion_alloc(128 * 1024, CARVEOUT_HEAP)));
+	close(need("DMA_HEAP_IOCTL_ALLOC", heap_alloc(heaps[1], 128 * 1024)));
 	fd = need("CMEM_IOC_ALLOC", cmem_alloc(128 * 1024));
 	need("an import", import(fd, &handle));
 	give_up(handle);
