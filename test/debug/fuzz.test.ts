@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { allCounters, describeModules, eventually, load, program, unload } from '../guest/support.ts';
+import { allCounters, describeModules, eventually, heapLines, load, program, unload } from '../guest/support.ts';
 
 const {
   DMABUF_FUZZ_CALLS = '20000',
@@ -35,6 +35,13 @@ interface Report {
 /** Calls of the runs that are repeated: enough for a third worker to begin. */
 const REPEATED = 700;
 
+/** What the many calls find: heaps of all types, carveouts in two pieces of memory, some of them soon used up. */
+const HEAPS = [
+  ...['4:dma:ion_dma_heap', '1:system_contig:ion_system_contig_heap', '0:system:ion_system_heap'],
+  ...['2:carveout:carveout:512K', '3:protected:secured:256K', '6:iommu:iommu', '7:carveout:small:16K'],
+  ...['5:protected:secured_dma', '31:carveout:last:1M'],
+];
+
 /** With fewer calls some kinds may not have had their turn. */
 const ENOUGH = 20_000;
 
@@ -47,6 +54,10 @@ const mustSucceed = [
   'EXPORTER_IOC_GET_FD',
   'ION_IOC_ALLOC',
   'ION_IOC_HEAP_QUERY',
+  'ION_IOC_ABI_VERSION',
+  'DMA_HEAP_IOCTL_ALLOC',
+  'DMA_HEAP_IOCTL_ALLOC, shorter',
+  'DMA_HEAP_IOCTL_ALLOC, longer',
   'CMEM_ALLOCATE',
   'CMEM_IOC_ALLOC',
   'CMEM_IOC_EXPORT',
@@ -72,6 +83,7 @@ const mustSucceed = [
   'sendmsg',
   'recvmsg',
   'fdinfo',
+  'debugfs, sysfs, tracefs',
   'vgem import',
   'vgem export',
   'vgem close',
@@ -85,12 +97,16 @@ const mustFail: Record<string, string[]> = {
   EXPORTER_IOC_GET_FD: ['EFAULT', 'ENOTTY'],
   ION_IOC_ALLOC: ['EBADF', 'EFAULT', 'EINVAL', 'ENODEV', 'ENOMEM', 'ENOTTY'],
   ION_IOC_HEAP_QUERY: ['EBADF', 'EFAULT', 'EINVAL', 'ENOTTY'],
+  ION_IOC_ABI_VERSION: ['EFAULT', 'ENOTTY'],
+  DMA_HEAP_IOCTL_ALLOC: ['EBADF', 'EFAULT', 'EINVAL', 'ENOMEM', 'ENOTTY'],
+  'DMA_HEAP_IOCTL_ALLOC, too short': ['EINVAL'],
   CMEM_ALLOCATE: ['EBADF', 'EFAULT', 'EINVAL', 'ENOTTY'],
   CMEM_IOC_ALLOC: ['EBADF', 'EFAULT', 'EINVAL', 'ENOMEM', 'ENOTTY'],
   CMEM_IOC_EXPORT: ['EBADF', 'EFAULT', 'EINVAL', 'ENOTTY'],
   DMA_BUF_IOCTL_SYNC: ['EBADF', 'EFAULT', 'EINVAL', 'ENOTTY'],
   'ioctl, another number': ['ENOTTY'],
-  mmap: ['EBADF', 'EACCES', 'EINVAL', 'ENODEV'],
+  mmap: ['EBADF', 'EACCES', 'EINVAL', 'ENODEV', 'EPERM'],
+  'debugfs, sysfs, tracefs': ['EACCES'],
   mremap: ['EFAULT', 'EINVAL'],
   'read from a mapping': ['EFAULT'],
 };
@@ -109,6 +125,9 @@ function fuzz(calls: number, seed: string, processes: string, threads: string): 
     child.stderr?.pipe(process.stderr);
   });
 }
+
+/** What each carveout has left. */
+const largestFree = () => heapLines().map(({ heap, largest_free }) => [heap, largest_free]);
 
 describeModules('random calls', () => {
   const calls = Number(DMABUF_FUZZ_CALLS);
@@ -144,9 +163,15 @@ describeModules('random calls', () => {
 
   it(`do no harm: ${DMABUF_FUZZ_CALLS} with seed ${DMABUF_FUZZ_SEED}`, async function () {
     this.timeout(calls * CALL_MS + 120_000);
+    unload('ion_lite');
+    load('ion_lite', `heaps=${HEAPS.join(',')}`);
     const before = allCounters();
+    const free = largestFree();
     const report = await fuzz(calls, DMABUF_FUZZ_SEED, DMABUF_FUZZ_PROCESSES, DMABUF_FUZZ_THREADS);
     assert.deepEqual(allCounters(), before);
+    assert.deepEqual(largestFree(), free);
+    unload('ion_lite');
+    load('ion_lite');
     // Those of a process that is killed in a call do not return.
     assert(report.calls > calls * 0.98 - 16 && report.calls <= calls, `${report.calls} of ${calls} calls returned`);
     const rate = Math.round(report.calls / report.seconds);

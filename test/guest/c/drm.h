@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Of drm/drm.h and drm/vgem_drm.h, which Debian's headers of the machine itself lack. */
+/* Of drm/drm.h, drm/drm_mode.h and drm/vgem_drm.h, which Debian's headers of the machine itself lack. */
 #ifndef DRM_H
 #define DRM_H
 
@@ -26,6 +26,11 @@ struct drm_prime_handle {
 	__s32 fd;
 };
 
+struct drm_mode_create_dumb {
+	__u32 height, width, bpp, flags, handle, pitch;
+	__u64 size;
+};
+
 struct drm_vgem_fence_attach {
 	__u32 handle, flags, out_fence, pad;
 };
@@ -38,6 +43,7 @@ struct drm_vgem_fence_signal {
 #define DRM_IOCTL_GEM_CLOSE		_IOW('d', 0x09, struct drm_gem_close)
 #define DRM_IOCTL_PRIME_HANDLE_TO_FD	_IOWR('d', 0x2d, struct drm_prime_handle)
 #define DRM_IOCTL_PRIME_FD_TO_HANDLE	_IOWR('d', 0x2e, struct drm_prime_handle)
+#define DRM_IOCTL_MODE_CREATE_DUMB	_IOWR('d', 0xb2, struct drm_mode_create_dumb)
 #define DRM_IOCTL_VGEM_FENCE_ATTACH	_IOWR('d', 0x41, struct drm_vgem_fence_attach)
 #define DRM_IOCTL_VGEM_FENCE_SIGNAL	_IOW('d', 0x42, struct drm_vgem_fence_signal)
 

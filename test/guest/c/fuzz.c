@@ -80,19 +80,19 @@
 
 enum kind {
 	NONE,
-	EXPORTER, ION, CMA,				/* the devices */
-	BUF_EXPORTER, BUF_ION, BUF_CMA, BUF_FOREIGN,	/* dma-bufs */
-	SYNC_FILE, PIPE, SOCKET, MEMFD, EVENTFD, DEV_NULL, UDMABUF, HEAP, EPOLL, PATH,
+	EXPORTER, ION, CMA, HEAP,				/* the devices */
+	BUF_EXPORTER, BUF_ION, BUF_CMA, BUF_HEAP, BUF_FOREIGN,	/* dma-bufs */
+	SYNC_FILE, PIPE, SOCKET, MEMFD, EVENTFD, DEV_NULL, UDMABUF, EPOLL, PATH,
 };
 
 #define A(kind)		(1u << (kind))
-#define DEVICES		(A(EXPORTER) | A(ION) | A(CMA))
-#define OUR_BUFS	(A(BUF_EXPORTER) | A(BUF_ION) | A(BUF_CMA))
+#define DEVICES		(A(EXPORTER) | A(ION) | A(CMA) | A(HEAP))
+#define OUR_BUFS	(A(BUF_EXPORTER) | A(BUF_ION) | A(BUF_CMA) | A(BUF_HEAP))
 #define BUFS		(OUR_BUFS | A(BUF_FOREIGN))
 #define FOREIGN		(A(SYNC_FILE) | A(PIPE) | A(SOCKET) | A(MEMFD) | A(EVENTFD) | A(DEV_NULL) | \
-			 A(UDMABUF) | A(HEAP) | A(EPOLL) | A(PATH))
+			 A(UDMABUF) | A(EPOLL) | A(PATH))
 /* Memory of an auditor alone; the exporter's page is everybody's. */
-#define PRIVATE_KINDS	(A(BUF_ION) | A(BUF_CMA) | A(CMA))
+#define PRIVATE_KINDS	(A(BUF_ION) | A(BUF_CMA) | A(BUF_HEAP) | A(CMA))
 
 struct row {
 	atomic_uint made, succeeded, errors[MAX_ERRNO + 1];
@@ -131,6 +131,7 @@ static unsigned int processes = 4;
 static unsigned int threads = 3;
 static bool repeatable;		/* one process, one thread */
 static int transport[2];	/* descriptors pass from worker to worker */
+static uint32_t secured;	/* the heaps of ION whose buffers nobody maps */
 static uintptr_t kernel_address;
 
 /* A thread, or the child it forked. */
@@ -533,7 +534,7 @@ static long find_strange(struct me *me, const char *address, size_t length, unsi
 }
 
 /* An auditor's new memory: zeroes to the end of the last page, and nothing beyond it. */
-static void audit_fresh(struct me *me, int fd, uint32_t offset, uint64_t size)
+static void audit_fresh(struct me *me, int fd, uint32_t offset, uint64_t size, bool may_be_secured)
 {
 	size_t length = (size + page - 1) / page * page;
 	size_t places[] = { 0, length - 256, (below(me, 1 << 20) % (length / page)) * page };
@@ -545,7 +546,7 @@ static void audit_fresh(struct me *me, int fd, uint32_t offset, uint64_t size)
 	bytes = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, offset);
 	if (bytes == MAP_FAILED) {
 		/* EACCES: a device that is open for writing only. */
-		if (errno != ENOMEM && errno != EACCES)
+		if (errno != ENOMEM && errno != EACCES && !(may_be_secured && errno == EPERM))
 			finding("%zu fresh bytes cannot be mapped: %s", length, strerrorname_np(errno));
 		return;
 	}
@@ -728,20 +729,6 @@ static uint64_t tame(struct me *me, uint64_t length)
 	return (length & 0xffff) | 1;
 }
 
-/*
- * The kernel's own dma-heap takes every command number 0 for its own, has no
- * limit, and takes the lower 32 bits for all of a length on 32 bit. With all of
- * the memory in its buffers the OOM killer comes: whatever could be one of its
- * descriptors gets no more than this.
- */
-static void tame_heap(enum kind kind, union argument *arg)
-{
-	if (A(kind) & (DEVICES | BUFS))
-		return;
-	if (arg->longs[0] > 4 << 20 || (uint32_t)arg->longs[0] > 4 << 20)
-		arg->longs[0] &= 0xffff;
-}
-
 static void fill_zero(struct me *me, struct target target, union argument *arg)
 {
 	(void)me;
@@ -774,11 +761,14 @@ static void fill_plausible(struct me *me, struct target target, union argument *
 
 static void fill_ion_alloc(struct me *me, struct target target, union argument *arg)
 {
-	static const uint32_t masks[] = { 1, 1, 1, 16, 16, 17, 17, ~0u, ~1u, 2, 0, 0xee };
+	static const uint32_t masks[] = { 1, 16, 17, 2, ~0u, ~1u, 0 };
+	unsigned int n = below(me, 10);
 
 	(void)target;
 	arg->ion_alloc = (struct ion_allocation_data){
-		.len = some_length(me), .heap_id_mask = masks[below(me, COUNT(masks))],
+		.len = some_length(me),
+		.heap_id_mask = n < 4 ? masks[below(me, COUNT(masks))]
+			      : n < 9 ? 1u << below(me, n < 8 ? 8 : 32) : any(me),
 		.flags = below(me, 4), .fd = any(me), .unused = any(me),
 	};
 }
@@ -791,7 +781,7 @@ static void succeeded_ion_alloc(struct me *me, struct target target, const union
 		finding("len %llu came back as %llu", (unsigned long long)in->ion_alloc.len,
 			(unsigned long long)out->ion_alloc.len);
 	audit_fd(out->ion_alloc.fd, in->ion_alloc.len);
-	audit_fresh(me, out->ion_alloc.fd, 0, in->ion_alloc.len);
+	audit_fresh(me, out->ion_alloc.fd, 0, in->ion_alloc.len, in->ion_alloc.heap_id_mask & secured);
 	keep(me, out->ion_alloc.fd, BUF_ION, in->ion_alloc.len);
 }
 
@@ -886,7 +876,7 @@ static void succeeded_allocate(struct me *me, struct target target, const union 
 		finding("mem_base 0x%x", out->info.mem_base);
 	if (!slot)
 		return;
-	audit_fresh(me, target.fd, out->info.offset, in->info.len);
+	audit_fresh(me, target.fd, out->info.offset, in->info.len, false);
 	i = atomic_load(&slot->region_count);
 	slot->regions[i % COUNT(slot->regions)] =
 		(struct region){ out->info.id, out->info.offset, out->info.len };
@@ -904,7 +894,7 @@ static void succeeded_cmem_alloc(struct me *me, struct target target, const unio
 {
 	(void)target;
 	audit_fd(out->cmem_alloc.fd, in->cmem_alloc.len);
-	audit_fresh(me, out->cmem_alloc.fd, 0, in->cmem_alloc.len);
+	audit_fresh(me, out->cmem_alloc.fd, 0, in->cmem_alloc.len, false);
 	keep(me, out->cmem_alloc.fd, BUF_CMA, in->cmem_alloc.len);
 }
 
@@ -968,12 +958,25 @@ static void succeeded_heap(struct me *me, struct target target, const union argu
 			   const union argument *out)
 {
 	(void)target;
-	audit_fd(out->heap.fd, 0);
-	keep(me, out->heap.fd, BUF_FOREIGN, in->heap.len);
+	audit_fd(out->heap.fd, in->heap.len);
+	audit_fresh(me, out->heap.fd, 0, in->heap.len, false);
+	keep(me, out->heap.fd, BUF_HEAP, in->heap.len);
+}
+
+static void succeeded_version(struct me *me, struct target target, const union argument *in,
+			      const union argument *out)
+{
+	(void)me;
+	(void)target;
+	(void)in;
+	if (out->words[0] != 2)
+		finding("version %u", out->words[0]);
 }
 
 #define INFO_SIZE sizeof(struct cmamem_info)
 #define LEN_OF(type, field) offsetof(struct type, field), sizeof(((struct type *)0)->field)
+/* Programs may have been made for a shorter struct, or a longer one. */
+#define HEAP_ALLOC(size) _IOC(_IOC_READ | _IOC_WRITE, DMA_HEAP_IOC_MAGIC, 0, size), size
 #define LATER(name, number, size, weight, kind) { name, number, size, weight, kind, fill_plausible, NULL, 0, 0 }
 
 /* All of what is documented, those numbers too that are not there yet or only with a parameter. */
@@ -984,7 +987,7 @@ static const struct command commands[] = {
 	  succeeded_ion_alloc, LEN_OF(ion_allocation_data, len) },
 	{ "ION_IOC_HEAP_QUERY", ION_IOC_HEAP_QUERY, sizeof(struct ion_heap_query), 16, A(ION), fill_query,
 	  succeeded_query, 0, 0 },
-	LATER("ION_IOC_ABI_VERSION", 0x80044909, 4, 3, A(ION)),
+	{ "ION_IOC_ABI_VERSION", ION_IOC_ABI_VERSION, 4, 3, A(ION), fill_zero, succeeded_version, 0, 0 },
 
 	LATER("ION legacy ALLOC, 32 bit", 0xc0144900, 20, 2, A(ION)),
 	LATER("ION legacy ALLOC, 64 bit", 0xc0204900, 32, 2, A(ION)),
@@ -1031,8 +1034,14 @@ static const struct command commands[] = {
 	  succeeded_export_sync_file, 0, 0 },
 	{ "DMA_BUF_IOCTL_IMPORT_SYNC_FILE", DMA_BUF_IOCTL_IMPORT_SYNC_FILE, 8, 12, BUFS, fill_import_sync_file, NULL,
 	  0, 0 },
-	{ "DMA_HEAP_IOCTL_ALLOC", DMA_HEAP_IOCTL_ALLOC, sizeof(struct dma_heap_allocation_data), 8, A(HEAP),
+	{ "DMA_HEAP_IOCTL_ALLOC", DMA_HEAP_IOCTL_ALLOC, sizeof(struct dma_heap_allocation_data), 45, A(HEAP),
 	  fill_heap, succeeded_heap, LEN_OF(dma_heap_allocation_data, len) },
+	{ "DMA_HEAP_IOCTL_ALLOC, shorter", HEAP_ALLOC(12), 5, A(HEAP), fill_heap, succeeded_heap,
+	  LEN_OF(dma_heap_allocation_data, len) },
+	{ "DMA_HEAP_IOCTL_ALLOC, longer", HEAP_ALLOC(40), 5, A(HEAP), fill_heap, succeeded_heap,
+	  LEN_OF(dma_heap_allocation_data, len) },
+	{ "DMA_HEAP_IOCTL_ALLOC, too short", HEAP_ALLOC(11), 5, A(HEAP), fill_heap, NULL,
+	  LEN_OF(dma_heap_allocation_data, len) },
 };
 
 static void mutate(struct me *me, union argument *arg, unsigned int size)
@@ -1068,15 +1077,13 @@ static int lowest_free_fd(struct me *me)
 	return fd;
 }
 
-static void tame_argument(struct me *me, const struct command *command, enum kind kind,
-			  union argument *arg)
+static void tame_argument(struct me *me, const struct command *command, union argument *arg)
 {
 	uint64_t length = 0;
 
 	memcpy(&length, arg->bytes + command->len_at, command->len_size);
 	length = tame(me, length);
 	memcpy(arg->bytes + command->len_at, &length, command->len_size);
-	tame_heap(kind, arg);
 }
 
 static unsigned int command_weight;
@@ -1099,13 +1106,12 @@ static bool do_ioctl(struct me *me)
 		command->fill(me, target, &in);
 		if (chance(me, 25))
 			mutate(me, &in, command->size);
-		tame_argument(me, command, target.kind, &in);
+		tame_argument(me, command, &in);
 		place = choose_place(me);
 		arg = put_in(me, place, &in, command->size);
 	} else {
 		arg = choose_name(me);
 	}
-	/* The kernel's own dma-heaps do leave it behind. */
 	if (w.auditor && !is_readable(place) && command->kinds & (DEVICES | OUR_BUFS))
 		lowest = lowest_free_fd(me);
 
@@ -1139,7 +1145,7 @@ enum {
 	IOCTL_OTHER = COUNT(commands),
 	OPEN, CLOSE, DUP, FOREIGN_FD, MMAP, MUNMAP, MREMAP, MPROTECT, MADVISE, MSYNC, MLOCK, TOUCH_READ,
 	TOUCH_WRITE, PROCESS_VM, VMSPLICE, SPLICE, LSEEK, READ, WRITE, POLL, FSTAT, FTRUNCATE, FALLOCATE, FCNTL,
-	SEND, RECEIVE, FDINFO, REOPEN, EPOLL_CTL, MAPS, GEM_IMPORT, GEM_EXPORT, GEM_CLOSE, GEM_FENCE, FORK,
+	SEND, RECEIVE, FDINFO, REOPEN, EPOLL_CTL, MAPS, LISTS, GEM_IMPORT, GEM_EXPORT, GEM_CLOSE, GEM_FENCE, FORK,
 	ROWS,
 };
 
@@ -1177,7 +1183,6 @@ static bool do_ioctl_other(struct me *me)
 		mutate(me, &in, sizeof(in));
 	/* It may yet turn out to be an allocation. */
 	in.longs[0] = tame(me, in.longs[0]);
-	tame_heap(target.kind, &in);
 	arg = put_in(me, choose_place(me), &in, sizeof(in));
 	enter(me, IOCTL_OTHER, number, target.kind, target.fd);
 	leave(me, ioctl(target.fd, number, arg));
@@ -1191,7 +1196,12 @@ static const struct {
 	{ "/dev/exporter", EXPORTER },
 	{ "/dev/ion", ION },
 	{ "/dev/cma_mem", CMA },
+	{ "/dev/dma_heap/system", HEAP },
+	{ "/dev/dma_heap/reserved", HEAP },
 };
+
+/* The first of them count what they have handed out; the nodes are counted with ION. */
+#define COUNTED 3
 
 static bool do_open(struct me *me)
 {
@@ -1249,10 +1259,11 @@ static bool do_dup(struct me *me)
 /* A descriptor that is none of ours. */
 static int open_foreign(struct me *me, enum kind kind)
 {
-	struct dma_heap_allocation_data heap = { .len = page, .fd_flags = O_RDWR | O_CLOEXEC };
-	struct udmabuf_create create = { .flags = UDMABUF_FLAGS_CLOEXEC };
+	struct drm_mode_create_dumb dumb = { .width = page / 4, .height = 1 + below(me, 2), .bpp = 32 };
+	struct drm_prime_handle export = { .flags = O_RDWR | O_CLOEXEC };
+	struct drm_gem_close done = { 0 };
 	int fds[2] = { -1, -1 };
-	struct target target;
+	int ret;
 
 	switch (kind) {
 	case PIPE:
@@ -1278,25 +1289,19 @@ static int open_foreign(struct me *me, enum kind kind)
 		return open("/dev/null", O_RDWR | O_CLOEXEC);
 	case UDMABUF:
 		return open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
-	case HEAP:
-		return open("/dev/dma_heap/system", O_RDWR | O_CLOEXEC);
 	case EPOLL:
 		return epoll_create1(EPOLL_CLOEXEC);
 	default:
 		/*
-		 * Rather of a dma-heap: udmabuf is reported by the debugging of
-		 * the DMA API, which then does not report anybody else.
+		 * Of vgem's own memory: udmabuf is reported by the debugging of
+		 * the DMA API.
 		 */
-		target = pick_slot(me, A(HEAP));
-		errno = EBADF;
-		if (target.fd >= 0)
-			return ioctl(target.fd, DMA_HEAP_IOCTL_ALLOC, &heap) ? -1 : (int)heap.fd;
-		if (!access("/dev/dma_heap/system", F_OK))
+		if (ioctl(w.card, DRM_IOCTL_MODE_CREATE_DUMB, &dumb))
 			return -1;
-		target = pick_slot(me, A(UDMABUF));
-		create.memfd = pick_slot(me, A(MEMFD)).fd;
-		create.size = page * (1 + below(me, 2));
-		return ioctl(target.fd, UDMABUF_CREATE, &create);
+		export.handle = done.handle = dumb.handle;
+		ret = ioctl(w.card, DRM_IOCTL_PRIME_HANDLE_TO_FD, &export);
+		ioctl(w.card, DRM_IOCTL_GEM_CLOSE, &done);
+		return ret ? -1 : export.fd;
 	}
 	if (fds[1] >= 0)
 		keep(me, fds[1], kind, 0);
@@ -1304,7 +1309,7 @@ static int open_foreign(struct me *me, enum kind kind)
 }
 
 static const enum kind foreign_kinds[] = {
-	PIPE, SOCKET, MEMFD, MEMFD, EVENTFD, DEV_NULL, UDMABUF, HEAP, HEAP, EPOLL, BUF_FOREIGN, BUF_FOREIGN,
+	PIPE, SOCKET, MEMFD, MEMFD, EVENTFD, DEV_NULL, UDMABUF, EPOLL, BUF_FOREIGN, BUF_FOREIGN,
 };
 
 /* So that there is one of each from the beginning. */
@@ -1944,9 +1949,48 @@ static bool do_maps(struct me *me)
 }
 
 /*
+ * What the modules say of their buffers, in pieces and from anywhere: in
+ * between the lists change.
+ */
+static bool do_lists(struct me *me)
+{
+	static const char *const paths[] = {
+		"/sys/kernel/debug/ion/buffers", "/sys/kernel/debug/ion/buffers", "/sys/kernel/debug/ion/heaps",
+		"/sys/kernel/debug/cma_mem/buffers", "/sys/kernel/debug/cma_mem/heaps",
+		"/sys/kernel/debug/exporter/buffers", "/sys/class/misc/ion/heap0/bytes",
+		"/sys/class/misc/ion/heap2/largest_free", "/sys/class/misc/ion/heap2/peak_bytes",
+		"/sys/class/misc/ion/heap3/buffers", "/sys/class/dma_heap/system/bytes",
+		"/sys/class/dma_heap/reserved/buffers", "/sys/class/misc/cma_mem/bytes",
+		"/sys/kernel/tracing/trace", "/sys/kernel/tracing/trace_pipe",
+	};
+	static __thread char bytes[4096];
+	unsigned int i = below(me, COUNT(paths));
+	unsigned int pieces = 1 + below(me, 4);
+	long got = -1;
+	int error, fd;
+
+	enter(me, LISTS, i, pieces, 0);
+	fd = open(paths[i], O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	while (fd >= 0 && pieces--) {
+		size_t size = 1 + below(me, chance(me, 50) ? 100 : sizeof(bytes));
+
+		if (chance(me, 60))
+			got = read(fd, bytes, size);
+		else
+			got = pread(fd, bytes, size, chance(me, 90) ? below(me, 8192) : edge(me));
+	}
+	error = errno;
+	if (fd >= 0)
+		close(fd);
+	errno = error;
+	leave(me, got);
+	return true;
+}
+
+/*
  * vgem attaches a buffer and maps it for its device. One memory must not be
  * mapped more than seven times at once: the debugging of the DMA API counts
- * no further and says so. A buffer of ion is one dma-buf, which a card maps
+ * no further and says so. A buffer of a heap is one dma-buf, which a card maps
  * once; of others there may be many, so that each worker has one of them at a
  * time.
  */
@@ -1955,7 +1999,9 @@ static bool is_alone(int fd)
 	char path[64], bytes[512];
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	return slurp(path, bytes, sizeof(bytes)) > 0 && strstr(bytes, "exp_name:\tion_lite\n");
+	return slurp(path, bytes, sizeof(bytes)) > 0 &&
+	       (strstr(bytes, "exp_name:\tion_lite\n") || strstr(bytes, "exp_name:\tsystem\n") ||
+		strstr(bytes, "exp_name:\treserved\n"));
 }
 
 static long gem_close(uint32_t handle)
@@ -2167,6 +2213,7 @@ static const struct {
 	{ REOPEN, "open /proc/self/fd", 8, do_reopen },
 	{ EPOLL_CTL, "epoll_ctl, epoll_wait", 8, do_epoll },
 	{ MAPS, "maps, bufinfo, sysfs", 2, do_maps },
+	{ LISTS, "debugfs, sysfs, tracefs", 12, do_lists },
 	{ GEM_IMPORT, "vgem import", 12, do_gem_import },
 	{ GEM_EXPORT, "vgem export", 5, do_gem_export },
 	{ GEM_CLOSE, "vgem close", 6, do_gem_close },
@@ -2471,7 +2518,7 @@ static long long oom_kills(void)
 
 static void read_counters(struct counters counters[])
 {
-	for (unsigned int i = 0; i < COUNT(devices); i++) {
+	for (unsigned int i = 0; i < COUNTED; i++) {
 		const char *device = strrchr(devices[i].path, '/') + 1;
 
 		counters[i].buffers = read_number(device, "buffers");
@@ -2621,7 +2668,7 @@ static bool settled(const struct counters *before, struct counters *after)
 
 	do {
 		read_counters(after);
-		if (!memcmp(before, after, COUNT(devices) * sizeof(*before)))
+		if (!memcmp(before, after, COUNTED * sizeof(*before)))
 			return true;
 		usleep(20000);
 	} while (now() < deadline);
@@ -2750,6 +2797,22 @@ static void fix_addresses(char **argv)
 		execv("/proc/self/exe", argv);
 }
 
+static void find_secured(void)
+{
+	struct ion_heap_data heaps[32] = { 0 };
+	struct ion_heap_query query = { .cnt = COUNT(heaps), .heaps = (uintptr_t)heaps };
+	int fd = open("/dev/ion", O_RDONLY | O_CLOEXEC);
+
+	if (ioctl(fd, ION_IOC_HEAP_QUERY, &query)) {
+		perror("fuzz: ION_IOC_HEAP_QUERY");
+		exit(2);
+	}
+	close(fd);
+	for (unsigned int i = 0; i < query.cnt; i++)
+		if (heaps[i].type == ION_HEAP_TYPE_PROTECTED)
+			secured |= 1u << heaps[i].heap_id;
+}
+
 static void prepare(void)
 {
 	struct rlimit files = { 4096, 4096 };
@@ -2773,6 +2836,7 @@ static void prepare(void)
 		}
 		close(fd);
 	}
+	find_secured();
 	sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (sh == MAP_FAILED || socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, transport)) {
 		perror("fuzz");
@@ -2787,7 +2851,7 @@ static void prepare(void)
 int main(int argc, char **argv)
 {
 	bool json = parse(argc, argv);
-	struct counters before[COUNT(devices)] = { 0 }, after[COUNT(devices)] = { 0 };
+	struct counters before[COUNTED] = { 0 }, after[COUNTED] = { 0 };
 	unsigned int findings;
 	long long killed;
 	double start;
@@ -2816,7 +2880,7 @@ int main(int argc, char **argv)
 	findings = atomic_load(&sh->findings);
 	for (unsigned int i = 0; i < findings && i < MAX_FINDINGS; i++)
 		fprintf(stderr, "fuzz: seed %llu: %s\n", (unsigned long long)seed, sh->messages[i]);
-	for (unsigned int i = 0; i < COUNT(devices); i++)
+	for (unsigned int i = 0; i < COUNTED; i++)
 		if (memcmp(&before[i], &after[i], sizeof(before[i])))
 			fprintf(stderr, "fuzz: seed %llu: %s had %lld buffers, %lld bytes, and has %lld, %lld\n",
 				(unsigned long long)seed, devices[i].path, before[i].buffers, before[i].bytes,
