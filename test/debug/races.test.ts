@@ -60,12 +60,18 @@ const meetings: Record<string, string[]> = {
     ...both('QBUF', 'EINVAL'),
     'DQBUF ok',
   ],
+  lists: [...['a buffer ok', 'a device ok', 'the heaps ok', 'a figure ok', 'name ok', 'GEM_CLOSE ok']],
+  carveouts: [...both('alloc', 'ENOMEM'), 'some is left ok'],
   unload: [
     ...[...modules, 'dmabuf_core'].flatMap((name) => both(`delete ${name}`, 'EAGAIN')),
     ...modules.map((name) => `delete ${name} in use EAGAIN`),
     ...modules.flatMap((name) => both(`open ${name}`, 'ENOENT')),
     'import ok',
+    ...both('open a node', 'ENOENT'),
+    'alloc from a node ok',
     ...both('read an attribute', 'ENOENT'),
+    ...both('open a list', 'ENOENT'),
+    ...both('read a list', 'EIO'),
   ],
   pressure: [
     ...both('alloc', 'ENOMEM'),

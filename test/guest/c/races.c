@@ -49,13 +49,15 @@
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 
 #define MAX_RACERS	8
-#define MAX_OUTCOMES	64
+#define MAX_OUTCOMES	96
 #define HANG_S		300
 /* How long dying processes and delayed work of the kernel may take. */
 #define PATIENCE_MS	20000
 
 #define ION_DMA_HEAP	(1U << 4)
 #define ION_SYSTEM_HEAP	(1U << 0)
+#define ION_CONTIG_HEAP	(1U << 1)
+#define ION_CARVEOUT	(1U << 2)
 
 /*
  * Numbers no new descriptor gets: whoever uses a closed one fails, and does not
@@ -488,6 +490,105 @@ static void close_slot(struct racer *r)
 	TRY(r, "close the device", close(SLOT), NONE);
 }
 
+/* ---- modules ---- */
+
+#define CORE	3
+
+static struct module {
+	const char *name;
+	int fd;
+	char node[32];
+	const char *parameters;	/* what it is loaded with, NULL: nothing */
+	char delete[48], load[48], held[48], gone[48];
+} modules[] = {
+	[EXPORTER] = { .name = "exporter" },
+	[ION] = { .name = "ion_lite" },
+	[CMA_MEM] = { .name = "cma_mem" },
+	[CORE] = { .name = "dmabuf_core" },
+};
+
+/* What ion_lite has besides. */
+static const char *const ion_places[] = {
+	"/dev/dma_heap/system", "/dev/dma_heap/reserved", "/sys/class/dma_heap",
+	"/sys/class/misc/ion/heap0", "/sys/kernel/debug/ion/buffers",
+};
+
+static void open_modules(struct racer *r)
+{
+	struct utsname uts;
+	char path[PATH_MAX];
+
+	(void)r;
+	uname(&uts);
+	for (int i = 0; i <= CORE; i++) {
+		struct module *module = &modules[i];
+
+		snprintf(path, sizeof(path), "/lib/modules/%s/extra/%s.ko", uts.release, module->name);
+		module->fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (module->fd < 0)
+			missing(path);
+		if (i != CORE)
+			snprintf(module->node, sizeof(module->node), "/dev/%s", devices[i]);
+		snprintf(module->delete, sizeof(module->delete), "delete %s", module->name);
+		snprintf(module->load, sizeof(module->load), "load %s", module->name);
+		snprintf(module->held, sizeof(module->held), "delete %s in use", module->name);
+		snprintf(module->gone, sizeof(module->gone), "open %s", module->name);
+	}
+}
+
+static void close_modules(void)
+{
+	for (int i = 0; i <= CORE; i++)
+		close(modules[i].fd);
+}
+
+static long delete_module(const struct module *module)
+{
+	return syscall(SYS_delete_module, module->name, O_NONBLOCK);
+}
+
+static void check_places(struct racer *r, const struct module *module, bool there)
+{
+	if (module->node[0] && (access(module->node, F_OK) == 0) != there)
+		breach(r, "%s is %s", module->node, there ? "not there" : "still there");
+	for (size_t i = 0; module == &modules[ION] && i < ARRAY_SIZE(ion_places); i++)
+		if ((access(ion_places[i], F_OK) == 0) != there)
+			breach(r, "%s is %s", ion_places[i], there ? "not there" : "still there");
+}
+
+static bool unload(struct racer *r, const struct module *module)
+{
+	if (TRY(r, module->delete, delete_module(module), ERRNOS(EAGAIN)) < 0)
+		return false;
+	check_places(r, module, false);
+	return true;
+}
+
+static void load(struct racer *r, const struct module *module)
+{
+	TRY(r, module->load, syscall(SYS_finit_module, module->fd, module->parameters ?: "", 0), NONE);
+	check_places(r, module, true);
+	/* As before it went. */
+	if (module == &modules[CORE])
+		TRY(r, "trace", write_text("/sys/kernel/tracing/events/dmabuf/enable", "1"), NONE);
+}
+
+/* ion_lite with other heaps than usual, until this is called with NULL. */
+static void use_heaps(struct racer *r, const char *parameters)
+{
+	long until = ms_now() + PATIENCE_MS;
+
+	open_modules(r);
+	while (!unload(r, &modules[ION])) {
+		if (ms_now() > until)
+			breach(r, "ion_lite stays in use");
+		usleep(10000);
+	}
+	modules[ION].parameters = parameters;
+	load(r, &modules[ION]);
+	close_modules();
+}
+
 /* ---- ion: one open file, allocated from by all, closed by another ---- */
 
 #define ION_PAGES	16
@@ -503,14 +604,14 @@ static void ion_before(struct racer *r)
 static void ion_allocate(struct racer *r)
 {
 	static const uint32_t heaps[] = {
-		ION_SYSTEM_HEAP, ION_DMA_HEAP, ION_SYSTEM_HEAP | ION_DMA_HEAP,
+		ION_SYSTEM_HEAP, ION_DMA_HEAP, ION_SYSTEM_HEAP | ION_DMA_HEAP, ION_CONTIG_HEAP,
 	};
 	size_t pages;
 	int fd;
 
 	for (int i = 0; i < 4; i++) {
 		pages = 1 + below(r, ION_PAGES);
-		fd = ion_alloc(r, SLOT, pages, heaps[below(r, 3)], unless_closing());
+		fd = ion_alloc(r, SLOT, pages, heaps[below(r, ARRAY_SIZE(heaps))], unless_closing());
 		if (fd < 0)
 			return;
 		use_buffer(r, fd, pages);
@@ -1378,47 +1479,275 @@ static void attach_tear_down(struct racer *r)
 		remove_driver(r, drivers[i]);
 }
 
-/* ---- unload: modules that go while others come to use them ---- */
+/* ---- lists: of buffers and heaps, while these come, change and go ---- */
 
-#define CORE	3
+#define LIST_CLIENTS	3
+#define LIST_TURNS	6
+#define LIST_PAGES	4
+#define LIST_NAME	"list"
+/* As debugfs writes a blank. */
+#define LIST_NAME_THERE	LIST_NAME "\\040"
 
-static struct module {
-	const char *name;
+static void lists_set_up(struct racer *r)
+{
+	(void)r;
+	cards[0] = open_vgem();
+}
+
+static void lists_before(struct racer *r)
+{
+	(void)r;
+	at_work = LIST_CLIENTS;
+}
+
+static void name_buffer(struct racer *r, int fd)
+{
+	char name[DMA_BUF_NAME_LEN];
+
+	snprintf(name, sizeof(name), LIST_NAME " %u", below(r, 1000000000));
+	TRY(r, "name", ioctl(fd, DMA_BUF_SET_NAME_B, (uintptr_t)name), NONE);
+}
+
+static void list_client(struct racer *r)
+{
+	static const uint32_t heaps[] = { ION_SYSTEM_HEAP, ION_DMA_HEAP, ION_CONTIG_HEAP };
+	int device = must_open(r, "/dev/ion");
+	struct drm_gem_close handle = { 0 };
+
+	for (int i = 0; i < LIST_TURNS; i++) {
+		size_t pages = 1 + below(r, LIST_PAGES);
+		int fd = ion_alloc(r, device, pages, heaps[below(r, ARRAY_SIZE(heaps))], NONE);
+
+		name_buffer(r, fd);
+		if (below(r, 2)) {
+			attach(r, cards[0], fd, NONE, &handle);
+			name_buffer(r, fd);
+			doze(r, 2000);
+			detach(r, cards[0], &handle);
+		}
+		doze(r, 500);
+		TRY(r, "close", close(fd), NONE);
+	}
+	close(device);
+	at_work--;
+}
+
+/* In pieces, between which nobody holds the list for it: what comes is of several moments. */
+static size_t read_pieces(struct racer *r, const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t piece = below(r, 2) ? size : 40 + below(r, 400);
+	size_t all = 0;
+	ssize_t got;
+
+	r->at = path;
+	if (fd < 0)
+		breach(r, "open: %s", strerror(errno));
+	while ((got = read(fd, text + all, piece < size - 1 - all ? piece : size - 1 - all)) > 0)
+		all += got;
+	if (got < 0)
+		breach(r, "read: %s", strerror(errno));
+	close(fd);
+	text[all] = 0;
+	return all;
+}
+
+/* A line of a buffer, or of a device on it. */
+static void check_buffer(struct racer *r, const char *line)
+{
+	char heap[40], cached[8], names[256], device[64], state[16];
+	unsigned long long id, size;
+	unsigned int attachments;
+	int pid;
+
+	if (sscanf(line, "%llu %llu %39s %7s %d %u %255s", &id, &size, heap, cached, &pid, &attachments,
+		   names) == 7) {
+		if (!id || size < page_size || size > LIST_PAGES * page_size || strncmp(heap, "ion_", 4) ||
+		    pid != getpid() || attachments > 1 ||
+		    (strcmp(names, "-") && strncmp(names, LIST_NAME_THERE, strlen(LIST_NAME_THERE))))
+			breach(r, "it says %s", line);
+		count(r, "a buffer", 0);
+	} else if (sscanf(line, "%63s %15s", device, state) == 2 &&
+		   (!strcmp(state, "mapped") || !strcmp(state, "attached"))) {
+		count(r, "a device", 0);
+	} else {
+		breach(r, "it says %s", line);
+	}
+}
+
+static void list_buffers(struct racer *r)
+{
+	static const char title[] = "  buffer         size heap ";
+	char *line, *rest;
+	char text[8192];
+
+	while (at_work) {
+		read_pieces(r, "/sys/kernel/debug/ion/buffers", text, sizeof(text));
+		if (strncmp(text, title, strlen(title)))
+			breach(r, "it begins with %.80s", text);
+		strtok_r(text, "\n", &rest);
+		while ((line = strtok_r(NULL, "\n", &rest)))
+			check_buffer(r, line);
+	}
+}
+
+static void list_heaps(struct racer *r)
+{
+	unsigned long long buffers, bytes, peak;
+	unsigned int heaps, all;
+	char *line, *rest;
+	char text[4096];
+
+	while (at_work) {
+		heaps = 0;
+		all = 0;
+		read_pieces(r, "/sys/kernel/debug/ion/heaps", text, sizeof(text));
+		strtok_r(text, "\n", &rest);
+		while ((line = strtok_r(NULL, "\n", &rest))) {
+			if (sscanf(line, "%*s %*s %*s %llu %llu %llu", &buffers, &bytes, &peak) != 3 ||
+			    bytes > peak || bytes < buffers * page_size ||
+			    bytes > buffers * LIST_PAGES * page_size)
+				breach(r, "it says %s", line);
+			heaps++;
+			all += buffers;
+		}
+		if (heaps != 5 || all > LIST_CLIENTS)
+			breach(r, "%u heaps and %u buffers", heaps, all);
+		count(r, "the heaps", 0);
+	}
+}
+
+static void list_figures(struct racer *r)
+{
+	static const char *const files[] = {
+		"/sys/class/misc/ion/heap0/buffers", "/sys/class/misc/ion/heap0/bytes",
+		"/sys/class/misc/ion/heap4/bytes", "/sys/class/misc/ion/heap1/bytes",
+		"/sys/class/dma_heap/system/bytes", "/sys/class/misc/ion/bytes",
+	};
+	unsigned int i;
+	long long value;
+
+	while (at_work) {
+		i = below(r, ARRAY_SIZE(files));
+		r->at = files[i];
+		value = number_in(files[i], "");
+		if (value < 0 || value > (i ? (long long)(LIST_CLIENTS * LIST_PAGES * page_size) : LIST_CLIENTS))
+			breach(r, "it says %lld", value);
+		count(r, "a figure", 0);
+	}
+}
+
+static void lists_tear_down(struct racer *r)
+{
+	close(cards[0]);
+	remove_driver(r, "vgem");
+}
+
+/* ---- carveouts: no page is two buffers' ---- */
+
+#define CARVEOUT_PAGES	64
+#define CARVEOUTS	"heaps=0:system:ion_system_heap,1:system_contig:ion_system_contig_heap," \
+			"4:dma:ion_dma_heap,2:carveout:first:%zu,3:carveout:second:%zu"
+#define CARVEOUT_CLIENTS 4
+#define CARVEOUT_HELD	6
+
+static void carveouts_set_up(struct racer *r)
+{
+	static char heaps[256];
+
+	snprintf(heaps, sizeof(heaps), CARVEOUTS, CARVEOUT_PAGES * page_size, CARVEOUT_PAGES * page_size);
+	use_heaps(r, heaps);
+}
+
+static void carveouts_before(struct racer *r)
+{
+	(void)r;
+	at_work = CARVEOUT_CLIENTS;
+}
+
+/* Fills what it holds with marks of its own, and finds them there as long as it holds it. */
+static void carveout_client(struct racer *r)
+{
+	static const uint32_t heaps[] = { ION_CARVEOUT, ION_CARVEOUT << 1, ION_CARVEOUT * 3 };
+	struct {
+		char *address;
+		size_t pages;
+		uint32_t stamp;
+	} held[CARVEOUT_HELD] = { 0 }, *one;
+	int device = must_open(r, "/dev/ion");
 	int fd;
-	char node[32];
-	char delete[48], load[48], held[48], gone[48];
-} modules[] = {
-	[EXPORTER] = { .name = "exporter" },
-	[ION] = { .name = "ion_lite" },
-	[CMA_MEM] = { .name = "cma_mem" },
-	[CORE] = { .name = "dmabuf_core" },
-};
+
+	for (int i = 0; i < 12; i++) {
+		one = &held[below(r, CARVEOUT_HELD)];
+		if (one->address) {
+			check_marks(r, one->address, 0, one->pages, one->stamp);
+			unmap(r, one->address, one->pages);
+			one->address = NULL;
+		}
+		one->pages = 1 + below(r, below(r, 4) ? 8 : CARVEOUT_PAGES / 2);
+		one->stamp = below(r, UINT32_MAX);
+		fd = ion_alloc(r, device, one->pages, heaps[below(r, ARRAY_SIZE(heaps))], ERRNOS(ENOMEM));
+		if (fd < 0)
+			continue;
+		one->address = map(r, fd, one->pages);
+		close(fd);
+		check_zero(r, one->address, one->pages);
+		set_marks(one->address, one->pages, one->stamp);
+	}
+	for (one = held; one < held + CARVEOUT_HELD; one++) {
+		if (!one->address)
+			continue;
+		check_marks(r, one->address, 0, one->pages, one->stamp);
+		unmap(r, one->address, one->pages);
+	}
+	close(device);
+	at_work--;
+}
+
+static void carveout_sampler(struct racer *r)
+{
+	long long most = CARVEOUT_PAGES * page_size;
+	long long bytes, left;
+
+	while (at_work) {
+		r->at = "reading the figures of a carveout";
+		bytes = number_in("/sys/class/misc/ion/heap2/bytes", "");
+		left = number_in("/sys/class/misc/ion/heap3/largest_free", "");
+		if (bytes < 0 || bytes > most || left < 0 || left > most || bytes % page_size || left % page_size)
+			breach(r, "%lld bytes in one, %lld left of the other", bytes, left);
+		count(r, left ? "some is left" : "nothing is left", 0);
+		doze(r, 3000);
+	}
+}
+
+static void carveouts_after(struct racer *r)
+{
+	static const char *const files[] = {
+		"/sys/class/misc/ion/heap2/largest_free", "/sys/class/misc/ion/heap3/largest_free",
+	};
+
+	/* All buffers are gone before the carveouts are looked at. */
+	r->at = "a round";
+	settles_to(r, &idle);
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		if (number_in(files[i], "") != (long long)(CARVEOUT_PAGES * page_size))
+			breach(r, "%lld bytes are left of a carveout", number_in(files[i], ""));
+}
+
+static void default_heaps(struct racer *r)
+{
+	use_heaps(r, NULL);
+}
+
+/* ---- unload: modules that go while others come to use them ---- */
 
 /* Held for writing while dmabuf_core may be away, on which the others build. */
 static pthread_rwlock_t core_lock = PTHREAD_RWLOCK_INITIALIZER;
 
 static void unload_set_up(struct racer *r)
 {
-	struct utsname uts;
-	char path[PATH_MAX];
-
-	(void)r;
+	open_modules(r);
 	cards[0] = open_vgem();
-	uname(&uts);
-	for (int i = 0; i <= CORE; i++) {
-		struct module *module = &modules[i];
-
-		snprintf(path, sizeof(path), "/lib/modules/%s/extra/%s.ko", uts.release, module->name);
-		module->fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (module->fd < 0)
-			missing(path);
-		if (i != CORE)
-			snprintf(module->node, sizeof(module->node), "/dev/%s", devices[i]);
-		snprintf(module->delete, sizeof(module->delete), "delete %s", module->name);
-		snprintf(module->load, sizeof(module->load), "load %s", module->name);
-		snprintf(module->held, sizeof(module->held), "delete %s in use", module->name);
-		snprintf(module->gone, sizeof(module->gone), "open %s", module->name);
-	}
 }
 
 static void unload_before(struct racer *r)
@@ -1429,31 +1758,9 @@ static void unload_before(struct racer *r)
 
 static void unload_tear_down(struct racer *r)
 {
-	for (int i = 0; i <= CORE; i++)
-		close(modules[i].fd);
+	close_modules();
 	close(cards[0]);
 	remove_driver(r, "vgem");
-}
-
-static long delete_module(const struct module *module)
-{
-	return syscall(SYS_delete_module, module->name, O_NONBLOCK);
-}
-
-static bool unload(struct racer *r, const struct module *module)
-{
-	if (TRY(r, module->delete, delete_module(module), ERRNOS(EAGAIN)) < 0)
-		return false;
-	if (module->node[0] && access(module->node, F_OK) == 0)
-		breach(r, "%s is still there", module->node);
-	return true;
-}
-
-static void load(struct racer *r, const struct module *module)
-{
-	TRY(r, module->load, syscall(SYS_finit_module, module->fd, "", 0), NONE);
-	if (module->node[0] && access(module->node, F_OK) != 0)
-		breach(r, "%s is not there", module->node);
 }
 
 /* Sooner or later nobody uses it; or always somebody does. */
@@ -1555,6 +1862,26 @@ static void use_ion(struct racer *r, const struct module *module, int device)
 	unmap(r, address, pages);
 }
 
+static void use_heap(struct racer *r, const struct module *module, int device)
+{
+	struct dma_heap_allocation_data data = {
+		.len = (1 + below(r, 4)) * page_size,
+		.fd_flags = O_RDWR | O_CLOEXEC,
+	};
+	size_t pages = data.len / page_size;
+	char *address;
+
+	stays(r, module);
+	TRY(r, "alloc from a node", ioctl(device, DMA_HEAP_IOCTL_ALLOC, &data), NONE);
+	close(device);
+	stays(r, module);
+	address = map(r, data.fd, pages);
+	close(data.fd);
+	use_memory(r, address, pages);
+	stays(r, module);
+	unmap(r, address, pages);
+}
+
 static void use_cma_mem(struct racer *r, const struct module *module, int device)
 {
 	struct cmamem_info info = { .len = (1 + below(r, 4)) * page_size };
@@ -1581,10 +1908,19 @@ static void unload_user(struct racer *r)
 	static void (*const use[])(struct racer *, const struct module *, int) = {
 		[EXPORTER] = use_exporter, [ION] = use_ion, [CMA_MEM] = use_cma_mem,
 	};
+	static const char *const nodes[] = { "/dev/dma_heap/system", "/dev/dma_heap/reserved" };
 	int device;
 	int which;
 
 	while (at_work) {
+		if (below(r, 3) == 0) {
+			device = TRY(r, "open a node", open(nodes[below(r, 2)], O_RDONLY | O_CLOEXEC),
+				     ERRNOS(ENOENT, ENODEV, ENXIO));
+			if (device >= 0)
+				use_heap(r, &modules[ION], device);
+			doze(r, 40000);
+			continue;
+		}
 		which = below(r, ARRAY_SIZE(devices));
 		device = TRY(r, modules[which].gone, open(modules[which].node, O_RDWR | O_CLOEXEC),
 			     ERRNOS(ENOENT, ENODEV, ENXIO));
@@ -1612,6 +1948,39 @@ static void unload_sampler(struct racer *r)
 		TRY(r, "read a module's refcnt", read_text("/sys/module/ion_lite/refcnt", text,
 							   sizeof(text)), ERRNOS(ENOENT, ENODEV));
 		doze(r, 5000);
+	}
+}
+
+/*
+ * A file that is open while what it is about goes: it says so, or all that it
+ * has to say.
+ */
+static void unload_reader(struct racer *r)
+{
+	static const char *const files[] = {
+		"/sys/kernel/debug/ion/buffers", "/sys/kernel/debug/ion/heaps",
+		"/sys/kernel/debug/cma_mem/buffers", "/sys/kernel/debug/cma_mem/heaps",
+		"/sys/kernel/debug/exporter/buffers", "/sys/class/misc/ion/heap0/bytes",
+		"/sys/class/misc/ion/heap4/name", "/sys/class/dma_heap/system/bytes",
+		"/sys/class/dma_heap/reserved/peak_bytes",
+	};
+	char text[64];
+	long got;
+	int fd;
+
+	while (at_work) {
+		fd = TRY(r, "open a list", open(files[below(r, ARRAY_SIZE(files))], O_RDONLY | O_CLOEXEC),
+			 ERRNOS(ENOENT, ENODEV));
+		if (fd < 0) {
+			doze(r, 2000);
+			continue;
+		}
+		do {
+			doze(r, 20000);
+			/* EIO: debugfs, ENODEV: sysfs. */
+			got = TRY(r, "read a list", read(fd, text, sizeof(text)), ERRNOS(EIO, ENODEV));
+		} while (got > 0 && at_work);
+		close(fd);
 	}
 }
 
@@ -1660,20 +2029,18 @@ static long long oom_kills(void)
 }
 
 /*
- * Most of the memory at once: pages of a heap of the kernel, where there is
- * one, take a tenth of the time of those that processes fault in one by one.
+ * Most of the memory at once: a file that the kernel fills takes a tenth of the
+ * time of pages that processes fault in one by one.
  */
 static void take_ballast(struct racer *r)
 {
-	int heap = open("/dev/dma_heap/system", O_RDONLY | O_CLOEXEC);
+	int file = memfd_create("ballast", MFD_CLOEXEC);
+	off_t size = 0;
 
-	while (heap >= 0 && available_kb() > HIGH_KB + 2 * BALLAST_STEP / 1024) {
-		struct dma_heap_allocation_data data = {
-			.len = BALLAST_STEP,
-			.fd_flags = O_RDWR | O_CLOEXEC,
-		};
-
-		TRY(r, "ballast", ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &data), NONE);
+	while (available_kb() > HIGH_KB + 2 * BALLAST_STEP / 1024) {
+		if (fallocate(file, 0, size, BALLAST_STEP))
+			breach(r, "no ballast: %s", strerror(errno));
+		size += BALLAST_STEP;
 	}
 }
 
@@ -1896,11 +2263,11 @@ static void kill_child(struct racer *r)
 {
 	int ion = must_open(r, "/dev/ion");
 	int cma_mem = must_open(r, "/dev/cma_mem");
-	static const uint32_t heaps[] = { ION_SYSTEM_HEAP, ION_DMA_HEAP };
+	static const uint32_t heaps[] = { ION_SYSTEM_HEAP, ION_DMA_HEAP, 0, ION_CARVEOUT };
 
 	__atomic_store_n(&r->ready, 1, __ATOMIC_RELEASE);
 	for (;;) {
-		uint32_t kind = below(r, 3);
+		uint32_t kind = below(r, 4);
 		size_t pages = (1 + below(r, kind ? 8 : 24)) * MEBI / page_size;
 		struct cmamem_info info = { .len = pages * page_size };
 		int fd = -1;
@@ -1924,6 +2291,11 @@ static void kill_child(struct racer *r)
 			cma_mem = must_open(r, "/dev/cma_mem");
 		}
 	}
+}
+
+static void kill_set_up(struct racer *r)
+{
+	use_heaps(r, "heaps=0:system:system,2:carveout:carveout:16M,4:dma:dma");
 }
 
 static void kill_racer(struct racer *r)
@@ -2150,12 +2522,31 @@ static const struct scenario scenarios[] = {
 		.after = attach_after,
 		.tear_down = attach_tear_down,
 	}, {
+		.name = "lists",
+		.title = "lists of buffers and heaps that are read while these come and go",
+		.rounds = 12,
+		.set_up = lists_set_up,
+		.before = lists_before,
+		.racers = { list_client, list_client, list_client, list_buffers, list_heaps, list_figures },
+		.tear_down = lists_tear_down,
+	}, {
+		.name = "carveouts",
+		.title = "buffers from two carveouts, no page of which is two buffers'",
+		.rounds = 6,
+		.set_up = carveouts_set_up,
+		.before = carveouts_before,
+		.racers = { carveout_client, carveout_client, carveout_client, carveout_client,
+			    carveout_sampler },
+		.after = carveouts_after,
+		.tear_down = default_heaps,
+	}, {
 		.name = "unload",
 		.title = "modules that are unloaded and loaded while others use them",
 		.rounds = 3,
 		.set_up = unload_set_up,
 		.before = unload_before,
-		.racers = { unload_two, unload_all, unload_user, unload_user, unload_sampler },
+		.racers = { unload_two, unload_all, unload_user, unload_user, unload_sampler,
+			    unload_reader },
 		.after = unload_after,
 		.tear_down = unload_tear_down,
 	}, {
@@ -2171,6 +2562,8 @@ static const struct scenario scenarios[] = {
 		.name = "kill",
 		.title = "processes killed in the middle of large allocations",
 		.rounds = 8,
+		.set_up = kill_set_up,
+		.tear_down = default_heaps,
 		.racers = { kill_racer, kill_racer, kill_racer, kill_racer },
 	}, {
 		.name = "exec",
