@@ -6,6 +6,7 @@
 set -u
 debugfs=/sys/kernel/debug
 stacks=$debugfs/page_owner_stacks/show_stacks
+tracefs=/sys/kernel/tracing
 left=/share/left
 mkdir -p $left
 page=$(getconf PAGESIZE)
@@ -63,6 +64,14 @@ leaks() {
 	echo clear >$debugfs/kmemleak
 }
 
+# Buffers are traced meanwhile, so that what that takes runs, too, and what shows it.
+trace() {
+	echo 1 >$tracefs/events/dmabuf/enable || echo 'nobody traces'
+}
+traced() {
+	head -n 4000 $tracefs/trace >/dev/null || echo 'nobody traced'
+}
+
 # What only a module's own variables point to is found without the module.
 unload() {
 	for module in cma_mem ion_lite exporter; do rmmod "$module"; done
@@ -82,10 +91,12 @@ keep_counts() {
 echo scan=off >$debugfs/kmemleak
 # The kernel would say the first thing about DMA only, and udmabuf's own comes first.
 echo 1 >$debugfs/dma-api/all_errors
+{ trace; } 2>&1 | problem trace
 "$@"
 code=$?
 echo 'looking for what was left behind' >&2
 { blind; } 2>&1 | problem blind
+{ traced; } 2>&1 | problem traced
 { held; } 2>&1 | problem counters
 { pages 1; } 2>&1 | problem pages
 { leaks; } 2>&1 | problem leaks
