@@ -183,7 +183,7 @@ function suitesFor(
         folder: 'test/guest',
         files: SHORT,
         // What a long loop loses, the looks at what is left find in a short one.
-        env: { DMABUF_ROUNDS: '500', DMABUF_KILLS: '4' },
+        env: { DMABUF_ROUNDS: '100', DMABUF_KILLS: '4' },
         options: ONE,
       }),
       guest('tests', { ...BOARD, files: SHORT, options: ONE, board: true }),

@@ -10,6 +10,7 @@ import {
   describeModules,
   eventually,
   fdinfo,
+  heapLines,
   idleCounters,
   leavesNoPage,
   onlyScattered,
@@ -271,7 +272,9 @@ describeModules('ION', () => {
     await withParameters('ion', ['ignore_heap_mask=1'], () =>
       withIon(this, async (process, ion) => {
         for (const mask of [0, 1 << 5, ION_CONTIG_HEAP, ION_DMA_HEAP, 0xffffffff]) {
-          await process.must('close', await alloc(process, ion, { len: onlyScattered(), mask }));
+          const fd = await alloc(process, ion, { len: PAGE, mask });
+          assert.equal(heapLines().find(({ bytes }) => Number(bytes) > 0)?.heap, 'ion_system_heap');
+          await process.must('close', fd);
         }
       }),
     );

@@ -80,19 +80,6 @@ const mistakes: Mistake[] = [
     command: '/share/c/fuzz --calls 3000',
   },
   {
-    title: "a page of a carveout that is two buffers'",
-    edits: [
-      {
-        file: 'core/carveout.c',
-        from: '\t\tbitmap_set(carveout->used, first, pages);\n',
-        to: '\t\tbitmap_set(carveout->used, first, 1);\n',
-      },
-    ],
-    report: /memory of kind \d+ shows 0x|byte \d+ of \d+ fresh ones is 0x/,
-    code: 1,
-    command: 'rmmod ion_lite\ninsmod /share/ion_lite.ko heaps=0:carveout:a:128K\n/share/c/fuzz --calls 3000',
-  },
-  {
     title: 'use after free',
     edits: [
       cma(
