@@ -15,6 +15,7 @@ import {
   describeModules,
   devices,
   eventually,
+  hasOwnDmaHeaps,
   heapLines,
   idleCounters,
   leavesNoPage,
@@ -32,7 +33,7 @@ function heapFolders(device: Device): Map<string, string> {
   const own = readdirSync(folder).filter((entry) => /^heap\d+$/.test(entry));
   const folders = own.map((entry) => join(folder, entry));
   const nodes = join(SYSFS, 'dma_heap');
-  if (device === 'ion' && existsSync(join(nodes, 'system/bytes'))) {
+  if (device === 'ion' && !hasOwnDmaHeaps()) {
     folders.push(...readdirSync(nodes).map((entry) => join(nodes, entry)));
   }
   return new Map(folders.map((each) => [readFileSync(join(each, 'name'), 'utf8').trim(), each]));
