@@ -38,6 +38,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -70,16 +71,18 @@
 	"heaps=4:dma:ion_dma_heap,1:system_contig:ion_system_contig_heap,"	\
 	"0:system:ion_system_heap,2:carveout:carveout:4M,3:protected:secured:256K," \
 	"5:protected:secured_dma,6:iommu:iommu"
-/* All types, and carveouts in two pieces of memory. */
+/* Carveouts in two pieces of memory; each heap has many allocations in sysfs. */
 #define TABLE								\
-	"heaps=2:carveout:a:128K,3:protected:b:4K,0:system:c,4:carveout:d:64K," \
-	"1:system_contig:e,5:protected:f,6:dma:g,7:iommu:h"
+	"heaps=2:carveout:a:128K,3:protected:b:4K,0:system:c,4:carveout:d:64K"
 
 /* An operation with more allocations than this would not end. */
 #define MOST_STEPS	4000
 
 /* The allocations of a call are not always as many. */
-#define MARGIN		16
+#define MARGIN		4
+
+/* Where it is seen how far loading comes. */
+#define INSTANCE	"/sys/kernel/tracing/instances/fail-nth"
 
 /* Far longer than any step takes, also on a busy machine. */
 #define STEP_SECONDS	60
@@ -451,11 +454,11 @@ struct operation {
 	bool allocates;
 	/*
 	 * The first allocation to fail, 0: the very first. NO_ID: its nodes, 0:
-	 * MOST_NODES. Loading: where those of the kernel's loader end, if it
-	 * is refused with these parameters.
+	 * MOST_NODES.
 	 */
 	unsigned int first;
-	const char *refused;
+	/* Loading: not before the module's own code runs. */
+	bool own;
 	const struct driver *driver;
 	void (*prepare)(const struct operation *operation);
 	int (*call)(const struct operation *operation);
@@ -1056,8 +1059,8 @@ static const struct dma_buf_export_sync_file sync_file = { .flags = DMA_BUF_SYNC
 	.request = VIDIOC_QBUF, .errors = { EFAULT },				\
 	.prepare = prepare_camera, .call = call_ioctl, .undo = undo_queue
 
-#define LOAD(module, beginning)							\
-	.path = (module), .refused = (beginning), .prepare = prepare_load, .call = call_load, .undo = undo_load
+#define LOAD(module)								\
+	.path = (module), .prepare = prepare_load, .call = call_load, .undo = undo_load
 #define UNLOAD(module)								\
 	.path = (module), .prepare = prepare_unload, .call = call_unload, .undo = undo_unload
 
@@ -1071,21 +1074,21 @@ static const struct operation operations[] = {
 	{ "unload ion_lite", UNLOAD("ion_lite") },
 	{ "unload cma_mem", UNLOAD("cma_mem") },
 	/* The kernel's loader is the same for all: that it fails is tried with the first one only. */
-	{ "load dmabuf_core", .allocates = true, LOAD("dmabuf_core", NULL) },
-	{ "load exporter", .allocates = true, LOAD("exporter", "size=0") },
-	{ "load exporter with no page", REFUSED, LOAD("exporter", NULL), .parameters = "size=0",
+	{ "load dmabuf_core", .allocates = true, LOAD("dmabuf_core") },
+	{ "load exporter", .allocates = true, .own = true, LOAD("exporter") },
+	{ "load exporter with no page", REFUSED, LOAD("exporter"), .parameters = "size=0",
 	  .errors = { EINVAL } },
-	{ "load exporter with 1 TiB", REFUSED, LOAD("exporter", NULL),
+	{ "load exporter with 1 TiB", REFUSED, LOAD("exporter"),
 	  .parameters = "size=1099511627776", .errors = { ENOMEM } },
-	{ "load ion_lite with all types of heaps", .allocates = true, LOAD("ion_lite", "heaps=x"),
+	{ "load ion_lite with carveouts", .allocates = true, .own = true, LOAD("ion_lite"),
 	  .parameters = TABLE },
-	{ "load ion_lite with a table that is wrong at its end", REFUSED, LOAD("ion_lite", NULL),
+	{ "load ion_lite with a table that is wrong at its end", REFUSED, LOAD("ion_lite"),
 	  .parameters = TABLE ",8", .errors = { EINVAL } },
-	{ "load ion_lite with more than there is", REFUSED, LOAD("ion_lite", NULL),
+	{ "load ion_lite with more than there is", REFUSED, LOAD("ion_lite"),
 	  .parameters = TABLE ",8:carveout:i:1G", .errors = { ENOMEM } },
-	{ "load ion_lite with nodes neither auto nor off", REFUSED, LOAD("ion_lite", NULL),
+	{ "load ion_lite with nodes neither auto nor off", REFUSED, LOAD("ion_lite"),
 	  .parameters = TABLE " dma_heap_nodes=on", .errors = { EINVAL } },
-	{ "load cma_mem", .allocates = true, LOAD("cma_mem", "max_bytes=x") },
+	{ "load cma_mem", .allocates = true, .own = true, LOAD("cma_mem") },
 
 	{ "exporter open to read", OPEN("/dev/exporter", O_RDONLY) },
 	{ "exporter open to read and write", OPEN("/dev/exporter", O_RDWR) },
@@ -1583,30 +1586,52 @@ static bool step_apart(const struct operation *operation, unsigned int n)
 	return !outcome->complaint[0];
 }
 
-/*
- * Those of a load that is refused. It is not before its time: all that comes
- * behind them is tried, and some of them.
- */
-static unsigned int count_allocations(const struct operation *operation, const char *parameters)
+/* Loads a module once; whether its own code ran, if the @n-th allocation fails, which is not reached if @left. */
+static bool gets_to_own_code(const struct operation *operation, unsigned int n, unsigned int *left)
 {
-	static const unsigned int plenty = 1000000;
-	unsigned int left;
+	char trace[4096];
 
+	close(need(INSTANCE "/trace", open(INSTANCE "/trace", O_WRONLY | O_TRUNC | O_CLOEXEC)));
 	fail_nth = need("/proc/self/fail-nth", open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC));
 	prepare_load(operation);
 	need("mlockall", mlockall(MCL_CURRENT));
-	set_nth(plenty);
-	if (load_module(source, parameters) == 0)
-		wrong("%s was loaded with %s", operation->path, parameters);
-	left = get_nth();
+	set_nth(n);
+	load_module(source, operation->parameters ?: "");
+	*left = get_nth();
 	set_nth(0);
 	munlockall();
 	close(source);
 	close(fail_nth);
 	source = -1;
 	fail_nth = -1;
-	/* A few that are made once in a while. */
-	return plenty - left > MARGIN ? plenty - left - MARGIN : 1;
+	need(INSTANCE "/trace", read_file(INSTANCE "/trace", trace, sizeof(trace)));
+	return strstr(trace, ": module_load: ");
+}
+
+/*
+ * The first allocation of a module's own code, and a few before it. Where the
+ * loader is refused something it makes others on its way back: that it fails
+ * tells where, their number does not.
+ */
+static unsigned int find_own_code(const struct operation *operation)
+{
+	static const unsigned int plenty = 1000000;
+	unsigned int before = 0, from, middle, left;
+
+	need(INSTANCE, mkdir(INSTANCE, 0700));
+	set(INSTANCE "/events/module/module_load/enable", "1");
+	if (!gets_to_own_code(operation, plenty, &left) || !left)
+		wrong("%s: nobody saw it being loaded", operation->path);
+	from = plenty - left + 1;
+	while (from - before > 1) {
+		middle = before + (from - before) / 2;
+		if (gets_to_own_code(operation, middle, &left))
+			from = middle;
+		else
+			before = middle;
+	}
+	need(INSTANCE, rmdir(INSTANCE));
+	return from > MARGIN ? from - MARGIN : 1;
 }
 
 struct sums {
@@ -1621,8 +1646,8 @@ static bool walk(const struct operation *operation, struct sums *sums)
 	char text[256];
 	bool done;
 
-	if (operation->kind == NTH && operation->refused)
-		n = count_allocations(operation, operation->refused);
+	if (operation->own)
+		n = find_own_code(operation);
 	look(&idle);
 	for (;;) {
 		if (!step_apart(operation, n))
