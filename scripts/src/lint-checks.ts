@@ -104,24 +104,59 @@ async function spdx(): Promise<string> {
 /** A device tree that is nothing but an overlay. */
 const BARE = '/dts-v1/; / { model = "bare"; compatible = "bare"; #address-cells = <2>; #size-cells = <2>; };';
 
-/** The bindings say what they should, and the overlay of the tests what the bindings say. */
+/** Overlays of one heap, or as many, besides the board's. */
+const heapsOverlay = (heaps: string) => `/dts-v1/; /plugin/; &{/} {
+  reserved-memory { #address-cells = <2>; #size-cells = <2>; ranges; r: r@60000000 { reg = <0 0x60000000 0 0x1000>; }; };
+  ion-heaps { compatible = "dmabuf,ion-heaps"; #address-cells = <1>; #size-cells = <0>; ${heaps} };
+};`;
+const heapNode = (type: string, more = '', id = 1) =>
+  `heap@${id} { reg = <${id}>; label = "h${id}"; dmabuf,type = "${type}"; ${more} };`;
+const SIZE = 'dmabuf,size = <4096>;';
+const REGION = 'memory-region = <&r>;';
+const goodHeaps = [
+  `dmabuf,order = <2 1 3>; ${heapNode('carveout', SIZE)} ${heapNode('protected', SIZE, 2)} ${heapNode('iommu', '', 3)}`,
+  `${heapNode('carveout', REGION)} ${heapNode('protected', '', 2)}`,
+];
+const wrongHeaps = [
+  heapNode('carveout'),
+  heapNode('carveout', SIZE + REGION),
+  heapNode('system', SIZE),
+  heapNode('dma', REGION),
+  heapNode('chunk'),
+  `dmabuf,order = <32>; ${heapNode('dma')}`,
+];
+
+/** The bindings say what they should, the overlay of the tests what the bindings say, and so do others that are right. */
 async function bindings(): Promise<string> {
   const folder = 'kernel-modules/bindings';
   const directory = await mkdtemp(join(tmpdir(), 'dmabuf-bindings-'));
   const made = (name: string) => join(directory, name);
   const dtc = (from: string, to: string) =>
     complaints('dtc', ['-q', '-@', '-I', 'dts', '-O', 'dtb', '-o', made(to), from]);
+  const findings = async (name: string, source: string) => [
+    await dtc(source, `${name}.dtbo`),
+    await complaints('fdtoverlay', ['-i', made('bare.dtb'), '-o', made(`${name}.dtb`), made(`${name}.dtbo`)]),
+    // It says what is wrong, and ends with 0.
+    await said('dt-validate', ['-s', made('schema.json'), '-l', 'dmabuf', made(`${name}.dtb`)]),
+  ];
+  const ofHeaps = async (name: string, heaps: string) => {
+    await writeFile(made(`${name}.dtso`), heapsOverlay(heaps));
+    return findings(name, made(`${name}.dtso`));
+  };
   try {
     await writeFile(made('bare.dts'), BARE);
     const found = [
       await complaints('dt-doc-validate', ['-u', folder, folder]),
       await dtc(made('bare.dts'), 'bare.dtb'),
-      await dtc('test/guest/board/board.dtso', 'board.dtbo'),
-      await complaints('fdtoverlay', ['-i', made('bare.dtb'), '-o', made('board.dtb'), made('board.dtbo')]),
       await complaints('dt-mk-schema', ['-j', '-o', made('schema.json'), folder]),
-      // It says what is wrong, and ends with 0.
-      await said('dt-validate', ['-s', made('schema.json'), '-l', 'dmabuf', made('board.dtb')]),
+      ...(await findings('board', 'test/guest/board/board.dtso')),
+      ...(await Promise.all(goodHeaps.map((heaps, i) => ofHeaps(`good${i}`, heaps)))).flat(),
     ];
+    const judged = await Promise.all(wrongHeaps.map((heaps, i) => ofHeaps(`wrong${i}`, heaps)));
+    for (const [i, [compiled, put, judgement]] of judged.entries()) {
+      if (compiled || put) found.push(`${compiled}${put}`);
+      else if (!judgement) found.push(`${folder} has nothing to say of ${wrongHeaps[i]}`);
+    }
     return found.filter(Boolean).join('\n');
   } finally {
     await rm(directory, { recursive: true });

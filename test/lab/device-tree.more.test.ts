@@ -155,6 +155,52 @@ describe('a device tree', function () {
     }
   });
 
+  it('has carveouts taken from memory, which follow each other there where they do in the order', async () => {
+    const size = (bytes: number) => `dmabuf,size = <${bytes}>;`;
+    const heaps = [
+      'dmabuf,order = <4 1 9 2 3>;',
+      typed(1, 'first', 'carveout', size(0x10000)),
+      typed(2, 'alone', 'carveout', size(0x8000)),
+      typed(3, 'region', 'carveout', 'memory-region = <&whole>;'),
+      typed(4, 'secured', 'protected', size(0x20000)),
+      typed(9, 'system', 'system'),
+    ].join('\n');
+    // what is taken from each in turn, and how much is left of it
+    const script = `
+      grep -E 'heap|carveout' /sys/kernel/debug/ion/heaps
+      node -e "
+        const { openHeap } = require('dmabuf');
+        for (const name of ['first', 'alone', 'region', 'secured']) {
+          const heap = openHeap('ion', { heap: name });
+          const buffer = heap.allocSync(4096);
+          const { size, bytes, largestFree } = heap.stats();
+          console.log('took', name, size, bytes, largestFree);
+          buffer.close();
+          heap.close();
+        }
+      "`;
+    const said = await boot(heaps, script);
+    const [, secured, first, alone, region] = said.split('\n').map((line) => line.trim().split(/\s+/));
+    const places = [secured, first, alone, region].map((words) => [
+      words?.[0],
+      Number(words?.[6]),
+      Number(words?.at(-1)),
+    ]);
+    const from = places[0]?.[2] as number;
+    assert.deepEqual(places.slice(0, 2), [
+      ['secured', 0x20000, from],
+      ['first', 0x10000, from + 0x20000],
+    ]);
+    assert.deepEqual(places[2]?.slice(0, 2), ['alone', 0x8000]);
+    assert.deepEqual(places[3], ['region', 0x100000, 0x60000000]);
+    assert.deepEqual(said.match(/^took .*$/gm), [
+      `took first ${0x10000} 4096 ${0x10000 - 4096}`,
+      `took alone ${0x8000} 4096 ${0x8000 - 4096}`,
+      `took region ${0x100000} 4096 ${0x100000 - 4096}`,
+      `took secured ${0x20000} 4096 ${0x20000 - 4096}`,
+    ]);
+  });
+
   // Two machines at a time.
   for (let i = 0; i < wrong.length; i += 2) {
     const pair = wrong.slice(i, i + 2);
