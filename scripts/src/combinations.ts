@@ -43,17 +43,15 @@ export const combinations: Combination[] = [
 export const standard = '6.1-armhf';
 
 /**
- * What a run with little time tries besides the standard one: one for arm64, and some of the rest, others at each
- * turn. The lab kernel for arm64 takes longer to build than all of them to try.
- * @param rest how many of the rest
+ * What a run with little time tries besides the standard one: one for arm64, and one of the rest, others at each turn.
+ * The lab kernel for arm64 takes longer to build than all of them to try.
  */
-export function turn(number: number, rest: number): Combination[] {
-  const from = (list: Combination[], count: number) =>
-    Array.from({ length: Math.min(count, list.length) }, (_, i) => list[(number * count + i) % list.length]);
+export function turn(number: number): Combination[] {
   const others = combinations.filter(({ name }) => name !== standard && name !== 'lab-arm64');
   const arm64 = others.filter(({ machine }) => machine.userland.name === 'arm64' && machine.kernel.suite);
-  const chosen = from(arm64, 1);
-  const left = others.filter((one) => !chosen.includes(one));
-  chosen.push(...from(left, rest));
-  return combinations.filter((one) => chosen.includes(one));
+  const first = arm64[number % arm64.length];
+  const rest = others.filter((one) => one !== first);
+  // Each of the rest with each for arm64.
+  const second = rest[Math.floor(number / arm64.length) % rest.length];
+  return combinations.filter((one) => one === first || one === second);
 }

@@ -36,7 +36,7 @@ Runs the tests of the guest on every combination of kernel, architecture and pro
   --only PATTERN   the one of that name, else those whose name holds PATTERN, or matches it whole where it has a *;
                    may be repeated
   --grep TEXT      only tests whose title holds TEXT
-  --turn N         what a run with little time tries after npm test, which is ${standard}: one for arm64, and some
+  --turn N         what a run with little time tries after npm test, which is ${standard}: one for arm64, and one
                    of the rest, others for each N
   --json           the results as JSON on standard output (npm run --silent says nothing else there)
   --logs DIR       where the output of each goes, as NAME.log (default out/matrix)
@@ -48,8 +48,6 @@ exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tri
 
 /** A guest keeps one core busy. */
 const TOGETHER = 2;
-/** Besides the standard combination and one for arm64, of a turn. */
-const REST = 1;
 /** Kernels and programs may have to be fetched and built first, a lab kernel takes longest. */
 const GUEST_MS = 45 * 60_000;
 
@@ -94,7 +92,7 @@ function choose({ only, turn: number }: ReturnType<typeof parse>): Combination[]
   if (number !== undefined) {
     if (only) throw new Failure('--turn and --only: one of them');
     if (!/^\d{1,9}$/.test(number)) throw new Failure(`--turn ${number}: a whole number`);
-    return turn(Number(number), REST);
+    return turn(Number(number));
   }
   if (!only) return combinations;
   for (const pattern of only) {
@@ -173,22 +171,22 @@ async function tryOne(combination: Combination, logs: string, grep: string | und
   log.on('error', (error) => {
     lost ??= error;
   });
+  const results: (Result & { seconds: number })[] = [];
   try {
-    const results = [];
     for (const guest of guestsOf(combination)) {
       if (!stopping()) results.push(await tryGuest(guest, log, grep));
       if (lost) throw lost;
-    }
-    // The tests that are wanted may be those of one guest only.
-    const ran = grep === undefined ? results : results.filter((result) => !noTestRan(result));
-    for (const result of ran.length > 0 ? ran : results.slice(0, 1)) {
-      for (const key of ['passed', 'failed', 'skipped', 'seconds'] as const) row[key] += result[key];
-      row.failures.push(...result.failures);
     }
   } catch (error) {
     log.write(`${told(error)}\n`);
     row.failed++;
     row.failures.push({ title: told(error), message: '' });
+  }
+  // The tests that are wanted may be those of one guest only.
+  const ran = grep === undefined ? results : results.filter((result) => !noTestRan(result));
+  for (const result of ran.length > 0 ? ran : results.slice(0, 1)) {
+    for (const key of ['passed', 'failed', 'skipped', 'seconds'] as const) row[key] += result[key];
+    row.failures.push(...result.failures);
   }
   log.end();
   return row;

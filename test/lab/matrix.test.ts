@@ -50,9 +50,9 @@ describe('the matrix', function () {
 
   it('comes round to everything but what npm test is and the lab kernel for arm64, with one for arm64 at every turn', () => {
     const seen = new Set<string>();
-    for (let number = 1000; number < 1000 + 3 * combinations.length; number++) {
-      const chosen = turn(number, 3).map(({ name }) => name);
-      assert.equal(chosen.length, 4);
+    for (let number = 1000; number < 1000 + combinations.length ** 2; number++) {
+      const chosen = turn(number).map(({ name }) => name);
+      assert.equal(chosen.length, 2);
       assert(!chosen.includes('6.1-armhf') && !chosen.includes('lab-arm64'));
       assert(chosen.some((name) => name.endsWith('-arm64')));
       for (const name of chosen) seen.add(name);
