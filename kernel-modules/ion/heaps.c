@@ -33,6 +33,26 @@ struct ion_heap {
 static struct ion_heap *heaps;
 static unsigned int heap_count;
 
+/* Says which of the entries from @first to @last is the one too many for a block. */
+static void no_block(const struct ion_table *table, const struct ion_entry *first,
+		     const struct ion_entry *last)
+{
+	const struct ion_entry *entry;
+	struct dmabuf_block *block;
+	u64 size = 0;
+
+	for (entry = first; entry < last; entry++) {
+		size += entry->size;
+		block = dmabuf_block_alloc(size);
+		if (IS_ERR(block))
+			break;
+		dmabuf_block_free(block);
+	}
+	ion_entry_error(table, entry, entry == first ?
+			"there is no such piece of free memory" :
+			"there is no such piece of free memory for it and those before it");
+}
+
 /*
  * Carveouts without a place that follow each other in the table follow each
  * other in memory: they are cut from one block, which the first one owns.
@@ -46,17 +66,18 @@ static int place(struct ion_table *table, struct ion_entry *first, struct ion_he
 
 	for (entry = first; entry < end && entry->size && !entry->placed; entry++)
 		size += entry->size;
+	end = entry;
 	heap->block = dmabuf_block_alloc(size);
 	if (IS_ERR(heap->block)) {
 		int ret = PTR_ERR(heap->block);
 
 		heap->block = NULL;
 		if (ret == -ENOMEM)
-			ion_entry_error(table, first, "there is no such piece of free memory");
+			no_block(table, first, end - 1);
 		return ret;
 	}
 	base = dmabuf_block_phys(heap->block);
-	for (entry = first; entry < end && entry->size && !entry->placed; entry++) {
+	for (entry = first; entry < end; entry++) {
 		entry->base = base;
 		entry->placed = true;
 		base += entry->size;

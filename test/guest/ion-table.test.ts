@@ -190,7 +190,11 @@ describeModules('heaps=', () => {
       ['1:carveout:a:17592186044417M', entry(1, 'a', size)],
       ['1:carveout:a:0', entry(1, 'a', /there are no carveouts of this size$/)],
       ['1:carveout:a:18446744073709551615', entry(1, 'a', /there are no carveouts of this size$/)],
-      ['0:system:s,1:carveout:a:1M,2:carveout:b:64G', entry(2, 'a', /there is no such piece of free memory$/)],
+      ['0:system:s,1:carveout:a:64G,2:carveout:b:1M', entry(2, 'a', /there is no such piece of free memory$/)],
+      [
+        '0:system:s,1:carveout:a:1M,2:protected:b:64G,3:carveout:c:1M',
+        entry(3, 'b', /there is no such piece of free memory for it and those before it$/),
+      ],
       ['1:carveout:a:1M@x', entry(1, 'a', /a base is a physical address$/)],
       ['1:carveout:a:1M@', entry(1, 'a', /a base is a physical address$/)],
       ['1:carveout:a:1M@0', entry(1, 'a', /it is not inside a reserved region of the device tree$/)],

@@ -80,6 +80,20 @@ const mistakes: Mistake[] = [
     command: '/share/c/fuzz --calls 3000',
   },
   {
+    title: 'a page that two buffers have',
+    edits: [
+      {
+        file: 'core/carveout.c',
+        from: 'bitmap_set(carveout->used, first, pages);',
+        to: 'bitmap_set(carveout->used, first, 1);',
+      },
+    ],
+    report: /races: carveouts, .*page \d+ holds /,
+    code: 1,
+    // Those are loaded by the race.
+    command: 'extra=/lib/modules/$(uname -r)/extra; mkdir -p $extra; cp /share/*.ko $extra; /share/c/races carveouts',
+  },
+  {
     title: 'use after free',
     edits: [
       cma(
