@@ -123,9 +123,18 @@ function setup(options: Options): string {
   const ours = options.ownModules ? OWN_MODULES : [];
   const all = [...ours, ...[...options.modules.keys()].filter((name) => !ours.includes(name))];
   for (const name of all) {
-    lines.push(['modprobe', name, ...(options.modules.get(name) ?? []).map(shellQuoted)].join(' '));
+    const parameters = options.modules.get(name) ?? [];
+    lines.push(...parameters.map((parameter) => hasParameter(name, parameter)));
+    lines.push(['modprobe', name, ...parameters.map(shellQuoted)].join(' '));
   }
   return lines.join('\n');
+}
+
+/** A module is loaded without those it does not know, as if nothing had been asked for. */
+function hasParameter(module: string, parameter: string): string {
+  const [name = ''] = parameter.replaceAll('-', '_').split('=');
+  const complaint = shellQuoted(`${module} has no parameter ${name}; modinfo ${module} shows what it has`);
+  return `[ ${name} = dyndbg ] || modinfo -F parm ${module} | grep -q '^${name}:' || { echo ${complaint} >&2; exit 1; }`;
 }
 
 const shellQuoted = (word: string) => `'${word.replaceAll("'", "'\\''")}'`;

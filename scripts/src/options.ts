@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The command line of scripts/guest.
-import { existsSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Failure } from './failure.ts';
@@ -84,7 +84,7 @@ export function parseOptions(args: string[]): Options | undefined {
     cma: number('cma', values.cma ?? '64', 0, Math.floor(memory / 2)),
     processors: processors(values.smp, values.icount ?? false),
     append: values.append ?? '',
-    overlays: (values.dtbo ?? []).map((file) => existing('dtbo', file, false)),
+    overlays: (values.dtbo ?? []).map(overlay),
     share: values.share === undefined ? undefined : existing('share', values.share, true),
     modules: new Map((values.module ?? []).map(moduleParameters)),
     ownModules: !values['no-modules'],
@@ -177,6 +177,24 @@ function existing(option: string, path: string, directory: boolean): string {
   return resolve(path);
 }
 
+/** The first bytes of a compiled device tree. */
+const FDT_MAGIC = 'd00dfeed';
+
+function overlay(path: string): string {
+  const file = existing('dtbo', path, false);
+  const bytes = Buffer.alloc(FDT_MAGIC.length / 2);
+  const fd = openSync(file, 'r');
+  try {
+    readSync(fd, bytes);
+  } finally {
+    closeSync(fd);
+  }
+  if (bytes.toString('hex') !== FDT_MAGIC) {
+    throw new Failure(`--dtbo ${path}: it is not compiled; dtc -@ -I dts -O dtb -o FILE.dtbo ${path} does that`);
+  }
+  return file;
+}
+
 function writable(option: string, path: string): string {
   const directory = dirname(resolve(path));
   if (!existsSync(directory)) throw new Failure(`--${option} ${path}: there is no directory ${directory}`);
@@ -194,8 +212,10 @@ function ports(value: string): [number, number] {
 
 function moduleParameters(value: string): [name: string, parameters: string[]] {
   const [name, ...parameters] = words(value);
-  if (name === undefined || !/^[\w-]+$/.test(name) || parameters.some((word) => !/^[\w.-]+(=|$)/.test(word))) {
-    throw new Failure(`--module ${JSON.stringify(value)}: "NAME PARAMETER=VALUE…" is expected`);
+  const wrong = parameters.find((word) => !/^[\w.-]+(=|$)/.test(word));
+  if (name === undefined || !/^[\w-]+$/.test(name) || wrong !== undefined) {
+    const which = wrong === undefined ? '' : `, not ${wrong}`;
+    throw new Failure(`--module ${JSON.stringify(value)}: "NAME PARAMETER=VALUE…" is expected${which}`);
   }
   return [name.replaceAll('-', '_'), parameters];
 }

@@ -63,9 +63,14 @@ describe('scripts/guest', function () {
     });
 
     it('that cannot be set up ends with 125 and says why', async () => {
-      const { code, stderr } = await guest(['--module', 'no_such_module', '--', 'true']);
-      assert.equal(code, 125);
-      assert.match(stderr, /no_such_module/);
+      for (const [line, why] of [
+        ['no_such_module', /no_such_module/],
+        ['ion_lite hepas=0:system:s', /^ion_lite has no parameter hepas/m],
+      ] as [string, RegExp][]) {
+        const { code, stderr } = await guest(['--module', line, '--', 'true']);
+        assert.equal(code, 125);
+        assert.match(stderr, why);
+      }
     });
   });
 

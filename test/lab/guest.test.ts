@@ -183,6 +183,11 @@ describe('scripts/guest', function () {
       ['a negative timeout', ['--timeout', '-1', '--', 'true'], /--timeout/],
       ['a folder that is not there', ['--share', '/no/such', '--', 'true'], /\/no\/such: there is no such directory/],
       ['an overlay that is not there', ['--dtbo', '/no/such', '--', 'true'], /there is no such file/],
+      [
+        'an overlay that is not compiled',
+        ['--dtbo', 'README.md', '--', 'true'],
+        /it is not compiled; dtc -@ .* README\.md/,
+      ],
       ['a port that is none', ['--forward', '70000:80', '--', 'true'], /--forward 70000:80/],
       ['a module line that is none', ['--module', 'a;b', '--', 'true'], /--module/],
       ['a userland that the kernel cannot run', ['--userland', 'arm64', '--', 'true'], /--userland arm64/],
