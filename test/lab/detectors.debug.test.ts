@@ -37,8 +37,8 @@ interface Mistake {
   edits: Edit[];
   /** What has to be reported. */
   report: RegExp;
-  /** The exit code of the guest. */
-  code: number;
+  /** The exit code of the guest: 1 where the program or the look at what is left found it, 99 where the kernel did. */
+  code: 1 | 99 | 'either';
   /** What to do, if not only to open and to close. */
   command?: string;
 }
@@ -89,9 +89,12 @@ const mistakes: Mistake[] = [
       },
     ],
     report: /races: carveouts, .*page \d+ holds /,
-    code: 1,
-    // Those are loaded by the race.
-    command: 'extra=/lib/modules/$(uname -r)/extra; mkdir -p $extra; cp /share/*.ko $extra; /share/c/races carveouts',
+    // Two that write back the same page at a time are misuse of the DMA API.
+    code: 'either',
+    // The race loads them itself, from where modules are installed.
+    command:
+      'to=/lib/modules/$(uname -r); mount -t tmpfs modules $to; mkdir $to/extra; cp /share/*.ko $to/extra; ' +
+      '/share/c/races carveouts',
   },
   {
     title: 'use after free',
@@ -242,7 +245,8 @@ describe('a kernel that reports its own bugs', function () {
     it(`reports ${title}`, async () => {
       const ended = await tried(edits, command);
       assert.match(ended.stderr, report);
-      assert.equal(ended.code, code);
+      if (code === 'either') assert(ended.code === 1 || ended.code === 99, `${ended.code}`);
+      else assert.equal(ended.code, code);
     });
   }
 });
