@@ -77,7 +77,7 @@ const machines = [
   { arch: 'armhf', kernel: '6.1', programs: 'armhf' },
   { arch: 'arm64', kernel: '7.2', programs: 'arm64' },
   { arch: 'arm64', kernel: '6.12', programs: 'armhf' },
-  { arch: 'amd64', kernel: '5.10', programs: 'amd64' },
+  { arch: 'armhf', kernel: '5.10', programs: 'armhf' },
   { arch: 'armhf', kernel: 'lab', programs: 'armhf' },
 ];
 
