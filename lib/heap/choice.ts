@@ -73,6 +73,11 @@ export function choose<T extends HeapTraits>(
   return fitting.find(usual) ?? fitting[0];
 }
 
+/** What ION_IOC_ALLOC takes for these heaps. @internal */
+export function maskOf(heaps: readonly { readonly id: number }[]): number {
+  return heaps.reduce((mask, { id }) => (mask | (1 << id)) >>> 0, 0);
+}
+
 /** A choice in words, as they follow "There is no heap". @internal */
 export function inWords({ heap, type, ...needs }: HeapChoice): string {
   const asked = Object.entries(needs).filter(([, value]) => value !== undefined);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { allocationAdvice, carveoutAdvice } from '../advice.js';
 import { systemError } from '../errors.js';
 import { type Handle, type IonHeap as IonHeapEntry, native } from '../native.js';
-import { choose, type HeapChoice, type HeapTraits, type IonHeapType, inWords, noSuchHeap } from './choice.js';
+import { choose, type HeapChoice, type HeapTraits, type IonHeapType, inWords, maskOf, noSuchHeap } from './choice.js';
 import { DeviceHeap, openDevice, type Request } from './heap.js';
 import { readStats } from './stats.js';
 
@@ -57,10 +57,6 @@ export function ionHeaps(path: string): IonTraits[] {
   } finally {
     native.close(device);
   }
-}
-
-function maskOf(heaps: readonly IonTraits[]): number {
-  return heaps.reduce((mask, { id }) => (mask | (1 << id)) >>> 0, 0);
 }
 
 /** What is true of a buffer from any of them. */

@@ -19,6 +19,8 @@ describe('a table of heaps', () => {
   it('becomes masks by name', () => {
     assert.equal(heapMask(table, 'mm'), 0x80000000);
     assert.equal(heapMask(table, 'system', 'mm'), 0x80000001);
+    assert.throws(() => heapMask(table), { ...invalid, message: /"names" must be those of one heap or more/ });
+    assert.throws(() => heapMask(null as never, 'mm'), { code: 'ERR_INVALID_ARG_TYPE' });
     assert.throws(() => heapMask(table, 'mm', 'camera'), { ...invalid, message: /no heap camera; .*: mm, system/ });
   });
 
@@ -30,9 +32,63 @@ describe('a table of heaps', () => {
     assert.throws(() => heapsParameter([heap, { ...heap, name: 'two' }]), { ...invalid, message: /twice/ });
     assert.throws(() => heapsParameter([heap, { ...heap, id: 2 }]), { ...invalid, message: /twice/ });
     assert.throws(() => heapsParameter([{ id: 1, type: 'carveout', name: 'one', base: 0 }]), invalid);
-    for (const wrong of [{ id: 32 }, { id: -1 }, { size: 0 }, { base: -1 }]) {
-      assert.throws(() => heapsParameter([{ ...heap, ...wrong }]), { code: 'ERR_OUT_OF_RANGE' });
+    for (const wrong of [{ id: 32 }, { id: -1 }, { id: 0.5 }, { size: 0 }, { size: 2 ** 43 }, { base: -1 }]) {
+      assert.throws(() => heapsParameter([{ ...heap, ...wrong }]), { name: 'RangeError', code: 'ERR_OUT_OF_RANGE' });
     }
+    assert.throws(() => heapsParameter([]), { ...invalid, message: /has no heap/ });
+    for (const type of ['carveouts', 'chunk', 'custom', '', 'toString', 'dma,2:system:x']) {
+      const message = /must be one of system, system_contig, carveout, dma, iommu, protected\. Received '/;
+      assert.throws(() => heapsParameter([{ ...heap, type: type as never }]), { ...invalid, message }, type);
+    }
+    assert.throws(() => heapsParameter([{ id: 1, type: 'carveout', name: 'one' }]), { ...invalid, message: /missing/ });
+    for (const type of ['system', 'system_contig', 'dma', 'iommu'] as const) {
+      const message = new RegExp(`"size" is for no ${type}, which one is`);
+      assert.throws(() => heapsParameter([{ ...heap, type }]), { ...invalid, message });
+    }
+    assert.throws(() => heapsParameter([{ ...heap, base: 2048 }]), { ...invalid, message: /start of a page/ });
+    const placed = { ...heap, size: 8192, base: 0x60000000 };
+    const into = { id: 2, type: 'protected', name: 'two', size: 4096, base: 0x60001000 } as const;
+    assert.throws(() => heapsParameter([placed, into]), { ...invalid, message: /two in the memory of one/ });
+    heapsParameter([placed, { ...into, base: 0x60002000 }]);
+  });
+
+  it('is refused where it is no table', () => {
+    const type = { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' };
+    for (const wrong of [null, undefined, {}, 'heaps=', 7, [null], [7], new Array(2)]) {
+      assert.throws(() => heapsParameter(wrong as never), type);
+    }
+    const heap = { id: 1, type: 'carveout', name: 'one', size: 4096 };
+    for (const name of ['id', 'type', 'name', 'size', 'base']) {
+      for (const wrong of [null, {}, ['1'], Symbol('1'), ...(name === 'id' ? ['1', undefined] : [])]) {
+        assert.throws(() => heapsParameter([{ ...heap, [name]: wrong }] as never), type, name);
+      }
+    }
+    for (const wrong of [{}, { id: 1 }, { id: 1, type: 'dma' }]) {
+      assert.throws(() => heapsParameter([wrong] as never), type);
+    }
+  });
+
+  it('is refused where the kernel would not take it, and not a character before', () => {
+    const of = (length: number): BoardTable =>
+      Array.from({ length: 32 }, (_, id) => ({
+        id,
+        type: 'carveout',
+        name: `heap-${id}`.padEnd(length, 'x'),
+        size: 1 << 20,
+        base: 0x60000000 + id * 2 ** 20,
+      }));
+    assert.throws(() => heapsParameter(of(31)), {
+      ...invalid,
+      message: /characters, and the kernel no more than 1023/,
+    });
+    const fits: BoardTable = Array.from({ length: 32 }, (_, id) => ({
+      id,
+      type: 'iommu',
+      name: `${id}`.padEnd(id < 10 ? 23 : 22, '-'),
+    }));
+    assert.equal(heapsParameter(fits).length, 'heaps='.length + 1023);
+    const longer = fits.map((heap) => (heap.id === 0 ? { ...heap, name: `${heap.name}-` } : heap));
+    assert.throws(() => heapsParameter(longer), { ...invalid, message: /takes 1024 characters/ });
   });
 
   it('gives protected memory to those who ask for it only where the heap has it', () => {
