@@ -104,12 +104,17 @@ export function descriptorAdvice(error: number): string | undefined {
   return undefined;
 }
 
-/** What to do where mmap(2) failed. */
-export function mapAdvice(error: number): string | undefined {
+/**
+ * What to do where mmap(2) failed.
+ *
+ * @param dma - whether it was that of a dma-buf or a device, not of a memfd
+ */
+export function mapAdvice(error: number, dma: boolean): string | undefined {
   switch (-error) {
     case errno.ENOMEM:
       return 'There is no room for it in the address space of this process: close mappings that are no longer needed.';
     case errno.EPERM:
+      if (!dma) return 'It is sealed against writing, and JavaScript has no read-only memory: copy() reads the contents.';
       return 'It comes from a protected heap: devices may use it, the CPU may not look. A heap that is not protected has memory for both.';
     case errno.ENODEV:
       return 'Its exporter cannot be mapped by programs.';

@@ -189,7 +189,8 @@ export class DmaBuf implements Disposable {
    * @param range - `offset` a multiple of the page size; default: all {@link DmaBuf.length} bytes
    * @throws RangeError ERR_OUT_OF_RANGE
    * @throws SystemError EACCES: the descriptor is read-only; see {@link DmaBuf.copy}
-   * @throws SystemError EPERM: it comes from a protected heap, which keeps the CPU out
+   * @throws SystemError EPERM: it comes from a protected heap, which keeps the CPU out, or is a
+   *   memfd that was sealed against writing meanwhile
    * @throws SystemError ENOMEM: no room in the address space
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
@@ -204,7 +205,7 @@ export class DmaBuf implements Disposable {
         'The descriptor is not O_RDWR (or sealed against writing), and JavaScript has no read-only memory: copy() reads the contents.',
       );
     }
-    return createMapping(this.#handle.get('mmap'), checked, this.#path);
+    return createMapping(this.#handle.get('mmap'), checked, this.#path, this.dma);
   }
 
   /**
@@ -230,7 +231,7 @@ export class DmaBuf implements Disposable {
 
   /**
    * A copy of the contents, or of a part of them, in an ordinary `ArrayBuffer`. Works with
-   * read-only descriptors too.
+   * read-only descriptors too, and with memfds sealed against writing.
    *
    * @param range - default: all {@link DmaBuf.length} bytes
    * @throws RangeError ERR_OUT_OF_RANGE
@@ -244,7 +245,7 @@ export class DmaBuf implements Disposable {
     const bracket = this.#begin(constants.DMA_BUF_SYNC_READ);
     const error = native.copy(this.#handle.get('mmap'), offset, destination);
     this.#end(bracket, error === 0);
-    if (error < 0) throw systemError(error, 'mmap', this.#path, mapAdvice(error));
+    if (error < 0) throw systemError(error, 'mmap', this.#path, mapAdvice(error, this.dma));
     return destination;
   }
 

@@ -12,7 +12,13 @@ export function wholePages(length: number): number {
 }
 
 /** Makes a {@link Mapping}; constructors are not public. @internal */
-export let createMapping: (handle: Handle, range: { offset: number; length: number }, path: string) => Mapping;
+export let createMapping: (
+  handle: Handle,
+  range: { offset: number; length: number },
+  path: string,
+  /** false: of a memfd */
+  dma?: boolean,
+) => Mapping;
 
 const secret = Symbol('mapping');
 
@@ -36,9 +42,9 @@ export class Mapping implements Disposable {
   #closed = false;
 
   static {
-    createMapping = (handle, { offset, length }, path) => {
+    createMapping = (handle, { offset, length }, path, dma = true) => {
       const mapped = native.map(handle, offset, length);
-      if (typeof mapped === 'number') throw systemError(mapped, 'mmap', path, mapAdvice(mapped));
+      if (typeof mapped === 'number') throw systemError(mapped, 'mmap', path, mapAdvice(mapped, dma));
       return new Mapping(secret, mapped.id, mapped.buffer, offset);
     };
   }

@@ -37,6 +37,13 @@ bool EndsBefore(int fd, uint64_t end) {
   return fstat(fd, &status) != 0 || (S_ISREG(status.st_mode) && static_cast<uint64_t>(status.st_size) < end);
 }
 
+// How to map what is only read. Before Linux 6.7 nobody maps a memfd shared that is sealed
+// against writing; a private mapping shows the same pages, and not every exporter allows one.
+int Sharing(int fd) {
+  struct stat status;
+  return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) ? MAP_PRIVATE : MAP_SHARED;
+}
+
 }  // namespace
 
 Napi::Value Mapping::Create(Napi::Env env, void* address, size_t mapped, size_t visible) {
@@ -206,7 +213,7 @@ Napi::Value Copy(const Napi::CallbackInfo& info) {
   const uint64_t skip = offset % PageSize();
   const size_t mapped = WholePages(skip + length);
   if (data == nullptr || length == 0 || mapped == 0 || EndsBefore(fd, offset + length)) return Result(env, -EINVAL);
-  void* const source = mmap(nullptr, mapped, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(offset - skip));
+  void* const source = mmap(nullptr, mapped, PROT_READ, Sharing(fd), fd, static_cast<off_t>(offset - skip));
   if (source == MAP_FAILED) return Result(env, -errno);
   std::memcpy(data, static_cast<const char*>(source) + skip, length);
   munmap(source, mapped);

@@ -94,6 +94,34 @@ describe('DmaBuf', () => {
     });
   });
 
+  it('copies a memfd that is sealed against writing', async function () {
+    // F_ADD_SEALS, F_SEAL_WRITE: node has no fcntl(2)
+    const seal = 'open(my $file, "+<&=3") or die $!; fcntl($file, 1033, 8) or die $!';
+    const buffer = heap.allocSync(PAGE + 5);
+    writeSync(buffer.fd, 'sealed', PAGE - 1);
+    const { error, status, stderr } = spawnSync('perl', ['-e', seal], {
+      stdio: ['ignore', 'ignore', 'pipe', buffer.fd],
+      encoding: 'utf8',
+    });
+    if (error !== undefined) {
+      buffer.close();
+      this.skip();
+    }
+    assert.equal(status, 0, stderr);
+    // who has seen it before does not know of the seal
+    const message = /EPERM.*It is sealed against writing.*copy\(\) reads the contents/;
+    assert.throws(() => buffer.map(), { code: 'EPERM', errno: -1, syscall: 'mmap', message });
+    await leavesNothing(() => {
+      using sealed = DmaBuf.fromFd(buffer.dup().takeFd());
+      assert.throws(() => sealed.map(), { code: 'EACCES', message: /copy\(\)/ });
+      for (const each of [buffer, sealed]) {
+        assert.equal(Buffer.from(each.copy({ offset: PAGE - 1, length: 6 })).toString(), 'sealed');
+        assert.equal(each.copy().byteLength, each.length);
+      }
+    });
+    buffer.close();
+  });
+
   describe('whose descriptor was closed by other code', () => {
     it('says so, and never closes the number again', async () => {
       await leavesNothing(() => {
