@@ -29,7 +29,8 @@ export interface HeapInfo extends HeapTraits {
 
 /**
  * Options of {@link openHeap}: by which of several heaps is chosen. Where more than one fits it
- * is the system heap, or else the first, in the order of {@link heaps}.
+ * is the system heap, or else the first, in the order of {@link heaps}: that one alone, whether or not
+ * it has room. Only a `mask` tries one after the other.
  */
 export interface OpenHeapOptions extends HeapChoice {
   /**

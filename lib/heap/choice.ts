@@ -22,9 +22,15 @@ export interface HeapTraits {
   name: string;
   /** whether a buffer is one piece of physical memory */
   contiguous: boolean;
-  /** whether only devices may use the buffers: mapping, reading and writing fail with EPERM */
+  /**
+   * whether only devices may use the buffers: mapping, reading and writing fail with EPERM. Of several heaps:
+   * whether one of them is so, and a buffer may be
+   */
   protected: boolean;
-  /** whether memory that is not cached can be had (`cached: false`) */
+  /**
+   * whether `cached: false` can be asked for. On x86, where caches see what devices do, such memory is cached all
+   * the same
+   */
   uncached: boolean;
   /** a heap of ION has one: its bit in a mask */
   id?: number;
@@ -32,7 +38,10 @@ export interface HeapTraits {
   type?: IonHeapType;
 }
 
-/** By what one of several heaps is chosen; it is one of which all that is given is true. */
+/**
+ * By what one of several heaps is chosen: one of which all that is given is true. It is so before any length is
+ * known, and stays the only one, however full it is.
+ */
 export interface HeapChoice {
   /**
    * For `ion` the name or id of one of its heaps, for `dma-heap` the name of its device, for
@@ -48,7 +57,10 @@ export interface HeapChoice {
    * asked for by name, id or type.
    */
   protected?: boolean;
-  /** false: buffers that are not cached must be possible; {@link Heap.alloc} is asked for each of them. */
+  /**
+   * false: the heap must be {@link HeapTraits.uncached}; {@link Heap.alloc} is asked for each buffer. true changes
+   * nothing: every heap has cached memory.
+   */
   cached?: boolean;
 }
 
