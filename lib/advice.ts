@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /** What to do about an error of the kernel, said in a sentence. @module */
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { constants } from 'node:os';
+import { constants, totalmem } from 'node:os';
+import type { DeviceLimit } from './heap/stats.js';
 
 const { errno } = constants;
 
@@ -59,25 +60,56 @@ function refused(path: string): string {
   }
 }
 
-/** How much memory there is. */
-export function memoryAdvice(contiguous: boolean): string {
+/**
+ * How much memory there is.
+ *
+ * @param whose - the heap it is for
+ */
+export function memoryAdvice(contiguous: boolean, whose = 'it'): string {
   const available = memoryInfo('MemAvailable');
   const cmaTotal = memoryInfo('CmaTotal');
   const cmaFree = memoryInfo('CmaFree');
   const now = available === undefined ? '' : ` ${kibibytes(available)} of memory are available now.`;
-  if (!contiguous) return `There is not that much memory for it.${now} Close buffers that are no longer needed.`;
+  if (!contiguous) return `There is not that much memory for ${whose}.${now} Close buffers that are no longer needed.`;
   const cma =
     cmaTotal === undefined || cmaFree === undefined
       ? ' This kernel is built without CMA (CONFIG_DMA_CMA): a piece is one block of the page allocator at most.'
       : cmaTotal === 0
         ? ' This kernel has no CMA area: cma=SIZE on its command line makes one.'
         : ` ${kibibytes(cmaFree)} of ${kibibytes(cmaTotal)} of CMA are free; cma=SIZE on the kernel command line makes it larger.`;
-  return `There is no piece of contiguous memory that large.${cma}`;
+  return `There is no piece of contiguous memory that large for ${whose}.${cma}`;
+}
+
+/** What a block of the page allocator is. */
+export function blockAdvice(name: string): string {
+  return `There is no piece of contiguous memory that large for ${name}, whose buffers are one free block of the page allocator each, of a few MiB at most: a heap of type dma or carveout has larger ones.`;
 }
 
 /** How much memory a heap has that has its own. */
-export function carveoutAdvice(name: string, size: number, largestFree: number): string {
-  return `The heap ${name} has no piece of memory that large: of its ${kibibytes(size)} the largest that is free has ${kibibytes(largestFree)}. Close buffers that are no longer needed, or give it more in the table of ion_lite (heaps=).`;
+export function carveoutAdvice(name: string, length: number, size: number, largestFree: number): string {
+  const left = `of its ${kibibytes(size)} the largest that is free has ${kibibytes(largestFree)}`;
+  if (length <= largestFree) return `The heap ${name} had no piece of memory that large, and has one now: ${left}.`;
+  return `The heap ${name} has no piece of memory that large: ${left}. Close buffers that are no longer needed, or give it more in the board's table: heaps= of ion_lite, or else the device tree.`;
+}
+
+/** What a module refuses however much memory there is, where `size` bytes are so much. */
+function limitAdvice(size: number, { bytes, maxBytes }: DeviceLimit): string | undefined {
+  const half = totalmem() / 2;
+  if (size > half) return `Its module gives no buffer more than half of this machine's memory, ${kibibytes(half)}.`;
+  if (bytes + size <= maxBytes) return undefined;
+  return `Its module hands out ${kibibytes(maxBytes)} of memory at most (max_bytes), and ${kibibytes(bytes)} of them are taken, by all programs together: close buffers that are no longer needed, or load it with a larger max_bytes=.`;
+}
+
+/**
+ * Why a module has no memory.
+ *
+ * @param size - bytes, whole pages
+ * @param memory - says what there is, where it is not the limit, or a larger one would not do
+ */
+export function shortageAdvice(size: number, limit: DeviceLimit | undefined, memory: () => string): string {
+  const reached = limit === undefined ? undefined : limitAdvice(size, limit);
+  if (reached === undefined) return memory();
+  return size > (memoryInfo('MemAvailable') ?? size) ? `${reached} ${memory()}` : reached;
 }
 
 /** What to do where open(2) of a device failed. */
@@ -114,7 +146,8 @@ export function mapAdvice(error: number, dma: boolean): string | undefined {
     case errno.ENOMEM:
       return 'There is no room for it in the address space of this process: close mappings that are no longer needed.';
     case errno.EPERM:
-      if (!dma) return 'It is sealed against writing, and JavaScript has no read-only memory: copy() reads the contents.';
+      if (!dma)
+        return 'It is sealed against writing, and JavaScript has no read-only memory: copy() reads the contents.';
       return 'It comes from a protected heap: devices may use it, the CPU may not look. A heap that is not protected has memory for both.';
     case errno.ENODEV:
       return 'Its exporter cannot be mapped by programs.';

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-import { allocationAdvice } from './advice.js';
+import { allocationAdvice, memoryAdvice } from './advice.js';
 import { checkFlag, checkLength, checkName, checkOptions, checkPath, checkRange, type Range } from './arguments.js';
 import { type DmaBuf, ownDmaBuf } from './dmabuf.js';
 import { outOfRange, systemError } from './errors.js';
 import { OwnedHandle } from './handle.js';
 import { CMA_MEM_PATH } from './heap/cma-mem.js';
-import { type AllocOptions, openDevice } from './heap/heap.js';
+import { type AllocOptions, deviceAdvice, openDevice, sysfsFolder } from './heap/heap.js';
+import { readLimit } from './heap/stats.js';
 import { createMapping, type Mapping, wholePages } from './mapping.js';
 import { type CmaRegion, type Handle, native, type OrErrno } from './native.js';
 
@@ -19,6 +20,8 @@ const MAX_REGION = 0xffffffff;
 interface Device {
   handle: OwnedHandle;
   path: string;
+  /** its folder there */
+  sysfs: string;
   /** which a region so keeps from the collector */
   owner: CmaMem;
 }
@@ -76,7 +79,7 @@ export class Region {
     const { name } = options;
     checkName(name, 'name', call);
     const buffer = native.cmaExport(handle.get('ioctl'), this.id);
-    if (buffer < 0) throw systemError(buffer, 'ioctl', path, allocationAdvice(buffer, path, true));
+    if (buffer < 0) throw systemError(buffer, 'ioctl', path, allocationAdvice(buffer, path, false));
     const error = name === undefined || name === '' ? 0 : native.setName(buffer, name);
     if (error < 0) {
       native.close(buffer);
@@ -99,7 +102,8 @@ export class CmaMem implements Disposable {
   private constructor(key: symbol, device: Handle, path: string) {
     if (key !== secret) throw new TypeError('A CmaMem is made by CmaMem.open()');
     this.path = path;
-    this.#device = { handle: new OwnedHandle(this, device, `CmaMem ${path}`, path), path, owner: this };
+    const handle = new OwnedHandle(this, device, `CmaMem ${path}`, path);
+    this.#device = { handle, path, sysfs: sysfsFolder(device), owner: this };
   }
 
   /**
@@ -150,7 +154,15 @@ export class CmaMem implements Disposable {
 
   #finish(region: OrErrno<CmaRegion>, length: number): Region {
     if (typeof region === 'number') {
-      throw systemError(region, 'ioctl', this.path, allocationAdvice(region, this.path, true));
+      const { path, sysfs } = this.#device;
+      const advice = deviceAdvice(
+        region,
+        length,
+        path,
+        () => readLimit(sysfs),
+        () => memoryAdvice(true),
+      );
+      throw systemError(region, 'ioctl', path, advice);
     }
     return new Region(secret, this.#device, { ...region, length });
   }

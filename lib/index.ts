@@ -14,6 +14,6 @@ export { Exporter, type ExporterOptions } from './exporter.js';
 export { type FdMessage, FdServer, FdSocket, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS } from './fd-socket.js';
 export type { HeapChoice, HeapTraits, IonHeapType } from './heap/choice.js';
 export { type AllocOptions, Heap, type HeapKind } from './heap/heap.js';
-export type { HeapStats } from './heap/stats.js';
+export { type HeapFigures, type HeapStats, heapStats } from './heap/stats.js';
 export { type HeapInfo, heaps, type OpenHeapOptions, openHeap } from './heaps.js';
 export { Mapping, PAGE_SIZE } from './mapping.js';

@@ -4,6 +4,7 @@ import { basename } from 'node:path';
 import { type Handle, native } from '../native.js';
 import type { HeapTraits } from './choice.js';
 import { DeviceHeap, ifAvailable, ifAvailableSync, openDevice, type Request, sysfsDevice } from './heap.js';
+import { type DeviceLimit, ION_SYSFS, readStats } from './stats.js';
 
 /** Where the kernel's dma-heaps are, one device each. */
 export const DMA_HEAP_DIRECTORY = '/dev/dma_heap';
@@ -45,9 +46,18 @@ export class DmaHeap extends DeviceHeap {
     return new DmaHeap(openDevice(path, native.constants.O_RDONLY), path);
   }
 
-  /** Those of ion_lite have their device for themselves. */
+  /** Those of ion_lite have their device for themselves, and share the limit of /dev/ion. */
   protected override get figuresFolder(): string {
     return this.sysfs;
+  }
+
+  protected override get limitFolder(): string {
+    return ION_SYSFS;
+  }
+
+  /** None of the kernel's own. */
+  protected override limit(): DeviceLimit | undefined {
+    return readStats(this.figuresFolder, this.limitFolder) && super.limit();
   }
 
   protected override async start({ length }: Request): Promise<Handle> {

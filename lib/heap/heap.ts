@@ -2,14 +2,15 @@
 import { readlinkSync, statSync } from 'node:fs';
 import { constants as osConstants, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { allocationAdvice, memoryInfo, openAdvice } from '../advice.js';
+import { allocationAdvice, memoryAdvice, memoryInfo, openAdvice, shortageAdvice } from '../advice.js';
 import { checkFlag, checkLength, checkName, checkOptions } from '../arguments.js';
 import { type DmaBuf, ownDmaBuf } from '../dmabuf.js';
 import { type Call, DmaBufError, systemError } from '../errors.js';
 import { OwnedHandle } from '../handle.js';
+import { wholePages } from '../mapping.js';
 import { type Handle, native } from '../native.js';
 import type { HeapTraits, IonHeapType } from './choice.js';
-import { type HeapStats, readStats } from './stats.js';
+import { type DeviceLimit, type HeapStats, ifReadable, readLimit, readStats } from './stats.js';
 
 /** What buffers are allocated from. */
 export type HeapKind = 'ion' | 'dma-heap' | 'cma-mem' | 'udmabuf' | 'memfd';
@@ -45,9 +46,12 @@ export abstract class Heap implements Disposable, HeapTraits {
   readonly contiguous: boolean;
   /** Whether devices can use the buffers: false for `memfd`. */
   readonly dma: boolean = true;
-  /** Whether only devices may use the buffers: {@link DmaBuf.map} and the like fail with EPERM. */
+  /**
+   * Whether only devices may use the buffers: {@link DmaBuf.map} and the like fail with EPERM. Of several heaps:
+   * whether one of them is so, and a buffer may be.
+   */
   readonly protected: boolean;
-  /** Whether memory that is not cached can be had. */
+  /** Whether `cached: false` can be asked for; on x86 all is cached even then. */
   readonly uncached: boolean;
   /** One heap of ION has it: its bit in a mask. */
   declare readonly id?: number;
@@ -90,8 +94,9 @@ export abstract class Heap implements Disposable, HeapTraits {
 
   /**
    * What is allocated from the heap, by all processes, as the kernel module counts it (sysfs).
-   * Root is not needed for it.
+   * {@link heapStats} tells it of all heaps to those, too, who may not open them.
    *
+   * @throws SystemError EMFILE and the like
    * @throws DmaBufError ERR_DMABUF_UNSUPPORTED where nothing is counted: memfd, udmabuf, the
    *   kernel's own dma-heaps, several heaps at once; ERR_DMABUF_CLOSED
    */
@@ -229,11 +234,30 @@ export function openDevice(path: string, flags: number): Handle {
   return handle;
 }
 
-/** The folder of sysfs that is about an open device, whatever its node is called. */
-function sysfsFolder(device: Handle): string {
+/** The folder of sysfs that is about an open device, whatever its node is called. @internal */
+export function sysfsFolder(device: Handle): string {
   const description = native.describe(device);
   const number = typeof description === 'number' ? 'none' : `${description.deviceMajor}:${description.deviceMinor}`;
   return join('/sys/dev/char', number);
+}
+
+/**
+ * What to do where a device has refused to allocate.
+ *
+ * @param limit - of the module, which may be the reason
+ * @param memory - says what there is where it is not
+ * @internal
+ */
+export function deviceAdvice(
+  error: number,
+  length: number,
+  path: string,
+  limit: () => DeviceLimit | undefined,
+  memory: (size: number) => string,
+): string | undefined {
+  if (error !== -osConstants.errno.ENOMEM) return allocationAdvice(error, path, false);
+  const size = wholePages(length);
+  return shortageAdvice(size, ifReadable(limit), () => memory(size));
 }
 
 /** A heap behind a device node. @internal */
@@ -255,9 +279,34 @@ export abstract class DeviceHeap extends Heap {
     return join(this.sysfs, 'heap0');
   }
 
+  /** The device whose limit it has. @internal */
+  protected get limitFolder(): string {
+    return this.sysfs;
+  }
+
   protected override figures(): HeapStats | undefined {
     this.device.get('read');
-    return readStats(this.figuresFolder, this.sysfs);
+    return readStats(this.figuresFolder, this.limitFolder);
+  }
+
+  /** The limit of its module, where it is one of ours. @internal */
+  protected limit(): DeviceLimit | undefined {
+    return readLimit(this.limitFolder);
+  }
+
+  /** How much memory there is for so many bytes. @internal */
+  protected memory(_size: number): string {
+    return memoryAdvice(this.contiguous);
+  }
+
+  protected override advice(error: number, length: number): string | undefined {
+    return deviceAdvice(
+      error,
+      length,
+      this.path,
+      () => this.limit(),
+      (size) => this.memory(size),
+    );
   }
 
   override close(): void {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-import { constants as osConstants } from 'node:os';
 import { join } from 'node:path';
-import { allocationAdvice, carveoutAdvice } from '../advice.js';
+import { allocationAdvice, blockAdvice, carveoutAdvice, memoryAdvice } from '../advice.js';
 import { systemError } from '../errors.js';
 import { type Handle, type IonHeap as IonHeapEntry, native } from '../native.js';
 import { choose, type HeapChoice, type HeapTraits, type IonHeapType, inWords, maskOf, noSuchHeap } from './choice.js';
 import { DeviceHeap, openDevice, type Request } from './heap.js';
-import { readStats } from './stats.js';
+import { ifReadable, readStats } from './stats.js';
 
 const { constants } = native;
 
@@ -73,10 +72,12 @@ function together(heaps: readonly [IonTraits, ...IonTraits[]]): HeapTraits {
 /** One heap of /dev/ion, or several, the interface of Linux 4.12 to 5.10 (ION_IOC_ALLOC). */
 export class IonHeap extends DeviceHeap {
   override readonly kind = 'ion';
+  readonly #heaps: readonly IonTraits[];
   readonly #mask: number;
 
   private constructor(device: Handle, path: string, heaps: readonly [IonTraits, ...IonTraits[]]) {
     super(device, path, together(heaps));
+    this.#heaps = heaps;
     this.#mask = maskOf(heaps);
   }
 
@@ -118,13 +119,16 @@ export class IonHeap extends DeviceHeap {
     return join(this.sysfs, `heap${this.id}`);
   }
 
-  protected override advice(error: number, length: number): string | undefined {
-    if (error === -osConstants.errno.ENOMEM) {
-      const { size, largestFree } = readStats(this.figuresFolder, this.sysfs) ?? {};
-      if (size !== undefined && largestFree !== undefined && length > largestFree) {
-        return carveoutAdvice(this.name, size, largestFree);
-      }
+  protected override memory(size: number): string {
+    return this.#heaps.map((heap) => this.#memoryOf(heap, size)).join(' ');
+  }
+
+  #memoryOf({ id, name, type, contiguous }: IonTraits, size: number): string {
+    const stats = ifReadable(() => readStats(join(this.sysfs, `heap${id}`), this.sysfs));
+    if (stats?.size !== undefined && stats.largestFree !== undefined) {
+      return carveoutAdvice(name, size, stats.size, stats.largestFree);
     }
-    return super.advice(error, length);
+    if (type === 'carveout') return `The heap ${name} has no piece of memory that large.`;
+    return type === 'system_contig' ? blockAdvice(name) : memoryAdvice(contiguous, name);
   }
 }
