@@ -5,7 +5,16 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { allCounters, describeModules, eventually, heapLines, load, program, unload } from '../guest/support.ts';
+import {
+  allCounters,
+  describeModules,
+  eventually,
+  heapLines,
+  load,
+  program,
+  unload,
+  withParameters,
+} from '../guest/support.ts';
 
 const {
   DMABUF_FUZZ_CALLS = '20000',
@@ -163,15 +172,16 @@ describeModules('random calls', () => {
 
   it(`do no harm: ${DMABUF_FUZZ_CALLS} with seed ${DMABUF_FUZZ_SEED}`, async function () {
     this.timeout(calls * CALL_MS + 120_000);
-    unload('ion_lite');
-    load('ion_lite', `heaps=${HEAPS.join(',')}`);
-    const before = allCounters();
-    const free = largestFree();
-    const report = await fuzz(calls, DMABUF_FUZZ_SEED, DMABUF_FUZZ_PROCESSES, DMABUF_FUZZ_THREADS);
-    assert.deepEqual(allCounters(), before);
-    assert.deepEqual(largestFree(), free);
-    unload('ion_lite');
-    load('ion_lite');
+    let found: Report | undefined;
+    await withParameters('ion', [`heaps=${HEAPS.join(',')}`], async () => {
+      const before = allCounters();
+      const free = largestFree();
+      found = await fuzz(calls, DMABUF_FUZZ_SEED, DMABUF_FUZZ_PROCESSES, DMABUF_FUZZ_THREADS);
+      assert.deepEqual(allCounters(), before);
+      assert.deepEqual(largestFree(), free);
+    });
+    assert(found);
+    const report = found;
     // Those of a process that is killed in a call do not return.
     assert(report.calls > calls * 0.98 - 16 && report.calls <= calls, `${report.calls} of ${calls} calls returned`);
     const rate = Math.round(report.calls / report.seconds);
