@@ -10,6 +10,7 @@ import { ION_FLAG_CACHED } from './abi.ts';
 import { vividCamera, vividWith, whileImported, withDriver } from './drivers.ts';
 import { alloc, heapTable, withDevice } from './ion.ts';
 import {
+  counters,
   type Device,
   debugfs,
   describeModules,
@@ -20,6 +21,7 @@ import {
   idleCounters,
   leavesNoPage,
   load,
+  moduleOf,
   PAGE,
   saysCached,
   unload,
@@ -129,23 +131,40 @@ describeModules('sysfs', () => {
     }
   });
 
-  for (const { kind, name, path } of heaps().filter(({ kind }) => kind !== 'udmabuf' && kind !== 'memfd')) {
-    const [device, module] = kind === 'cma-mem' ? (['cma_mem', 'cma_mem'] as const) : (['ion', 'ion_lite'] as const);
-    if (!heapFolders(device).has(name)) continue;
-    it(`follows every buffer of ${name} (${kind}), and keeps its peak`, async () => {
+  // A kernel's own dma-heaps are none of ours.
+  const nodes = hasOwnDmaHeaps() ? [] : ['system', 'reserved'];
+  for (const [device, name, path] of [
+    ...heapTable.map(({ name }) => ['ion', name, '/dev/ion'] as const),
+    ...nodes.map((name) => ['ion', name, `/dev/dma_heap/${name}`] as const),
+    ['cma_mem', 'cma_mem', '/dev/cma_mem'] as const,
+  ]) {
+    const module = moduleOf[device];
+    it(`follows every buffer of ${name} (${path}) as the library does, and keeps its peak`, async () => {
       // The peak begins anew.
       unload(module);
       load(module);
       await leavesNoPage(() => {
         using heap = openHeap(path, { heap: name });
-        const shows = (count: number, pages: number, peak: number) =>
-          assert.deepEqual(figures(device).get(name), { buffers: count, bytes: pages * PAGE, peak: peak * PAGE });
+        const shows = (count: number, pages: number, peak: number) => {
+          const held = { buffers: count, bytes: pages * PAGE };
+          assert.deepEqual(counters(device), held);
+          assert.deepEqual(figures(device).get(name), { ...held, peak: peak * PAGE });
+          const { buffers, bytes, peakBytes, maxBytes } = heap.stats();
+          assert.deepEqual({ buffers, bytes, peakBytes }, { ...held, peakBytes: peak * PAGE });
+          // That of a node is /dev/ion's.
+          assert(nodes.includes(name) ? maxBytes === undefined : maxBytes !== undefined && maxBytes > 0);
+        };
         shows(0, 0, 0);
         const first = heap.allocSync(2 * PAGE + 1);
         shows(1, 3, 3);
         const second = heap.allocSync(1);
         shows(2, 4, 4);
+        // one buffer, whoever refers to it
+        const mapping = first.map();
+        first.dup().close();
         first.close();
+        shows(2, 4, 4);
+        mapping.close();
         shows(1, 1, 4);
         const third = heap.allocSync(2 * PAGE);
         shows(2, 3, 4);

@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: MIT
-/** What existing clients of ION rely on, on every heap of the default table. */
+/** What existing clients of ION rely on, on a heap of each type. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { type DmaBuf, openHeap } from 'dmabuf';
 import { ION_FLAG_CACHED, ION_IOC_ALLOC, ionAllocation } from './abi.ts';
-import { alloc, heapMasks, heapTable, withDevice } from './ion.ts';
+import { whileImported } from './drivers.ts';
+import { alloc, everyHeap, everyHeapTable, heapTable, withDevice } from './ion.ts';
 import {
   counters,
   describeModules,
   eventually,
+  heapLines,
   idleCounters,
   leavesNoPage,
   PAGE,
   program,
   skipWithout,
+  suiteWithParameters,
 } from './support.ts';
-import { O_RDONLY, PROT_READ, Syscalls } from './syscalls.ts';
+import { MAP_PRIVATE, MAP_SHARED, O_RDONLY, PROT_READ, PROT_WRITE, Syscalls } from './syscalls.ts';
 
 /** How often, at most. */
 const { DMABUF_ROUNDS = '1024' } = process.env;
@@ -32,10 +35,11 @@ const loops = [
 const PIECES = (1 << 20) + (64 << 10) + 3 * PAGE;
 
 /** Each heap, its memory cached and not. */
-const kinds = heapTable.flatMap(({ name, id }) =>
+const kinds = everyHeap.flatMap(({ name, id, protected: secured }) =>
   [true, false].map((cached) => ({
     title: `${name}, ${cached ? '' : 'not '}cached`,
     name,
+    secured,
     cached,
     mask: 1 << id,
     flags: cached ? ION_FLAG_CACHED : 0,
@@ -48,8 +52,42 @@ const number = (value: number) => {
   return bytes;
 };
 
+const { path, missing } = program('ion-client');
+
+for (const [title, table, parameters] of [
+  ['the default heaps', heapTable, []],
+  ['a heap of each type', everyHeap, [everyHeapTable]],
+] as const) {
+  describeModules(`clients of ION with ${title}`, () => {
+    suiteWithParameters('ion', ...parameters);
+
+    for (const { name, type } of table) {
+      it(`share a buffer of ${name} with another process, its heap found by type ${type}`, async function () {
+        skipWithout(missing, this);
+        await leavesNoPage(() =>
+          whileImported(path, ['share', `${type}`], [], () => {
+            const used = heapLines().filter(({ bytes }) => bytes !== '0');
+            assert.deepEqual(
+              used.map(({ heap, buffers, bytes }) => [heap, buffers, bytes]),
+              [[name, '1', '65536']],
+            );
+          }),
+        );
+      });
+    }
+
+    it('are told ENOMEM for 3 GiB', async function () {
+      await withDevice(this, '/dev/ion', async (process, ion) => {
+        for (const mask of [...table.map(({ id }) => 1 << id), 0xffffffff]) {
+          await process.fails('ENOMEM', 'ioctl', ion, ION_IOC_ALLOC, ionAllocation({ len: 3 * 2 ** 30, mask }));
+        }
+      });
+    });
+  });
+}
+
 describeModules('clients of ION', () => {
-  const { path, missing } = program('ion-client');
+  suiteWithParameters('ion', everyHeapTable);
 
   /** The lines that c/ion-client.c prints: it checks the memory itself. */
   async function client(context: Mocha.Context, ...job: string[]): Promise<string[]> {
@@ -66,34 +104,19 @@ describeModules('clients of ION', () => {
     it(`have buffers of ${sizes.join(' and ')} bytes ${times} times`, async function () {
       assert.deepEqual(
         await client(this, 'sizes', ...[times, ...sizes].map(String)),
-        heapTable.flatMap(({ name }) => sizes.map((size) => `${name} ${size}: ${times}`)),
+        everyHeap.flatMap(({ name }) => sizes.map((size) => `${name} ${size}: ${times}`)),
       );
     });
   }
 
   it('have buffers of their own in a hundred threads at once', async function () {
     assert.deepEqual(
-      await client(this, 'threads'),
-      heapTable.map(({ name }) => `${name}: 100 threads`),
+      await client(this, 'threads', `${16 << 10}`),
+      everyHeap.map(({ name }) => `${name}: 100 threads`),
     );
   });
 
-  it('share a buffer with another process, its heap found by type', async function () {
-    assert.deepEqual(
-      await client(this, 'share'),
-      heapTable.map(({ name, type }) => `${name}, type ${type}: shared`),
-    );
-  });
-
-  it('are told ENOMEM for 3 GiB', async function () {
-    await withDevice(this, '/dev/ion', async (process, ion) => {
-      for (const mask of [...heapMasks, 0xffffffff]) {
-        await process.fails('ENOMEM', 'ioctl', ion, ION_IOC_ALLOC, ionAllocation({ len: 3 * 2 ** 30, mask }));
-      }
-    });
-  });
-
-  for (const { title, name, cached, mask, flags } of kinds) {
+  for (const { title, name, cached, mask, flags } of kinds.filter(({ secured }) => !secured)) {
     describe(`of ${title}`, () => {
       it('find in 16 buffers nothing of those before them', async () => {
         const length = 16 * PAGE;
@@ -170,6 +193,27 @@ describeModules('clients of ION', () => {
         await process.end();
         await eventually(() => assert.deepEqual(counters('ion'), idleCounters.ion));
       });
+    });
+  }
+
+  for (const { title, mask, flags } of kinds.filter(({ secured }) => secured)) {
+    it(`map nothing of ${title}, and leave nothing of it when they end`, async function () {
+      await using process = await Syscalls.start(this);
+      const ion = await process.must('open', '/dev/ion', O_RDONLY);
+      const fds: number[] = [];
+      for (let i = 0; i < 16; i++) fds.push(await alloc(process, ion, { len: 16 * PAGE, mask, flags }));
+      for (const fd of fds) {
+        for (const [length, prot, how, offset] of [
+          [16 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, 0],
+          [PAGE, PROT_READ, MAP_SHARED, 15 * PAGE],
+          [PAGE, PROT_READ, MAP_PRIVATE, 0],
+        ] as const) {
+          await process.fails('EPERM', 'mmap', length, prot, how, fd, offset);
+        }
+      }
+      assert.deepEqual(counters('ion'), { buffers: 16, bytes: 256 * PAGE });
+      await process.end();
+      await eventually(() => assert.deepEqual(counters('ion'), idleCounters.ion));
     });
   }
 });

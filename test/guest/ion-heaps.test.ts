@@ -5,23 +5,18 @@ import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type HeapStats, heaps, type OpenHeapOptions, openHeap } from 'dmabuf';
+import { opened } from './ion.ts';
 import {
   describeModules,
   hasOwnDmaHeaps,
   leavesNoPage,
-  load,
   onlyScattered,
   PAGE,
+  suiteWithParameters,
   systemErrorOf,
-  unload,
 } from './support.ts';
 
 const found = heaps().filter(({ kind }) => kind === 'ion');
-
-function opened(options: OpenHeapOptions): string {
-  using heap = openHeap('ion', options);
-  return heap.name;
-}
 
 /** What has changed of the figures that go up and down. */
 function change(before: HeapStats, after: HeapStats): { buffers: number; bytes: number } {
@@ -35,24 +30,6 @@ describeModules('the heaps of ION', () => {
         using heap = openHeap('ion', options);
         assert.deepEqual([heap.name, heap.id, heap.type], [name, id, type]);
       }
-    });
-
-    it(`counts what ${name} hands out, and the most there was`, async () => {
-      await leavesNoPage(() => {
-        using heap = openHeap('ion', { heap: name });
-        const before = heap.stats();
-        const first = heap.allocSync(3 * PAGE);
-        const second = heap.allocSync(1);
-        const after = heap.stats();
-        assert.deepEqual(change(before, after), { buffers: 2, bytes: 4 * PAGE });
-        assert(after.peakBytes >= after.bytes);
-        assert(after.maxBytes !== undefined && after.maxBytes > 0);
-        first.close();
-        second.close();
-        const { peakBytes } = heap.stats();
-        assert.deepEqual(change(before, heap.stats()), { buffers: 0, bytes: 0 });
-        assert.equal(peakBytes, after.peakBytes);
-      });
     });
   }
 
@@ -165,14 +142,7 @@ describeModules('the default heaps of ION', () => {
 });
 
 describeModules('a protected heap of ION', () => {
-  before(() => {
-    unload('ion_lite');
-    load('ion_lite', 'heaps=8:protected:mm:1M,0:system:ion_system_heap');
-  });
-  after(() => {
-    unload('ion_lite');
-    load('ion_lite');
-  });
+  suiteWithParameters('ion', 'heaps=8:protected:mm:1M,0:system:ion_system_heap');
 
   it('is opened by nobody who does not ask for it', () => {
     assert.equal(opened({}), 'ion_system_heap');

@@ -36,27 +36,6 @@ const { ionAllocation, ionFd, ionQuery } = abi;
 const withIon = (context: Mocha.Context, body: DeviceTest) => withDevice(context, '/dev/ion', body);
 
 describeModules('ION', () => {
-  for (const { name } of heapTable) {
-    it(`counts what ${name} has handed out`, async () => {
-      await leavesNoPage(() => {
-        using heap = openHeap('ion', { heap: name });
-        using first = heap.allocSync(3 * PAGE);
-        assert.deepEqual(counters('ion'), { buffers: 1, bytes: 3 * PAGE });
-        const second = heap.allocSync(1);
-        assert.deepEqual(counters('ion'), { buffers: 2, bytes: 4 * PAGE });
-        second.close();
-        assert.deepEqual(counters('ion'), { buffers: 1, bytes: 3 * PAGE });
-        // one buffer, whoever refers to it
-        using mapping = first.map();
-        first.dup().close();
-        first.close();
-        assert.deepEqual(counters('ion'), { buffers: 1, bytes: 3 * PAGE });
-        mapping.close();
-        assert.deepEqual(counters('ion'), idleCounters.ion);
-      });
-    });
-  }
-
   it('names its heaps to whoever asks for one it lacks', async () => {
     const sentence = /no heap "nonsense".*ion_dma_heap \(4\).*ion_system_heap \(0\)/;
     await leavesNoPage(() => {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /** What the tests of the devices of ion_lite share: /dev/ion, and its dma-heaps. */
 import assert from 'node:assert/strict';
+import { type OpenHeapOptions, openHeap } from 'dmabuf';
 import { ION_IOC_ALLOC, type IonAllocation, ionAllocation, ionFd } from './abi.ts';
-import { counters, idleCounters } from './support.ts';
+import { counters, idleCounters, PAGE } from './support.ts';
 import { O_RDONLY, Syscalls } from './syscalls.ts';
 
 /** Name, type and id of each heap of the default table, in the order in which they are tried. */
@@ -13,6 +14,38 @@ export const heapTable = [
 ];
 
 export const heapMasks = heapTable.map(({ id }) => 1 << id);
+
+/** What each carveout of {@link everyHeap} has: a block of the page allocator's at most, where there is no CMA. */
+const CARVEOUT = Math.max(2 << 20, 256 * PAGE);
+
+/** A heap of each type, as heaps() would list it; neither its type nor its place is its id. */
+export const everyHeap = (
+  [
+    ['carveout', 2, 4],
+    ['system', 0, 7],
+    ['protected', 7, 0],
+    ['dma', 4, 2],
+    ['system_contig', 1, 6],
+    ['iommu', 6, 1],
+  ] as const
+).map(([word, type, id]) => ({
+  ...{ kind: 'ion' as const, path: '/dev/ion', name: `the_${word}`, word, type, id, dma: true, uncached: true },
+  contiguous: word !== 'system' && word !== 'iommu',
+  protected: word === 'protected',
+}));
+
+/** The parameter of ion_lite that makes them. */
+export const everyHeapTable = `heaps=${everyHeap
+  .map(
+    ({ id, word, name }) => `${id}:${word}:${name}${word === 'carveout' || word === 'protected' ? `:${CARVEOUT}` : ''}`,
+  )
+  .join(',')}`;
+
+/** Name of the heap that is opened. */
+export function opened(options: OpenHeapOptions): string {
+  using heap = openHeap('ion', options);
+  return heap.name;
+}
 
 /** A test with a device open. */
 export type DeviceTest = (process: Syscalls, device: number) => Promise<void>;

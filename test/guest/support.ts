@@ -195,6 +195,20 @@ export async function withParameters(device: Device, parameters: string[], body:
   }
 }
 
+/** The same for the tests of the suite that is being declared. */
+export function suiteWithParameters(device: Device, ...parameters: string[]): void {
+  const module = moduleOf[device];
+  before(() => {
+    unload(module);
+    load(module, ...parameters);
+  });
+
+  after(async () => {
+    if (isLoaded(device)) await eventually(() => unload(module));
+    load(module);
+  });
+}
+
 /** What the kernel has said since it was started, as far as it remembers. */
 export function kernelLog(): string {
   return execFileSync('dmesg', { encoding: 'utf8', maxBuffer: 64 * 2 ** 20 });

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 /** The tracepoints of every buffer's life (events/dmabuf). */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { type DmaBuf, heaps, openHeap } from 'dmabuf';
 import { vgemCard, vividCamera, vividWith, whileImported, withDriver } from './drivers.ts';
-import { describeModules, leavesNoPage, PAGE, saysCached } from './support.ts';
+import { everyHeap, everyHeapTable } from './ion.ts';
+import { describeModules, leavesNoPage, PAGE, saysCached, suiteWithParameters } from './support.ts';
 
 const TRACEFS = '/sys/kernel/tracing';
 
@@ -14,14 +15,16 @@ const TRACEFS = '/sys/kernel/tracing';
 const MAX_SEGMENT = 64 << 10;
 
 describeModules('the tracepoints', () => {
-  if (!existsSync(join(TRACEFS, 'events'))) {
-    it(`are not there: this kernel is built without them (no ${TRACEFS}/events)`);
+  // Whether it is mounted is not the kernel's choice.
+  if (!/\ttracefs$/m.test(readFileSync('/proc/filesystems', 'utf8'))) {
+    it('are not there: this kernel is built without them (no tracefs in /proc/filesystems)');
     return;
   }
+  suiteWithParameters('ion', everyHeapTable);
 
-  const buffers = heaps()
-    .filter(({ kind }) => kind === 'ion' || kind === 'cma-mem')
-    .flatMap((info) => [true, false].map((cached) => ({ ...info, cached })));
+  const buffers = [...everyHeap, ...heaps().filter(({ kind }) => kind === 'cma-mem')].flatMap((info) =>
+    [true, false].map((cached) => ({ ...info, cached })),
+  );
 
   type Field = 'id' | 'size' | 'cached' | 'device' | 'heap' | 'offset' | 'importer' | 'direction' | 'segments';
 
@@ -47,18 +50,20 @@ describeModules('the tracepoints', () => {
     }
   }
 
-  for (const { kind, name, path, cached } of buffers) {
+  for (const { kind, name, path, cached, protected: secured } of buffers) {
     it(`follow a buffer of ${name}, ${cached ? '' : 'not '}cached`, async () => {
       const events = await traced(() => {
         using heap = openHeap(path, { heap: name });
         using buffer = heap.allocSync(2 * PAGE + 1, { cached });
-        buffer.map({ offset: PAGE, length: PAGE + 1 }).close();
+        const map = () => buffer.map({ offset: PAGE, length: PAGE + 1 }).close();
+        if (secured) assert.throws(map, { code: 'EPERM' });
+        else map();
       });
       const common = { id: events[0]?.[1].id, cached: saysCached(cached) ? '1' : '0' };
       const whole = { ...common, size: `${3 * PAGE}`, device: kind.replace('-', '_'), heap: name };
       assert.deepEqual(events, [
         ['alloc', whole],
-        ['mmap', { ...common, offset: `${PAGE}`, size: `${2 * PAGE}` }],
+        ...(secured ? [] : [['mmap', { ...common, offset: `${PAGE}`, size: `${2 * PAGE}` }]]),
         ['free', whole],
       ]);
     });
@@ -104,7 +109,7 @@ describeModules('the tracepoints', () => {
     for (const info of buffers.filter(({ contiguous }) => contiguous)) {
       it(`follow a buffer of ${info.name}, ${info.cached ? '' : 'not '}cached, to its device and back`, () =>
         checkImport(info, { importer: 'vivid.0', direction: 'from-device', mmap: false }, (first, second) =>
-          whileImported(capture, [vividCamera(), '2'], [first, second], () => {}),
+          whileImported(capture, [vividCamera(), '2', ...(info.protected ? ['queue'] : [])], [first, second], () => {}),
         ));
     }
   });
@@ -119,8 +124,8 @@ describeModules('the tracepoints', () => {
 
     for (const info of buffers) {
       it(`follow a buffer of ${info.name}, ${info.cached ? '' : 'not '}cached, to its device and back`, () =>
-        checkImport(info, { importer: 'vgem', direction: 'both', mmap: true }, (first) =>
-          whileImported(importer, [vgemCard()], [first], () => {}),
+        checkImport(info, { importer: 'vgem', direction: 'both', mmap: !info.protected }, (first) =>
+          whileImported(importer, [vgemCard(), ...(info.protected ? ['protected'] : [])], [first], () => {}),
         ));
     }
   });

@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: MIT
 /** A guest whose device tree (board.dtso) describes the heaps of the MSM8x60 boards, and more regions. */
 import assert from 'node:assert/strict';
-import { type DmaBuf, heaps, type OpenHeapOptions, openHeap } from 'dmabuf';
+import { type DmaBuf, heaps, openHeap } from 'dmabuf';
 import { android40, fromGralloc, parameter, heaps as table } from 'dmabuf/boards/msm8x60';
 import { heapMask } from 'dmabuf/boards/table';
 import { describeHeap } from '../../heap-contract.ts';
+import { opened } from '../ion.ts';
 import { eventually, heapLines, leavesNoPage, load, PAGE, refuses, systemErrorOf, unload } from '../support.ts';
 
 const MIB = 1 << 20;
 const found = heaps().filter(({ kind }) => kind === 'ion');
-
-function opened(options: OpenHeapOptions): string {
-  using heap = openHeap('ion', options);
-  return heap.name;
-}
 
 describeHeap('ion');
 

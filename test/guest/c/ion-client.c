@@ -3,10 +3,15 @@
  * What clients of /dev/ion do, on every heap it says it has:
  *
  *   ion-client sizes ROUNDS SIZE...  buffers of these sizes, each so many times
- *   ion-client threads               for many threads at once, each its own
- *   ion-client share                 one for another process, over a unix socket
+ *   ion-client threads SIZE          for many threads at once, each its own
  *
- * Prints a line for each thing that went well, and fails otherwise.
+ * and on the first heap of a type:
+ *
+ *   ion-client share TYPE            one for another process, over a unix
+ *                                    socket, kept until standard input ends
+ *
+ * Prints a line for each thing that went well, and fails otherwise. Protected
+ * memory is the same to all of them but for its mapping, which must fail.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -58,18 +63,29 @@ static int alloc(const struct ion_heap_data *heap, size_t len)
 	return data.fd;
 }
 
-static unsigned char *map(int fd)
+/* NULL for protected memory. */
+static unsigned char *map(const struct ion_heap_data *heap, int fd, size_t length)
 {
-	void *bytes = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *bytes = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
+	if (heap->type == ION_HEAP_TYPE_PROTECTED) {
+		check(bytes == MAP_FAILED && errno == EPERM, "EPERM for protected memory");
+		return NULL;
+	}
 	check(bytes != MAP_FAILED, "mmap");
 	return bytes;
 }
 
 /* Whether all bytes are the same. */
-static int holds(const unsigned char *bytes, int value)
+static int holds(const unsigned char *bytes, size_t length, int value)
 {
-	return bytes[0] == value && !memcmp(bytes, bytes + 1, LENGTH - 1);
+	return !bytes || (bytes[0] == value && !memcmp(bytes, bytes + 1, length - 1));
+}
+
+static void fill(unsigned char *bytes, size_t length, int value)
+{
+	if (bytes)
+		memset(bytes, value, length);
 }
 
 static void try_sizes(const struct ion_heap_data *heap)
@@ -94,19 +110,25 @@ struct thread {
 static void *keep_to_itself(void *argument)
 {
 	const struct thread *thread = argument;
+	size_t length = strtoul(arguments[0], NULL, 0);
 
 	pthread_barrier_wait(&together);
 	for (int turn = 0; turn < TURNS; turn++) {
-		int fd = alloc(thread->heap, LENGTH);
-		unsigned char *bytes = map(fd);
+		int fd = alloc(thread->heap, length);
+		unsigned char *bytes = map(thread->heap, fd, length);
 
-		close(fd);
-		check(holds(bytes, 0), "memory that is not zero");
-		memset(bytes, thread->value, LENGTH);
+		/* Its mapping keeps it; what has none is kept by its descriptor. */
+		if (bytes)
+			close(fd);
+		check(holds(bytes, length, 0), "memory that is not zero");
+		fill(bytes, length, thread->value);
 		/* Only when all have written it shows whose memory it is. */
 		pthread_barrier_wait(&together);
-		check(holds(bytes, thread->value), "memory of two threads");
-		munmap(bytes, LENGTH);
+		check(holds(bytes, length, thread->value), "memory of two threads");
+		if (bytes)
+			munmap(bytes, length);
+		else
+			close(fd);
 	}
 	return NULL;
 }
@@ -175,12 +197,23 @@ static int receive_fd(int from)
 	return fd;
 }
 
-static void import(int from)
+static void import(const struct ion_heap_data *heap, int from)
 {
-	unsigned char *bytes = map(receive_fd(from));
+	int fd = receive_fd(from);
+	unsigned char *bytes = map(heap, fd, LENGTH);
 
-	check(holds(bytes, 0x11), "what the exporter wrote");
-	memset(bytes, 0x22, LENGTH);
+	check(lseek(fd, 0, SEEK_END) == LENGTH, "the size of what the exporter sent");
+	check(holds(bytes, LENGTH, 0x11), "what the exporter wrote");
+	fill(bytes, LENGTH, 0x22);
+}
+
+static const struct ion_heap_data *of_type(unsigned int type, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++)
+		if (heaps[i].type == type)
+			return &heaps[i];
+	fprintf(stderr, "no heap of type %u\n", type);
+	exit(1);
 }
 
 static void try_sharing(const struct ion_heap_data *heap)
@@ -194,21 +227,22 @@ static void try_sharing(const struct ion_heap_data *heap)
 	importer = fork();
 	check(importer >= 0, "fork");
 	if (!importer) {
-		import(ends[1]);
+		import(heap, ends[1]);
 		_exit(0);
 	}
 	fd = alloc(heap, LENGTH);
-	bytes = map(fd);
-	memset(bytes, 0x11, LENGTH);
+	bytes = map(heap, fd, LENGTH);
+	fill(bytes, LENGTH, 0x11);
 	send_fd(ends[0], fd);
 	/* On its way it is the message's alone. */
-	close(fd);
+	if (bytes)
+		close(fd);
 	check(waitpid(importer, &status, 0) == importer && !status, "the importer");
-	check(holds(bytes, 0x22), "what the importer wrote");
-	munmap(bytes, LENGTH);
-	close(ends[0]);
-	close(ends[1]);
+	check(holds(bytes, LENGTH, 0x22), "what the importer wrote");
 	printf("%s, type %u: shared\n", heap->name, heap->type);
+	fflush(stdout);
+	while (getchar() != EOF)
+		;
 }
 
 int main(int argc, char **argv)
@@ -217,13 +251,17 @@ int main(int argc, char **argv)
 		const char *name;
 		int arguments;
 		void (*run)(const struct ion_heap_data *heap);
-	} jobs[] = { { "sizes", 2, try_sizes }, { "threads", 0, try_threads }, { "share", 0, try_sharing } };
+	} jobs[] = { { "sizes", 2, try_sizes }, { "threads", 1, try_threads } };
 	unsigned int count;
 
 	ion = open("/dev/ion", O_RDONLY | O_CLOEXEC);
 	check(ion >= 0, "/dev/ion");
 	count = query();
 	arguments = argv + 2;
+	if (argc == 3 && !strcmp(argv[1], "share")) {
+		try_sharing(of_type(atoi(argv[2]), count));
+		return 0;
+	}
 	for (size_t job = 0; job < sizeof(jobs) / sizeof(jobs[0]); job++) {
 		if (argc < 2 + jobs[job].arguments || strcmp(argv[1], jobs[job].name))
 			continue;
@@ -231,6 +269,6 @@ int main(int argc, char **argv)
 			jobs[job].run(&heaps[i]);
 		return 0;
 	}
-	fputs("usage: ion-client sizes ROUNDS SIZE...|threads|share\n", stderr);
+	fputs("usage: ion-client sizes ROUNDS SIZE...|threads SIZE|share TYPE\n", stderr);
 	return 2;
 }

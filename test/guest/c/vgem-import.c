@@ -4,8 +4,10 @@
  * up to 6.12 maps it for a device, and meanwhile does what the CPU may do:
  * brackets of cache sync, and poll, which has to wait while a fence of the
  * driver is attached. Prints the size and the inode of what the driver exports
- * again, and holds on to it until its standard input ends.
+ * again, and holds on to it until its standard input ends: vgem-import CARD.
+ * With one more word the buffer is a protected one, which it cannot write to.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/dma-buf.h>
 #include <poll.h>
@@ -65,6 +67,7 @@ int main(int argc, char **argv)
 	struct drm_prime_handle export = { .flags = O_CLOEXEC | O_RDWR };
 	struct drm_gem_close done = { 0 };
 	unsigned char *bytes;
+	int is_protected = argc > 2;
 	struct stat status;
 	off_t size;
 	int card;
@@ -87,15 +90,16 @@ int main(int argc, char **argv)
 	size = lseek(export.fd, 0, SEEK_END);
 
 	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, export.fd, 0);
-	if (bytes == MAP_FAILED)
+	if (is_protected ? bytes != MAP_FAILED || errno != EPERM : bytes == MAP_FAILED)
 		return fail("mmap");
 	if (sync_cache(export.fd, DMA_BUF_SYNC_START | DMA_BUF_SYNC_WRITE) < 0)
 		return fail("the start of a bracket");
-	for (off_t i = 0; i < size; i++)
+	for (off_t i = 0; !is_protected && i < size; i++)
 		bytes[i] = i * 31;
 	if (sync_cache(export.fd, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE) < 0)
 		return fail("the end of a bracket");
-	munmap(bytes, size);
+	if (!is_protected)
+		munmap(bytes, size);
 	printf("%lld %llu\n", (long long)size, (unsigned long long)status.st_ino);
 	fflush(stdout);
 	while (getchar() != EOF)
