@@ -45,6 +45,12 @@ export function checkOptions(value: unknown, name: string, call: Call): asserts 
   if (typeof value !== 'object' || value === null) throw invalidType(name, 'of type object', value, call);
 }
 
+/** An options bag without a name that means nothing. */
+export function checkOptionNames(options: object, known: readonly string[], call: Call): void {
+  const unknown = Object.keys(options).find((name) => !known.includes(name));
+  if (unknown !== undefined) throw invalidValue('options', `has no '${unknown}': there are ${known.join(', ')}`, call);
+}
+
 /** A flag, where one was given. */
 export function checkFlag(value: unknown, name: string, call: Call): asserts value is boolean | undefined {
   if (value !== undefined && typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value, call);

@@ -4,7 +4,7 @@ import { statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { openAdvice } from './advice.js';
-import { checkFlag, checkInteger, checkOptions, checkPath } from './arguments.js';
+import { checkFlag, checkInteger, checkOptionNames, checkOptions, checkPath } from './arguments.js';
 import { type Call, invalidType, invalidValue, type SystemError, systemError } from './errors.js';
 import { choose, type HeapChoice, type HeapTraits, inWords, noSuchHeap } from './heap/choice.js';
 import { CMA_MEM_PATH, CmaMemHeap, cmaMemTraits } from './heap/cma-mem.js';
@@ -170,10 +170,7 @@ function only<T extends Heap>(heap: T, choice: HeapChoice): T {
 
 function checkOpenOptions(options: unknown, call: Call): asserts options is OpenHeapOptions {
   checkOptions(options, 'options', call);
-  const unknown = Object.keys(options).find((name) => !Object.hasOwn(openOptions, name));
-  if (unknown !== undefined) {
-    throw invalidValue('options', `has no '${unknown}': there are ${Object.keys(openOptions).join(', ')}`, call);
-  }
+  checkOptionNames(options, Object.keys(openOptions), call);
   const { heap, type, mask, ...needs } = options as OpenHeapOptions;
   if (heap !== undefined && typeof heap !== 'string') {
     if (typeof heap !== 'number') throw invalidType('heap', 'a name or an id', heap, call);

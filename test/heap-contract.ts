@@ -203,6 +203,8 @@ function contract(info: HeapInfo, large: number): void {
       await assert.rejects(heap.alloc(PAGE, null as never), type);
       await assert.rejects(heap.alloc(PAGE, { name: 7 as never }), type);
       await assert.rejects(heap.alloc(PAGE, { cached: 'no' as never }), type);
+      const unknown = { ...type, code: 'ERR_INVALID_ARG_VALUE', message: /has no 'nmae': there are name, cached/ };
+      await assert.rejects(heap.alloc(PAGE, { nmae: 'x' } as never), unknown);
     });
   });
 

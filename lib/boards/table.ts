@@ -144,7 +144,7 @@ export function heapMask(table: BoardTable, ...names: string[]): number {
  *
  * @param usage - 32 bits
  * @throws RangeError ERR_OUT_OF_RANGE
- * @throws TypeError ERR_INVALID_ARG_VALUE: it asks for a heap that the table lacks, or for memory the
+ * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE: it asks for a heap that the table lacks, or for memory the
  *   CPU cannot see from a heap that is not protected
  */
 export function grallocRequest(
@@ -153,6 +153,9 @@ export function grallocRequest(
   usage: number,
 ): { mask: number; cached: boolean } {
   checkInteger(usage, 'usage', 0, 0xffffffff);
+  if (typeof gralloc?.heaps !== 'object' || !Array.isArray(gralloc.usual) || !Array.isArray(gralloc.alwaysCached)) {
+    throw invalidType('gralloc', 'what the bits of a release mean', gralloc);
+  }
   const asked = Object.keys(gralloc.heaps).filter((name) => ((gralloc.heaps[name] ?? 0) & usage) !== 0);
   const heaps = named(table, asked.length > 0 ? asked : gralloc.usual);
   const open = heaps.filter(({ type }) => type !== 'protected').map(({ name }) => name);

@@ -3,7 +3,7 @@ import { readlinkSync, statSync } from 'node:fs';
 import { constants as osConstants, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { allocationAdvice, memoryAdvice, memoryInfo, openAdvice, shortageAdvice } from '../advice.js';
-import { checkFlag, checkLength, checkName, checkOptions } from '../arguments.js';
+import { checkFlag, checkLength, checkName, checkOptionNames, checkOptions } from '../arguments.js';
 import { type DmaBuf, ownDmaBuf } from '../dmabuf.js';
 import { type Call, DmaBufError, systemError } from '../errors.js';
 import { OwnedHandle } from '../handle.js';
@@ -74,7 +74,8 @@ export abstract class Heap implements Disposable, HeapTraits {
    *
    * @param length - bytes; the kernel rounds them up to whole pages, see {@link DmaBuf.size}
    * @throws TypeError ERR_INVALID_ARG_TYPE, RangeError ERR_OUT_OF_RANGE: wrong arguments,
-   *   more than the memory of this machine, a name longer than the kernel takes
+   *   more than the memory of this machine, a name longer than the kernel takes; TypeError ERR_INVALID_ARG_VALUE:
+   *   an option there is not
    * @throws SystemError ENOMEM and what else the kernel answers. Heaps whose kernel side would rather end
    *   a process than refuse (memfd, udmabuf, dma-heaps that are not known to be contiguous) are asked for no
    *   more than is available with a sixteenth of RAM left; swap is not counted
@@ -139,6 +140,7 @@ export abstract class Heap implements Disposable, HeapTraits {
     const call = this.#call;
     checkLength(length, 'length', call);
     checkOptions(options, 'options', call);
+    checkOptionNames(options, ['name', 'cached'] satisfies (keyof AllocOptions)[], call);
     const { name, cached } = options as AllocOptions;
     checkName(name, 'name', call);
     checkFlag(cached, 'cached', call);

@@ -144,6 +144,9 @@ describe('the MSM8x60 boards', () => {
     for (const usage of [-1, 2 ** 32, 0.5]) {
       assert.throws(() => fromGralloc(usage, android40), { code: 'ERR_OUT_OF_RANGE' });
     }
+    for (const release of [undefined, null, {}, 'android40']) {
+      assert.throws(() => fromGralloc(0, release as never), { code: 'ERR_INVALID_ARG_TYPE' });
+    }
   });
 
   it('are the same by require and by import', () => {
