@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** What tests count and compare. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setImmediate as nextTick } from 'node:timers/promises';
 
 /** Bytes of a page, as the kernel says and not the library. */
@@ -60,6 +60,21 @@ export async function leavesNothing(body: () => unknown): Promise<void> {
   await collectUntil(() => mappedBuffers().length <= maps);
   // Fewer, where an earlier test's were collected meanwhile.
   assert(mappedBuffers().length <= maps, mappedBuffers().join('\n'));
+}
+
+/** Runs `body` while this process can open nothing more. */
+export async function withoutDescriptors(body: () => unknown): Promise<void> {
+  const taken: number[] = [];
+  try {
+    for (;;) taken.push(openSync('/dev/null', 'r'));
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, 'EMFILE');
+  }
+  try {
+    await body();
+  } finally {
+    taken.forEach(closeSync);
+  }
 }
 
 /** Bytes of memory programs can still have, as the kernel estimates it. */

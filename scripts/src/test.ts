@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // npm test: the tests on this machine, those of the guest script, and those that run in a guest against the
 // modules. One line at the end counts all of them. npm test -- NAME… runs some of them; npm run test:all adds
-// "more", those that take long or need a network, and the whole matrix.
+// "more", those that take long or need a network, and the whole matrix. --turn N, for a run with little time, leaves
+// some of "more" out, others for each N.
 import { join } from 'node:path';
 import { buildHere } from './build-here.ts';
 import { type Combination, combinations, standard } from './combinations.ts';
@@ -18,6 +19,7 @@ import {
 } from './guest-tests.ts';
 import { requirePackages } from './host.ts';
 import { toolsFor } from './machines.ts';
+import { say } from './progress.ts';
 import { runMain } from './run.ts';
 import { counted, runSuites, type Suite, total } from './suites.ts';
 
@@ -26,10 +28,31 @@ const here: Suite['command'] = (files, directory) => ({
   env: { DMABUF_TEST_RESULT: join(directory, 'result.json') },
 });
 
+/** Of "more", by what their files begin with: what runs beside all else, and what takes turns. */
+const BESIDE = ['bench', 'cache', 'matrix'];
+const IN_TURN = ['device-tree', 'fragmentation', 'ion-clients'];
+
+const beginning = (names: string[]) => `(${names.join('|')})\\.`;
+
+/** "more" in two halves: two at a time take less long than one after the other. */
+function more(turn: number | undefined): Suite[] {
+  const out = turn === undefined ? [] : IN_TURN.filter((_, i) => i !== turn % IN_TURN.length);
+  if (out.length > 0) say(`left to other turns: ${out.join(', ')}, and some of kernel-selftests`);
+  const env = turn === undefined ? {} : { DMABUF_TURN: `${turn}` };
+  return [beginning(BESIDE), `(?!${beginning([...BESIDE, ...out])})[\\w-]+\\.`].map((files, half) => ({
+    name: 'more',
+    title: `that take longer, ${half + 1} of 2`,
+    folder: 'test/lab',
+    files: new RegExp(`^${files}more\\.test\\.ts$`),
+    minutes: 45,
+    command: (files, directory) => ({ ...here(files, directory), env: { ...here(files, directory).env, ...env } }),
+  }));
+}
+
 const guest = combinations.find(({ name }) => name === standard) as Combination;
 
 /** In this order they are shown. */
-const suites: Suite[] = [
+const suitesOf = (turn: number | undefined): Suite[] => [
   { name: 'unit', title: 'on this machine', folder: 'test/unit', files: SHORT, command: here },
   { name: 'lab', title: 'of the guest script', folder: 'test/lab', files: SHORT, command: here },
   {
@@ -49,17 +72,7 @@ const suites: Suite[] = [
       argv: guestTests(directory, { options: [...guest.options, ...boardOptions(directory)], files }),
     }),
   },
-  // Two at a time take less long than one after the other.
-  ...[/^(bench|cache|matrix)\.more\.test\.ts$/, /^(?!bench\.|cache\.|matrix\.).*\.more\.test\.ts$/].map(
-    (files, half): Suite => ({
-      name: 'more',
-      title: `that take longer, ${half + 1} of 2`,
-      folder: 'test/lab',
-      files,
-      minutes: 45,
-      command: here,
-    }),
-  ),
+  ...more(turn),
   {
     name: 'matrix',
     title: 'in every guest there is',
@@ -76,8 +89,20 @@ const BY_DEFAULT = ['unit', 'lab', 'guest', 'board'];
 /** In this order, and no others meanwhile. */
 const TOGETHER = [['unit'], ['lab', 'guest', 'board'], ['more'], ['matrix']];
 
+/** Takes --turn N out of the arguments. */
+function turnOf(args: string[]): number | undefined {
+  const at = args.indexOf('--turn');
+  if (at < 0) return undefined;
+  const [, number = ''] = args.splice(at, 2);
+  if (!/^\d{1,9}$/.test(number)) throw new Failure(`--turn ${number}: a whole number`);
+  if (!args.includes('more')) throw new Failure('--turn is for more');
+  return Number(number);
+}
+
 async function main(): Promise<number> {
   const args = process.argv.slice(2);
+  const turn = turnOf(args);
+  const suites = suitesOf(turn);
   const known = suites.map(({ name }) => name);
   const unknown = args.find((name) => name !== '--all' && !known.includes(name));
   if (unknown !== undefined) throw new Failure(`${unknown}: there is ${known.join(', ')}`);

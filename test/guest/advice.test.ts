@@ -2,9 +2,10 @@
 /** What a caller is told where there is no memory, or no permission: the reason, and no other. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { readFileSync, writeSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { CmaMem, DmaBuf, type Heap, heapStats, heaps, type OpenHeapOptions, openHeap } from 'dmabuf';
+import { withoutDescriptors } from '../support.ts';
 import {
   describeModules,
   hasOwnDmaHeaps,
@@ -33,21 +34,6 @@ const of = (options: OpenHeapOptions, length: number) => {
   using heap = openHeap('ion', options);
   return shortage(() => heap.allocSync(length));
 };
-
-/** Runs `body` while this process can open nothing more. */
-function withoutDescriptors(body: () => void): void {
-  const taken: number[] = [];
-  try {
-    for (;;) taken.push(openSync('/dev/null', 'r'));
-  } catch (error) {
-    assert.equal((error as NodeJS.ErrnoException).code, 'EMFILE');
-  }
-  try {
-    body();
-  } finally {
-    taken.forEach(closeSync);
-  }
-}
 
 describeModules('where there is no memory', () => {
   const table = 'heaps=20:carveout:camera:2M,28:carveout:audio:1M,1:system_contig:contig,4:dma:dma,0:system:system';
@@ -131,11 +117,11 @@ describeModules('where there is no memory', () => {
 
   it('and no descriptor to find out why, that there is no memory', async () => {
     await withParameters('ion', [table], async () => {
-      await leavesNoPage(() => {
+      await leavesNoPage(async () => {
         const large = onlyScattered();
         const tried: Heap[] = [openHeap('ion', { heap: 'camera' }), openHeap('cma-mem')];
         try {
-          withoutDescriptors(() => {
+          await withoutDescriptors(() => {
             for (const heap of tried) {
               assert.match(
                 shortage(() => heap.allocSync(large)),

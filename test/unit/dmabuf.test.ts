@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { DmaBuf, type Heap, openHeap } from 'dmabuf';
-import { leavesNothing, openFds, PAGE } from '../support.ts';
+import { leavesNothing, openFds, PAGE, withoutDescriptors } from '../support.ts';
 
 describe('DmaBuf', () => {
   let heap: Heap;
@@ -175,19 +175,11 @@ describe('DmaBuf', () => {
 
   it('says that no descriptor is left, and what to do', async () => {
     await leavesNothing(async () => {
-      const taken: number[] = [];
-      try {
-        for (;;) taken.push(openSync('/dev/null', 'r'));
-      } catch (error) {
-        assert.equal((error as NodeJS.ErrnoException).code, 'EMFILE');
-      }
-      try {
+      await withoutDescriptors(async () => {
         assert.throws(() => heap.allocSync(PAGE), { code: 'EMFILE', errno: -24, message: /ulimit -n/ });
         await assert.rejects(heap.alloc(PAGE), { code: 'EMFILE' });
         assert.throws(() => openHeap('/dev/ion'), { code: /EMFILE|ENOENT/ });
-      } finally {
-        taken.forEach(closeSync);
-      }
+      });
     });
   });
 });
