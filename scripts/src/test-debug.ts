@@ -42,12 +42,12 @@ const OUT = join(projectRoot, 'out/debug');
 const COVERAGE = join(OUT, 'coverage.json');
 
 const parts = {
-  // First what takes longest, beside the others.
-  detectors: 'scratch copies of the modules with a mistake in each, which must be reported',
+  // In an order that keeps both processors busy to the end.
   tests: 'the tests every guest runs',
   errors: 'every allocation fails in turn; contiguous memory and bounce buffers run out',
-  fuzz: 'calls nobody would make, by many threads and processes',
   races: 'calls that meet on four processors, and modules unloaded meanwhile',
+  fuzz: 'calls nobody would make, by many threads and processes',
+  detectors: 'scratch copies of the modules with a mistake in each, which must be reported',
 } as const;
 type Part = keyof typeof parts;
 const partNames = Object.keys(parts) as Part[];
@@ -63,6 +63,7 @@ ${partNames.map((name) => `  ${name.padEnd(16)} ${parts[name]}`).join('\n')}
   --seed N         of the fuzzer and the races: the same choices again, not the same order (default 1)
   --calls N        of the fuzzer (default ${CALLS}, at most ${MOST_CALLS})
   --rounds N       of each race (default: each race's own; with fewer some calls may never meet)
+  --turn N         with little time: half of the detectors, the others for an N that is odd
   --help           this
 
 The last line counts all tests. exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tried,
@@ -74,6 +75,7 @@ const options = {
   seed: { type: 'string' },
   calls: { type: 'string' },
   rounds: { type: 'string' },
+  turn: { type: 'string' },
   help: { type: 'boolean', short: 'h' },
 } as const;
 
@@ -99,6 +101,7 @@ const concerns: Partial<Record<keyof typeof options, Part[]>> = {
   seed: ['fuzz', 'races'],
   calls: ['fuzz'],
   rounds: ['races'],
+  turn: ['detectors'],
 };
 
 /** An option for a part that is not run would be ignored. */
@@ -174,6 +177,7 @@ function suitesFor(
 ): Record<Part, Suite | Suite[]> {
   const calls = number('calls', values.calls ?? CALLS, MOST_CALLS);
   const seed = number('seed', values.seed ?? '1');
+  const turn = values.turn === undefined ? {} : { DMABUF_TURN: number('turn', values.turn) };
   const rounds = values.rounds === undefined ? {} : { DMABUF_RACE_ROUNDS: number('rounds', values.rounds) };
   const guest = (name: Part, part: GuestPart, on = machine) => inGuest(name, on, kept, part);
   return {
@@ -234,6 +238,7 @@ function suitesFor(
           DMABUF_TEST_RESULT: join(directory, 'result.json'),
           DMABUF_DEBUG_ARCH: machine.architecture.name,
           DMABUF_DEBUG_PROGRAMS: join(directory, 'c'),
+          ...turn,
         },
       }),
     },
