@@ -29,7 +29,7 @@ const here: Suite['command'] = (files, directory) => ({
 });
 
 /** Of "more", by what their files begin with: what runs beside all else, and what takes turns. */
-const BESIDE = ['bench', 'cache', 'matrix'];
+const BESIDE = ['bench', 'matrix'];
 const IN_TURN = ['device-tree', 'fragmentation', 'ion-clients'];
 
 const beginning = (names: string[]) => `(${names.join('|')})\\.`;
