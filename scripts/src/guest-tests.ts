@@ -90,6 +90,9 @@ export async function testFiles(folder: string, like: RegExp): Promise<string[]>
     .map((name) => `${folder}/${name}`);
 }
 
+/** For the loops of tests where each round takes long, or there is little time: what long ones lose, short ones find, too. */
+export const FEWER_ROUNDS = { DMABUF_ROUNDS: '100', DMABUF_KILLS: '4' };
+
 /** Names of test files without a suffix of their own, as in NAME.more.test.ts. */
 export const SHORT = /^[\w-]+\.test\.ts$/;
 

@@ -12,6 +12,7 @@ import { EXIT_FAILED, Failure, told } from './failure.ts';
 import {
   BOARD,
   boardOptions,
+  FEWER_ROUNDS,
   type GuestTests,
   guestTests,
   hasBoard,
@@ -37,7 +38,7 @@ Runs the tests of the guest on every combination of kernel, architecture and pro
                    may be repeated
   --grep TEXT      only tests whose title holds TEXT
   --turn N         what a run with little time tries after npm test, which is ${standard}: one for arm64, and one
-                   of the rest, others for each N
+                   of the rest, others for each N, and fewer rounds of what is done often
   --json           the results as JSON on standard output (npm run --silent says nothing else there)
   --logs DIR       where the output of each goes, as NAME.log (default out/matrix)
   --list           the names of the combinations
@@ -115,10 +116,11 @@ interface Guest {
 }
 
 /** The guests of a combination, one after the other. */
-function guestsOf({ machine, options }: Combination): Guest[] {
+function guestsOf({ machine, options }: Combination, fewer: boolean): Guest[] {
+  const env = fewer ? FEWER_ROUNDS : {};
   const usual: Guest = {
     prepare: (directory) => prepareGuestTests(directory, machine.userland),
-    tests: async () => ({ options, files: await testFiles('test/guest', SHORT) }),
+    tests: async () => ({ options, env, files: await testFiles('test/guest', SHORT) }),
   };
   const board: Guest = {
     prepare: prepareBoard,
@@ -157,7 +159,7 @@ async function tryGuest(guest: Guest, log: Writable, grep: string | undefined): 
   }
 }
 
-async function tryOne(combination: Combination, logs: string, grep: string | undefined): Promise<Row> {
+async function tryOne(combination: Combination, logs: string, grep: string | undefined, fewer: boolean): Promise<Row> {
   const { name } = combination;
   const log = createWriteStream(join(logs, `${name}.log`));
   const row: Row = {
@@ -173,7 +175,7 @@ async function tryOne(combination: Combination, logs: string, grep: string | und
   });
   const results: (Result & { seconds: number })[] = [];
   try {
-    for (const guest of guestsOf(combination)) {
+    for (const guest of guestsOf(combination, fewer)) {
       if (!stopping()) results.push(await tryGuest(guest, log, grep));
       if (lost) throw lost;
     }
@@ -239,7 +241,7 @@ async function main(): Promise<number> {
   const worker = async () => {
     for (let next = waiting.shift(); next !== undefined && !stopping(); next = waiting.shift()) {
       say(`… ${next.name}`);
-      const row = await tryOne(next, logs, values.grep);
+      const row = await tryOne(next, logs, values.grep, values.turn !== undefined);
       if (stopping()) return;
       rows.set(next, row);
       const done = `${rows.size} of ${chosen.length}`;

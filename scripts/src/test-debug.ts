@@ -14,6 +14,7 @@ import {
   BOARD,
   boardOptions,
   type Counts,
+  FEWER_ROUNDS,
   guestTests,
   prepareBoard,
   prepareGuestTests,
@@ -186,8 +187,7 @@ function suitesFor(
         title: 'of every guest',
         folder: 'test/guest',
         files: SHORT,
-        // What a long loop loses, the looks at what is left find in a short one.
-        env: { DMABUF_ROUNDS: '100', DMABUF_KILLS: '4' },
+        env: FEWER_ROUNDS,
         options: ONE,
       }),
       guest('tests', { ...BOARD, files: SHORT, options: ONE, board: true }),

@@ -1073,8 +1073,8 @@ static const struct operation operations[] = {
 	{ "unload exporter", UNLOAD("exporter") },
 	{ "unload ion_lite", UNLOAD("ion_lite") },
 	{ "unload cma_mem", UNLOAD("cma_mem") },
-	/* The kernel's loader is the same for all: that it fails is tried with the first one only. */
-	{ "load dmabuf_core", .allocates = true, LOAD("dmabuf_core") },
+	/* What the kernel's loader does where it lacks memory is not ours. */
+	{ "load dmabuf_core", .allocates = true, .own = true, LOAD("dmabuf_core") },
 	{ "load exporter", .allocates = true, .own = true, LOAD("exporter") },
 	{ "load exporter with no page", REFUSED, LOAD("exporter"), .parameters = "size=0",
 	  .errors = { EINVAL } },
