@@ -45,7 +45,10 @@ function more(turn: number | undefined): Suite[] {
     folder: 'test/lab',
     files: new RegExp(`^${files}more\\.test\\.ts$`),
     minutes: 45,
-    command: (files, directory) => ({ ...here(files, directory), env: { ...here(files, directory).env, ...env } }),
+    command: (files, directory) => {
+      const command = here(files, directory);
+      return { ...command, env: { ...command.env, ...env } };
+    },
   }));
 }
 

@@ -457,8 +457,6 @@ struct operation {
 	 * MOST_NODES.
 	 */
 	unsigned int first;
-	/* Loading: not before the module's own code runs. */
-	bool own;
 	const struct driver *driver;
 	void (*prepare)(const struct operation *operation);
 	int (*call)(const struct operation *operation);
@@ -1074,13 +1072,13 @@ static const struct operation operations[] = {
 	{ "unload ion_lite", UNLOAD("ion_lite") },
 	{ "unload cma_mem", UNLOAD("cma_mem") },
 	/* What the kernel's loader does where it lacks memory is not ours. */
-	{ "load dmabuf_core", .allocates = true, .own = true, LOAD("dmabuf_core") },
-	{ "load exporter", .allocates = true, .own = true, LOAD("exporter") },
+	{ "load dmabuf_core", .allocates = true, LOAD("dmabuf_core") },
+	{ "load exporter", .allocates = true, LOAD("exporter") },
 	{ "load exporter with no page", REFUSED, LOAD("exporter"), .parameters = "size=0",
 	  .errors = { EINVAL } },
 	{ "load exporter with 1 TiB", REFUSED, LOAD("exporter"),
 	  .parameters = "size=1099511627776", .errors = { ENOMEM } },
-	{ "load ion_lite with carveouts", .allocates = true, .own = true, LOAD("ion_lite"),
+	{ "load ion_lite with carveouts", .allocates = true, LOAD("ion_lite"),
 	  .parameters = TABLE },
 	{ "load ion_lite with a table that is wrong at its end", REFUSED, LOAD("ion_lite"),
 	  .parameters = TABLE ",8", .errors = { EINVAL } },
@@ -1088,7 +1086,7 @@ static const struct operation operations[] = {
 	  .parameters = TABLE ",8:carveout:i:1G", .errors = { ENOMEM } },
 	{ "load ion_lite with nodes neither auto nor off", REFUSED, LOAD("ion_lite"),
 	  .parameters = TABLE " dma_heap_nodes=on", .errors = { EINVAL } },
-	{ "load cma_mem", .allocates = true, .own = true, LOAD("cma_mem") },
+	{ "load cma_mem", .allocates = true, LOAD("cma_mem") },
 
 	{ "exporter open to read", OPEN("/dev/exporter", O_RDONLY) },
 	{ "exporter open to read and write", OPEN("/dev/exporter", O_RDWR) },
@@ -1646,7 +1644,7 @@ static bool walk(const struct operation *operation, struct sums *sums)
 	char text[256];
 	bool done;
 
-	if (operation->own)
+	if (operation->kind == NTH && operation->call == call_load)
 		n = find_own_code(operation);
 	look(&idle);
 	for (;;) {
