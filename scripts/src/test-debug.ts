@@ -264,10 +264,12 @@ async function coverage({ architecture }: Machine, modules: string, kept: string
     return { passed: 0, failed: 0, skipped: 0 };
   }
   const unnamed = all.left.filter(({ reason }) => reason === undefined);
+  const list = (lines: Omit<Unreached, 'reason'>[]) =>
+    lines.map(({ file, function: name, line }) => `\n  ${file} ${name}(): ${line}`).join('');
   const failures = [
     ...(linesReached(all) < LINES ? [`less than ${LINES} % of the lines ran`] : []),
-    ...(unnamed.length > 0 ? [`${unnamed.length} lines did not run and ${UNREACHED} does not say why`] : []),
-    ...(all.stale.length > 0 ? [`${UNREACHED} gives reasons for lines that ran, or are not there`] : []),
+    ...(unnamed.length > 0 ? [`${UNREACHED} does not say why these did not run:${list(unnamed)}`] : []),
+    ...(all.stale.length > 0 ? [`${UNREACHED} gives reasons for what ran, or is not there:${list(all.stale)}`] : []),
   ];
   for (const failure of failures) say(`coverage: failed: ${failure}`);
   return { passed: 3 - failures.length, failed: failures.length, skipped: 0 };
