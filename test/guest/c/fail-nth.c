@@ -4,7 +4,9 @@
  * [--list] [--load-heaps] [OPERATION…]. An operation is one system call and how
  * it is made to fail:
  *
- * nth		its n-th allocation fails, for n = 1, 2, … until it has no n-th
+ * nth		its n-th allocation fails, for n = 1, 2, … until it has no n-th:
+ *		of those from a cache of the kernel's, then of the others, as
+ *		the caches' own pages come into it once in a while
  * no-id	there is no memory for the table of the ids of regions: two
  *		allocations in a row fail, which nth cannot do
  * read-only	its argument is in a page that it cannot write
@@ -1354,17 +1356,24 @@ static void choose_caches(enum kind kind)
 	closedir(directory);
 }
 
-/* Lets every allocation fail which is asked to, also those that may sleep. */
+/* No page is of this order. */
+#define NO_ORDER	"64"
+
 static void set_up(void)
 {
-	set(FAILSLAB "ignore-gfp-wait", "N");
 	set(FAILSLAB "cache-filter", "Y");
 	set(FAILSLAB "task-filter", "Y");
 	set(FAILSLAB "verbose", "0");
 	set(PAGE_ALLOC "ignore-gfp-wait", "N");
 	set(PAGE_ALLOC "ignore-gfp-highmem", "N");
-	set(PAGE_ALLOC "min-order", "0");
 	set(PAGE_ALLOC "verbose", "0");
+}
+
+/* Lets those from caches fail; or the others, beside which come those from caches that may not sleep. */
+static void choose(bool others)
+{
+	set(FAILSLAB "ignore-gfp-wait", others ? "Y" : "N");
+	set(PAGE_ALLOC "min-order", others ? "0" : NO_ORDER);
 }
 
 /*
@@ -1637,13 +1646,14 @@ struct sums {
 };
 
 /* One step, or as many as it takes. NO_ID goes downwards: its node is the last. */
-static bool walk(const struct operation *operation, struct sums *sums)
+static bool walk(const struct operation *operation, bool others, struct sums *sums)
 {
 	unsigned int n = operation->first ?: (operation->kind == NO_ID ? MOST_NODES : 1);
 	struct state idle;
 	char text[256];
 	bool done;
 
+	choose(others);
 	if (operation->kind == NTH && operation->call == call_load)
 		n = find_own_code(operation);
 	look(&idle);
@@ -1667,11 +1677,11 @@ static bool walk(const struct operation *operation, struct sums *sums)
 			done = operation->kind != NO_ID || outcome->injected;
 		if (done)
 			return true;
-		n += operation->kind == NO_ID ? -1 : 1;
-		if (n == 0 || n > MOST_STEPS) {
+		if (n == (operation->kind == NO_ID ? 0 : MOST_STEPS)) {
 			complain(operation, n, "no end of it");
 			return false;
 		}
+		n += operation->kind == NO_ID ? -1 : 1;
 	}
 }
 
@@ -1683,6 +1693,7 @@ static bool run(const struct operation *operation)
 	struct state idle;
 	char text[256];
 	long before = pages;
+	unsigned int survived;
 	bool ok;
 
 	for (unsigned int i = 0; i < MODULE_COUNT; i++)
@@ -1693,13 +1704,18 @@ static bool run(const struct operation *operation)
 		fetch_module(operation->path);
 	look(&idle);
 
-	ok = walk(operation, &sums);
-	/*
-	 * What the kernel does without may be there once and not again, so that
-	 * n is another allocation: one more walk meets what the first missed.
-	 */
-	if (ok && operation->kind == NTH && sums.survived && !modules_come_and_go)
-		ok = walk(operation, &sums);
+	ok = true;
+	for (int kind = 0; ok && kind <= (operation->kind == NTH); kind++) {
+		survived = sums.survived;
+		ok = walk(operation, kind == 1, &sums);
+		/*
+		 * What the kernel does without may be there once and not again, so
+		 * that n is another allocation: one more walk meets what the first
+		 * missed.
+		 */
+		if (ok && sums.survived > survived && !modules_come_and_go)
+			ok = walk(operation, kind == 1, &sums);
+	}
 
 	for (unsigned int i = 0; i < MODULE_COUNT; i++)
 		if (loaded[i])
