@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
-import { CmaMem, DmaBuf, Exporter, FdSocket, heaps, openHeap } from 'dmabuf';
+import { CmaMem, DmaBuf, Exporter, FdSocket, type HeapFigures, heapStats, heaps, openHeap } from 'dmabuf';
 import {
   childScript,
   type Device,
@@ -115,9 +115,10 @@ describeModules('bad input', () => {
       said += bytes;
     });
     assert.deepEqual(await once(child, 'close'), [0, null]);
-    const { errors, listed } = JSON.parse(said) as {
+    const { errors, listed, figures } = JSON.parse(said) as {
       errors: (NodeJS.ErrnoException & { message: string })[];
       listed: [path: string, code: string][];
+      figures: HeapFigures[];
     };
     assert.deepEqual(
       errors.map(({ code, errno, syscall, path }) => ({ code, errno, syscall, path })),
@@ -138,6 +139,9 @@ describeModules('bad input', () => {
       listed.sort(),
       [...devices, ...own].sort().map((path) => [path, 'EACCES']),
     );
+    // Those are for everybody.
+    assert.deepEqual(figures, heapStats());
+    assert(figures.some(({ path, name }) => path === '/dev/ion' && name === 'ion_system_heap'));
   });
 
   it('more memory than there is', async () => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tries to open every device, and prints the errors, and those of the heaps that are listed.
-import { CmaMem, Exporter, heaps, openHeap } from 'dmabuf';
+// Tries to open every device, and prints the errors, those of the heaps that are listed, and the figures it may have.
+import { CmaMem, Exporter, heapStats, heaps, openHeap } from 'dmabuf';
 
 const attempts = [() => Exporter.open(), () => openHeap('ion'), () => openHeap('cma-mem'), () => CmaMem.open()];
 const errors = [];
@@ -14,4 +14,5 @@ for (const attempt of attempts) {
   }
 }
 const listed = heaps().filter(({ error }) => error !== undefined);
-console.log(JSON.stringify({ errors, listed: listed.map(({ path, error }) => [path, error.code]) }));
+const codes = listed.map(({ path, error }) => [path, error.code]);
+console.log(JSON.stringify({ errors, listed: codes, figures: heapStats() }));
