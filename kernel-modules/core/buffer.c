@@ -12,7 +12,7 @@
 #include "core.h"
 #include "trace.h"
 
-static int alloc_memory(struct dmabuf_memory *memory, unsigned long pages,
+static int alloc_memory(struct dmabuf_memory *memory, unsigned long pages, unsigned long align,
 			const struct dmabuf_heap *heap)
 {
 	int ret;
@@ -22,16 +22,16 @@ static int alloc_memory(struct dmabuf_memory *memory, unsigned long pages,
 		ret = dmabuf_memory_alloc_scattered(memory, pages);
 		break;
 	case DMABUF_CARVEOUT:
-		ret = dmabuf_memory_alloc_carveout(memory, pages, heap->carveout);
+		ret = dmabuf_memory_alloc_carveout(memory, pages, align, heap->carveout);
 		break;
 	default:
-		ret = dmabuf_memory_alloc_contiguous(memory, pages, heap->backing);
+		ret = dmabuf_memory_alloc_contiguous(memory, pages, align, heap->backing);
 		break;
 	}
 	if (ret)
 		return ret;
 
-	ret = dmabuf_memory_write_back(memory);
+	ret = dmabuf_memory_sync(memory, 0, memory->pages, DMA_BIDIRECTIONAL);
 	if (ret)
 		dmabuf_memory_free(memory);
 
@@ -39,17 +39,20 @@ static int alloc_memory(struct dmabuf_memory *memory, unsigned long pages,
 }
 
 /**
- * dmabuf_buffer_alloc() - allocate a zeroed buffer
+ * dmabuf_buffer_alloc_aligned() - allocate a zeroed buffer
  * @heap:	where from
  * @len:	bytes wanted, made whole pages
+ * @align:	what the physical address of a contiguous buffer is a multiple
+ *		of, in bytes, a power of two
  * @cached:	whether the CPU maps it cached; else write-combined, except on
  *		x86, where DMA sees the caches and RAM has one memory type
  *
  * Return: the buffer with one reference, or an ERR_PTR: -EINVAL for a length
- * that is 0 or cannot be rounded up, -ENOMEM for more than there is or than
- * the device may hand out, -EINTR after a fatal signal.
+ * that is 0 or cannot be rounded up, -ENOMEM for more than there is, than the
+ * device may hand out, or than is so aligned, -EINTR after a fatal signal.
  */
-struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_heap *heap, u64 len, bool cached)
+struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 len, u64 align,
+						  bool cached)
 {
 	/* Numbers that tell buffers apart where addresses must not be shown. */
 	static atomic64_t ids;
@@ -75,12 +78,14 @@ struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_heap *heap, u64 len, boo
 	buffer->heap = heap;
 	buffer->id = atomic64_inc_return(&ids);
 	buffer->pid = task_tgid_nr(current);
+	buffer->cached = cached;
 	buffer->write_combined = !cached && !IS_ENABLED(CONFIG_X86);
 	mutex_init(&buffer->lock);
 	INIT_LIST_HEAD(&buffer->shares);
 	INIT_LIST_HEAD(&buffer->attachments);
 
-	ret = alloc_memory(&buffer->memory, size >> PAGE_SHIFT, heap);
+	ret = alloc_memory(&buffer->memory, size >> PAGE_SHIFT,
+			   max_t(u64, align >> PAGE_SHIFT, 1), heap);
 	if (ret)
 		goto free_buffer;
 	dmabuf_heap_count(buffer);
@@ -93,6 +98,20 @@ free_buffer:
 uncharge:
 	dmabuf_device_uncharge(heap->device, size);
 	return ERR_PTR(ret);
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_alloc_aligned);
+
+/**
+ * dmabuf_buffer_alloc() - allocate a zeroed buffer, wherever it lies
+ * @heap:	where from
+ * @len:	bytes wanted, made whole pages
+ * @cached:	whether the CPU maps it cached
+ *
+ * Return: as dmabuf_buffer_alloc_aligned().
+ */
+struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_heap *heap, u64 len, bool cached)
+{
+	return dmabuf_buffer_alloc_aligned(heap, len, PAGE_SIZE, cached);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_alloc);
 
@@ -166,6 +185,52 @@ phys_addr_t dmabuf_buffer_phys(const struct dmabuf_buffer *buffer)
 	return PFN_PHYS(buffer->memory.pieces[0].pfn);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_phys);
+
+/**
+ * dmabuf_buffer_is_cached() - whether a buffer was allocated as cached
+ * @buffer:	the buffer
+ *
+ * Return: true if it was.
+ */
+bool dmabuf_buffer_is_cached(const struct dmabuf_buffer *buffer)
+{
+	return buffer->cached;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_is_cached);
+
+/**
+ * dmabuf_buffer_heap() - where a buffer comes from
+ * @buffer:	the buffer
+ *
+ * Return: its heap.
+ */
+const struct dmabuf_heap *dmabuf_buffer_heap(const struct dmabuf_buffer *buffer)
+{
+	return buffer->heap;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_heap);
+
+/**
+ * dmabuf_buffer_of() - the buffer that a dma-buf shows
+ * @dmabuf:	the dma-buf, anybody's
+ * @device:	whose buffer it has to be: a reference on a buffer does not keep
+ *		the module of its device
+ *
+ * Return: the buffer with a reference, or an ERR_PTR: -EINVAL where it is no
+ * buffer of @device.
+ */
+struct dmabuf_buffer *dmabuf_buffer_of(const struct dma_buf *dmabuf,
+				       const struct dmabuf_device *device)
+{
+	const struct dmabuf_share *share = dmabuf->priv;
+
+	if (dmabuf->ops != &dmabuf_ops || share->buffer->heap->device != device)
+		return ERR_PTR(-EINVAL);
+	dmabuf_buffer_get(share->buffer);
+
+	return share->buffer;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_of);
 
 /**
  * dmabuf_buffer_share() - make a dma-buf over a buffer

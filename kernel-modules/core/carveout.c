@@ -51,7 +51,7 @@ struct dmabuf_block *dmabuf_block_alloc(u64 size)
 	block = kzalloc(sizeof(*block), GFP_KERNEL);
 	if (!block)
 		return ERR_PTR(-ENOMEM);
-	ret = dmabuf_memory_alloc_contiguous(&block->memory, size >> PAGE_SHIFT,
+	ret = dmabuf_memory_alloc_contiguous(&block->memory, size >> PAGE_SHIFT, 1,
 					     DMABUF_CONTIGUOUS);
 	if (ret) {
 		kfree(block);
@@ -140,12 +140,13 @@ EXPORT_SYMBOL_DMABUF(dmabuf_carveout_destroy);
  * dmabuf_carveout_alloc() - take the first run that is large enough
  * @carveout:	the carveout
  * @pages:	how many
+ * @align:	what the first of them is a multiple of, in pages, a power of two
  * @pfn:	the first of them (out)
  *
  * Return: 0 or -ENOMEM.
  */
 int dmabuf_carveout_alloc(struct dmabuf_carveout *carveout, unsigned long pages,
-			  unsigned long *pfn)
+			  unsigned long align, unsigned long *pfn)
 {
 	unsigned long first;
 	int ret = -ENOMEM;
@@ -154,7 +155,8 @@ int dmabuf_carveout_alloc(struct dmabuf_carveout *carveout, unsigned long pages,
 		return ret;
 
 	mutex_lock(&carveout->lock);
-	first = bitmap_find_next_zero_area(carveout->used, carveout->pages, 0, pages, 0);
+	first = bitmap_find_next_zero_area_off(carveout->used, carveout->pages, 0, pages,
+					       align - 1, carveout->pfn);
 	if (first < carveout->pages) {
 		bitmap_set(carveout->used, first, pages);
 		*pfn = carveout->pfn + first;

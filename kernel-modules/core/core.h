@@ -60,6 +60,7 @@ struct dmabuf_share {
  * @id:		number it has in debugfs and in traces
  * @pid:	the process that made it
  * @memory:	its pages
+ * @cached:	whether it was allocated as cached
  * @write_combined: mapped uncached everywhere; false: cached
  * @name:	that its dma-bufs start with, or NULL
  * @lock:	protects @shares, @attachments and what is in them, @vaddr,
@@ -76,6 +77,7 @@ struct dmabuf_buffer {
 	u64 id;
 	pid_t pid;
 	struct dmabuf_memory memory;
+	bool cached;
 	bool write_combined;
 	char *name;
 
@@ -117,14 +119,15 @@ void dmabuf_debugfs_remove(struct dmabuf_device *device);
 
 int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages);
 int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
-				   enum dmabuf_backing backing);
+				   unsigned long align, enum dmabuf_backing backing);
 int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pages,
-				 struct dmabuf_carveout *carveout);
-int dmabuf_memory_write_back(const struct dmabuf_memory *memory);
+				 unsigned long align, struct dmabuf_carveout *carveout);
+int dmabuf_memory_sync(const struct dmabuf_memory *memory, unsigned long first,
+		       unsigned long pages, enum dma_data_direction direction);
 void dmabuf_memory_free(struct dmabuf_memory *memory);
 
 int dmabuf_carveout_alloc(struct dmabuf_carveout *carveout, unsigned long pages,
-			  unsigned long *pfn);
+			  unsigned long align, unsigned long *pfn);
 void dmabuf_carveout_free(struct dmabuf_carveout *carveout, unsigned long pfn,
 			  unsigned long pages);
 phys_addr_t dmabuf_carveout_base(const struct dmabuf_carveout *carveout);

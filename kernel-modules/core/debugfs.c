@@ -75,25 +75,30 @@ static void buffers_stop(struct seq_file *seq, void *at)
 	mutex_unlock(&device->lock);
 }
 
-/* A user chose it: nothing in it may look like a column, a line, or no name. */
-static void show_name(struct seq_file *seq, struct dma_buf *dmabuf)
+/**
+ * dmabuf_show_name() - show a name that a user chose
+ * @seq:	where
+ * @name:	the name, or NULL
+ *
+ * Nothing in it looks like a column, a line, or no name.
+ */
+void dmabuf_show_name(struct seq_file *seq, const char *name)
 {
 	const char *c;
 
-	spin_lock(&dmabuf->name_lock);
-	if (!dmabuf->name || !*dmabuf->name)
+	if (!name || !*name)
 		seq_putc(seq, '-');
-	else if (!strcmp(dmabuf->name, "-"))
+	else if (!strcmp(name, "-"))
 		seq_puts(seq, "\\055");
 	else
-		for (c = dmabuf->name; *c; c++) {
+		for (c = name; *c; c++) {
 			if (isascii(*c) && isgraph(*c) && *c != ',' && *c != '\\')
 				seq_putc(seq, *c);
 			else
 				seq_printf(seq, "\\%03o", (unsigned char)*c);
 		}
-	spin_unlock(&dmabuf->name_lock);
 }
+EXPORT_SYMBOL_DMABUF(dmabuf_show_name);
 
 static void show_buffer(struct seq_file *seq, struct dmabuf_buffer *buffer)
 {
@@ -109,7 +114,9 @@ static void show_buffer(struct seq_file *seq, struct dmabuf_buffer *buffer)
 		   buffer->heap->name, buffer->write_combined ? "no" : "yes", buffer->pid, count);
 	list_for_each_entry(share, &buffer->shares, node) {
 		seq_putc(seq, separator);
-		show_name(seq, share->dmabuf);
+		spin_lock(&share->dmabuf->name_lock);
+		dmabuf_show_name(seq, share->dmabuf->name);
+		spin_unlock(&share->dmabuf->name_lock);
 		separator = ',';
 	}
 	seq_puts(seq, list_empty(&buffer->shares) ? " -\n" : "\n");

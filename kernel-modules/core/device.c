@@ -224,10 +224,33 @@ EXPORT_SYMBOL_DMABUF(dmabuf_device_init);
 void dmabuf_heap_add(struct dmabuf_device *device, struct dmabuf_heap *heap)
 {
 	heap->device = device;
+	atomic_long_set(&heap->cpu_mappings, heap->secured ? -1 : 0);
 	fill_group(heap);
 	list_add_tail(&heap->node, &device->heaps);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_heap_add);
+
+/**
+ * dmabuf_heap_secure() - let the CPU map no buffer of a heap
+ * @heap:	the heap; it may be secured already
+ *
+ * Return: 0, or -EBUSY while there are mappings.
+ */
+int dmabuf_heap_secure(struct dmabuf_heap *heap)
+{
+	return atomic_long_cmpxchg(&heap->cpu_mappings, 0, -1) > 0 ? -EBUSY : 0;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_heap_secure);
+
+/**
+ * dmabuf_heap_unsecure() - let the CPU map the buffers of a heap
+ * @heap:	the heap; it may be unsecured already
+ */
+void dmabuf_heap_unsecure(struct dmabuf_heap *heap)
+{
+	atomic_long_cmpxchg(&heap->cpu_mappings, -1, 0);
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_heap_unsecure);
 
 static const struct attribute_group **groups_of(struct dmabuf_device *device)
 {

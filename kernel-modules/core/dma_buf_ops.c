@@ -164,9 +164,8 @@ static void dmabuf_unmap(struct dma_buf_attachment *attach, struct sg_table *tab
 }
 
 /* Write-combined buffers are synced too: their pages may be bounced. */
-static int dmabuf_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
+static void begin_cpu_access(struct dmabuf_buffer *buffer)
 {
-	struct dmabuf_buffer *buffer = buffer_of(dmabuf);
 	struct dmabuf_attachment *attachment;
 
 	mutex_lock(&buffer->lock);
@@ -176,6 +175,11 @@ static int dmabuf_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_directi
 	if (buffer->vmap_count && !buffer->write_combined)
 		invalidate_kernel_vmap_range(buffer->vaddr, dmabuf_buffer_size(buffer));
 	mutex_unlock(&buffer->lock);
+}
+
+static int dmabuf_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
+{
+	begin_cpu_access(buffer_of(dmabuf));
 
 	return 0;
 }
@@ -193,10 +197,8 @@ static void sync_for_devices(const struct dmabuf_buffer *buffer, bool only_write
 	}
 }
 
-static int dmabuf_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
+static void end_cpu_access(struct dmabuf_buffer *buffer)
 {
-	struct dmabuf_buffer *buffer = buffer_of(dmabuf);
-
 	mutex_lock(&buffer->lock);
 	if (buffer->vmap_count && !buffer->write_combined)
 		flush_kernel_vmap_range(buffer->vaddr, dmabuf_buffer_size(buffer));
@@ -207,18 +209,40 @@ static int dmabuf_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction
 	sync_for_devices(buffer, false);
 	sync_for_devices(buffer, true);
 	mutex_unlock(&buffer->lock);
+}
+
+static int dmabuf_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
+{
+	end_cpu_access(buffer_of(dmabuf));
 
 	return 0;
 }
 
+static bool may_map(struct dmabuf_buffer *buffer)
+{
+	return atomic_long_inc_unless_negative(&buffer->heap->cpu_mappings);
+}
+
+static void is_unmapped(struct dmabuf_buffer *buffer)
+{
+	atomic_long_dec(&buffer->heap->cpu_mappings);
+}
+
 static void dmabuf_vma_open(struct vm_area_struct *vma)
 {
-	dmabuf_buffer_get(vma->vm_private_data);
+	struct dmabuf_buffer *buffer = vma->vm_private_data;
+
+	/* There is another, so that the heap is not secured. */
+	atomic_long_inc(&buffer->heap->cpu_mappings);
+	dmabuf_buffer_get(buffer);
 }
 
 static void dmabuf_vma_close(struct vm_area_struct *vma)
 {
-	dmabuf_buffer_put(vma->vm_private_data);
+	struct dmabuf_buffer *buffer = vma->vm_private_data;
+
+	is_unmapped(buffer);
+	dmabuf_buffer_put(buffer);
 }
 
 static const struct vm_operations_struct dmabuf_vm_ops = {
@@ -267,22 +291,23 @@ int dmabuf_buffer_mmap(struct dmabuf_buffer *buffer, struct vm_area_struct *vma,
 	unsigned long pages = buffer->memory.pages;
 	int ret;
 
-	if (buffer->heap->secured)
+	if (!may_map(buffer))
 		return -EPERM;
+	ret = -EINVAL;
 	/*
 	 * VM_SHARED is absent from a shared mapping of a file that is open for
 	 * reading only.
 	 */
 	if (!(vma->vm_flags & VM_MAYSHARE))
-		return -EINVAL;
+		goto unmapped;
 	if (pgoff >= pages || vma_pages(vma) > pages - pgoff)
-		return -EINVAL;
+		goto unmapped;
 
 	if (buffer->write_combined)
 		vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
 	ret = remap_pieces(&buffer->memory, vma, pgoff);
 	if (ret)
-		return ret;
+		goto unmapped;
 
 	dmabuf_buffer_get(buffer);
 	vma->vm_private_data = buffer;
@@ -290,6 +315,10 @@ int dmabuf_buffer_mmap(struct dmabuf_buffer *buffer, struct vm_area_struct *vma,
 	trace_dmabuf_mmap(buffer, pgoff, vma_pages(vma));
 
 	return 0;
+
+unmapped:
+	is_unmapped(buffer);
+	return ret;
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_mmap);
 
@@ -331,7 +360,7 @@ void *dmabuf_buffer_vmap(struct dmabuf_buffer *buffer)
 	pgprot_t prot = PAGE_KERNEL;
 	void *vaddr;
 
-	if (buffer->heap->secured)
+	if (!may_map(buffer))
 		return ERR_PTR(-EPERM);
 	if (buffer->write_combined)
 		prot = pgprot_writecombine(prot);
@@ -343,8 +372,12 @@ void *dmabuf_buffer_vmap(struct dmabuf_buffer *buffer)
 		buffer->vmap_count++;
 	vaddr = buffer->vaddr;
 	mutex_unlock(&buffer->lock);
+	if (!vaddr) {
+		is_unmapped(buffer);
+		return ERR_PTR(-ENOMEM);
+	}
 
-	return vaddr ?: ERR_PTR(-ENOMEM);
+	return vaddr;
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_vmap);
 
@@ -360,8 +393,92 @@ void dmabuf_buffer_vunmap(struct dmabuf_buffer *buffer)
 		buffer->vaddr = NULL;
 	}
 	mutex_unlock(&buffer->lock);
+	is_unmapped(buffer);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_vunmap);
+
+/**
+ * dmabuf_buffer_find_mapped() - find memory by where the caller has mapped it
+ * @buffer:	the buffer it has to be of
+ * @address:	in the caller's address space
+ * @len:	bytes
+ * @offset:	where it begins in @buffer (out)
+ *
+ * Return: 0, -EINTR after a fatal signal, or -EINVAL where it is not inside of
+ * one mapping of a dma-buf over @buffer.
+ */
+int dmabuf_buffer_find_mapped(struct dmabuf_buffer *buffer, unsigned long address, size_t len,
+			      size_t *offset)
+{
+	const struct vm_area_struct *vma;
+	int ret = -EINVAL;
+
+	if (mmap_read_lock_killable(current->mm))
+		return -EINTR;
+	vma = find_vma(current->mm, address);
+	if (vma && address >= vma->vm_start && len <= vma->vm_end - address &&
+	    vma->vm_ops == &dmabuf_vm_ops && vma->vm_private_data == buffer) {
+		*offset = (vma->vm_pgoff << PAGE_SHIFT) + (address - vma->vm_start);
+		ret = 0;
+	}
+	mmap_read_unlock(current->mm);
+
+	return ret;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_find_mapped);
+
+static bool is_mapped_for_device(struct dmabuf_buffer *buffer)
+{
+	struct dmabuf_attachment *attachment;
+	bool mapped = false;
+
+	mutex_lock(&buffer->lock);
+	list_for_each_entry(attachment, &buffer->attachments, node)
+		mapped |= attachment->mapped;
+	mutex_unlock(&buffer->lock);
+
+	return mapped;
+}
+
+/**
+ * dmabuf_buffer_flush() - keep caches and bounce buffers in step by hand
+ * @buffer:	the buffer
+ * @offset:	the first byte
+ * @len:	bytes, all inside of @buffer
+ * @how:	DMABUF_CLEAN, DMABUF_INVALIDATE or both
+ *
+ * Attached devices are kept in step with all of the buffer, as by
+ * DMA_BUF_IOCTL_SYNC. Since that may throw away what the CPU wrote outside of
+ * the range, all is written back before.
+ *
+ * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
+ */
+int dmabuf_buffer_flush(struct dmabuf_buffer *buffer, size_t offset, size_t len,
+			unsigned int how)
+{
+	unsigned long first = offset >> PAGE_SHIFT;
+	unsigned long end = PAGE_ALIGN(offset + len) >> PAGE_SHIFT;
+	int ret;
+
+	if (how & DMABUF_CLEAN) {
+		if (is_mapped_for_device(buffer)) {
+			first = 0;
+			end = buffer->memory.pages;
+		}
+		if (!buffer->write_combined) {
+			ret = dmabuf_memory_sync(&buffer->memory, first, end - first,
+						 DMA_TO_DEVICE);
+			if (ret)
+				return ret;
+		}
+		end_cpu_access(buffer);
+	}
+	if (how & DMABUF_INVALIDATE)
+		begin_cpu_access(buffer);
+
+	return 0;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_buffer_flush);
 
 static COMPAT_VMAP_OP(dmabuf_vmap)
 {

@@ -7,8 +7,11 @@
  */
 #include <linux/gfp.h>
 #include <linux/highmem.h>
+#include <linux/log2.h>
+#include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 
 #include "core.h"
@@ -186,7 +189,7 @@ static int zero_pages(unsigned long pfn, unsigned long pages)
 /* No kernel mapping: it could be uncached, and vmap makes the right one. */
 #define DMA_ALLOC_ATTRS	DMA_ATTR_NO_KERNEL_MAPPING
 
-static int fill_from_dma_api(struct dmabuf_memory *memory, unsigned long pages)
+static int fill_from_dma_api(struct dmabuf_memory *memory, unsigned long pages, unsigned long align)
 {
 	struct device *dev = dmabuf_dma_device();
 	size_t size = pages << PAGE_SHIFT;
@@ -214,9 +217,10 @@ static int fill_from_dma_api(struct dmabuf_memory *memory, unsigned long pages)
 
 	/*
 	 * Where CMA is full this is one block of the page allocator, whose
-	 * second page has no reference of its own.
+	 * second page has no reference of its own. CMA aligns to the size, up
+	 * to its own limit.
 	 */
-	if (!page_count(pfn_to_page(pfn + 1))) {
+	if (!page_count(pfn_to_page(pfn + 1)) || !IS_ALIGNED(pfn, align)) {
 		ret = -ENOMEM;
 		goto free;
 	}
@@ -238,12 +242,18 @@ static bool below_4g(struct page *page, unsigned long pages)
 	return PFN_PHYS(page_to_pfn(page) + pages) - 1 <= DMA_BIT_MASK(32);
 }
 
-static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long pages)
+static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long pages,
+				    unsigned long align)
 {
-	unsigned int order = get_order(pages << PAGE_SHIFT);
 	gfp_t gfp = GFP_KERNEL_MAYFAIL | __GFP_ZERO;
+	int order = get_order(pages << PAGE_SHIFT);
+	int align_order = ilog2(align);
 	struct page *page;
 
+	/* A page in each of the largest blocks would leave none of these to others. */
+	if (align_order > max(order, get_order(SZ_1M)))
+		return -ENOMEM;
+	order = max(order, align_order);
 	page = alloc_pages(gfp | GFP_ZONE_4G, order);
 	if (page && !below_4g(page, pages)) {
 		__free_pages(page, order);
@@ -274,24 +284,25 @@ static int alloc_one_piece(struct dmabuf_memory *memory)
  * dmabuf_memory_alloc_contiguous() - allocate one piece below 4 GiB
  * @memory:	to be filled, zero before
  * @pages:	how many
+ * @align:	what the first of them is a multiple of, in pages, a power of two
  * @backing:	DMABUF_PAGES for nothing but the page allocator, or
  *		DMABUF_CONTIGUOUS for CMA before it
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
 int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
-				   enum dmabuf_backing backing)
+				   unsigned long align, enum dmabuf_backing backing)
 {
 	int ret;
 
-	if (!leaves_enough(pages))
+	if (!leaves_enough(max(pages, align)))
 		return -ENOMEM;
 	ret = alloc_one_piece(memory);
 	if (ret)
 		return ret;
-	ret = backing == DMABUF_PAGES ? -ENOMEM : fill_from_dma_api(memory, pages);
+	ret = backing == DMABUF_PAGES ? -ENOMEM : fill_from_dma_api(memory, pages, align);
 	if (ret == -ENOMEM)
-		ret = fill_from_page_allocator(memory, pages);
+		ret = fill_from_page_allocator(memory, pages, align);
 	if (ret)
 		kvfree(memory->pieces);
 
@@ -302,12 +313,13 @@ int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long p
  * dmabuf_memory_alloc_carveout() - allocate one piece of a carveout
  * @memory:	to be filled, zero before
  * @pages:	how many
+ * @align:	what the first of them is a multiple of, in pages, a power of two
  * @carveout:	where from
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
 int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pages,
-				 struct dmabuf_carveout *carveout)
+				 unsigned long align, struct dmabuf_carveout *carveout)
 {
 	unsigned long pfn;
 	int ret;
@@ -315,7 +327,7 @@ int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pag
 	ret = alloc_one_piece(memory);
 	if (ret)
 		return ret;
-	ret = dmabuf_carveout_alloc(carveout, pages, &pfn);
+	ret = dmabuf_carveout_alloc(carveout, pages, align, &pfn);
 	if (ret)
 		goto free_pieces;
 	ret = zero_pages(pfn, pages);
@@ -334,8 +346,13 @@ free_pieces:
 }
 
 /**
- * dmabuf_memory_write_back() - write zeroes back from the cache and drop them
- * @memory:	fresh memory, mapped by nobody
+ * dmabuf_memory_sync() - have caches written back, by mapping page after page
+ * @memory:	the memory
+ * @first:	the first page
+ * @pages:	how many, all in @memory
+ * @direction:	DMA_TO_DEVICE: what the CPU wrote reaches memory. For fresh
+ *		memory, mapped by nobody, DMA_BIDIRECTIONAL: it is dropped from
+ *		the cache, too; what others write meanwhile would be lost.
  *
  * What is left in the cache of memory that will be mapped uncached would reach
  * it later, over what was written there. Cached memory needs it too: mapping
@@ -345,26 +362,28 @@ free_pieces:
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
-int dmabuf_memory_write_back(const struct dmabuf_memory *memory)
+int dmabuf_memory_sync(const struct dmabuf_memory *memory, unsigned long first,
+		       unsigned long pages, enum dma_data_direction direction)
 {
+	const struct dmabuf_piece *piece = memory->pieces;
 	struct device *dev = dmabuf_dma_device();
-	const struct dmabuf_piece *piece;
-	unsigned long i;
+	unsigned long done;
 	dma_addr_t dma;
 	int ret;
 
-	for (piece = memory->pieces; piece < memory->pieces + memory->count; piece++) {
-		for (i = 0; i < piece->pages; i++) {
-			dma = dma_map_page(dev, pfn_to_page(piece->pfn + i), 0, PAGE_SIZE,
-					   DMA_BIDIRECTIONAL);
-			if (dma_mapping_error(dev, dma))
-				return -ENOMEM;
-			dma_unmap_page(dev, dma, PAGE_SIZE, DMA_BIDIRECTIONAL);
-			if (i % BATCH_PAGES == BATCH_PAGES - 1) {
-				ret = may_go_on();
-				if (ret)
-					return ret;
-			}
+	for (done = 0; done < pages; done++, first++) {
+		while (first >= piece->pages) {
+			first -= piece->pages;
+			piece++;
+		}
+		dma = dma_map_page(dev, pfn_to_page(piece->pfn + first), 0, PAGE_SIZE, direction);
+		if (dma_mapping_error(dev, dma))
+			return -ENOMEM;
+		dma_unmap_page(dev, dma, PAGE_SIZE, direction);
+		if (done % BATCH_PAGES == BATCH_PAGES - 1) {
+			ret = may_go_on();
+			if (ret)
+				return ret;
 		}
 	}
 

@@ -7,6 +7,7 @@
 #define _DMABUF_CORE_H
 
 #include <linux/atomic.h>
+#include <linux/bits.h>
 #include <linux/device.h>
 #include <linux/list.h>
 #include <linux/miscdevice.h>
@@ -19,6 +20,7 @@ struct dma_buf;
 struct dmabuf_block;
 struct dmabuf_buffer;
 struct dmabuf_carveout;
+struct seq_file;
 struct vm_area_struct;
 
 /**
@@ -65,6 +67,10 @@ enum dmabuf_backing {
 	DMABUF_CARVEOUT,
 };
 
+/* What is done with the caches of the CPU, and with bounce buffers. */
+#define DMABUF_CLEAN		BIT(0)	/* what the CPU wrote is there for devices */
+#define DMABUF_INVALIDATE	BIT(1)	/* what devices wrote is there for the CPU */
+
 #define DMABUF_HEAP_ATTRIBUTES	6
 
 /**
@@ -75,9 +81,12 @@ enum dmabuf_backing {
  * @hidden:	no folder in sysfs: whoever made it shows @group elsewhere
  * @backing:	the memory of its buffers
  * @carveout:	what they are pieces of, with DMABUF_CARVEOUT
- * @secured:	devices may use its buffers, the CPU may not map them. That is
- *		this kernel's policy: nothing but it keeps other drivers out.
+ * @secured:	whether it is secured from the start: devices may use its
+ *		buffers, the CPU may not map them. That is this kernel's
+ *		policy: nothing but it keeps other drivers out.
  * @device:	whose heap it is
+ * @cpu_mappings: mappings of its buffers into user space and the kernel, or -1
+ *		while it is secured
  * @node:	in dmabuf_device.heaps
  * @buffers:	buffers allocated now
  * @bytes:	bytes allocated now
@@ -99,6 +108,7 @@ struct dmabuf_heap {
 	bool secured;
 
 	struct dmabuf_device *device;
+	atomic_long_t cpu_mappings;
 	struct list_head node;
 	u64 buffers;
 	u64 bytes;
@@ -111,6 +121,8 @@ struct dmabuf_heap {
 
 void dmabuf_device_init(struct dmabuf_device *device);
 void dmabuf_heap_add(struct dmabuf_device *device, struct dmabuf_heap *heap);
+int dmabuf_heap_secure(struct dmabuf_heap *heap);
+void dmabuf_heap_unsecure(struct dmabuf_heap *heap);
 int dmabuf_device_register(struct dmabuf_device *device);
 void dmabuf_device_unregister(struct dmabuf_device *device);
 
@@ -121,12 +133,18 @@ void dmabuf_block_free(struct dmabuf_block *block);
 struct dmabuf_carveout *dmabuf_carveout_create(phys_addr_t base, u64 size);
 void dmabuf_carveout_destroy(struct dmabuf_carveout *carveout);
 
+struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 len, u64 align,
+						  bool cached);
 struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_heap *heap, u64 len, bool cached);
 void dmabuf_buffer_set_name(struct dmabuf_buffer *buffer, char *name);
 void dmabuf_buffer_get(struct dmabuf_buffer *buffer);
 void dmabuf_buffer_put(struct dmabuf_buffer *buffer);
 size_t dmabuf_buffer_size(const struct dmabuf_buffer *buffer);
 phys_addr_t dmabuf_buffer_phys(const struct dmabuf_buffer *buffer);
+bool dmabuf_buffer_is_cached(const struct dmabuf_buffer *buffer);
+const struct dmabuf_heap *dmabuf_buffer_heap(const struct dmabuf_buffer *buffer);
+struct dmabuf_buffer *dmabuf_buffer_of(const struct dma_buf *dmabuf,
+				       const struct dmabuf_device *device);
 
 struct dma_buf *dmabuf_buffer_share(struct dmabuf_buffer *buffer, int mode);
 struct dma_buf *dmabuf_buffer_hand_over(struct dmabuf_buffer *buffer, int mode);
@@ -137,5 +155,10 @@ int dmabuf_buffer_mmap(struct dmabuf_buffer *buffer, struct vm_area_struct *vma,
 		       unsigned long pgoff);
 void *dmabuf_buffer_vmap(struct dmabuf_buffer *buffer);
 void dmabuf_buffer_vunmap(struct dmabuf_buffer *buffer);
+void dmabuf_show_name(struct seq_file *seq, const char *name);
+int dmabuf_buffer_find_mapped(struct dmabuf_buffer *buffer, unsigned long address, size_t len,
+			      size_t *offset);
+int dmabuf_buffer_flush(struct dmabuf_buffer *buffer, size_t offset, size_t len,
+			unsigned int how);
 
 #endif /* _DMABUF_CORE_H */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* /dev/ion: the allocation interface of ION as Linux 4.12 to 5.10 had it. */
+/* /dev/ion: the allocation interface of ION as Linux 4.12 to 5.10 had it, and the one before. */
+#include <linux/compat.h>
 #include <linux/fcntl.h>
 #include <linux/fs.h>
 #include <linux/kernel.h>
@@ -30,7 +31,7 @@ static long ion_ioctl_alloc(struct ion_allocation_data __user *arg)
 
 	if (copy_from_user(&data, arg, sizeof(data)))
 		return -EFAULT;
-	buffer = ion_heaps_alloc(data.len, data.heap_id_mask, data.flags);
+	buffer = ion_heaps_alloc(data.len, 0, data.heap_id_mask, data.flags);
 
 	return dmabuf_reply(dmabuf_buffer_hand_over(buffer, O_RDWR), O_CLOEXEC, arg, &data,
 			    sizeof(data), (int *)&data.fd);
@@ -68,24 +69,52 @@ static long ion_ioctl_heap_query(struct ion_heap_query __user *arg)
 	return copy_to_user(arg, &query, sizeof(query)) ? -EFAULT : 0;
 }
 
-static long ion_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+static long answer(struct file *file, unsigned int cmd, void __user *arg, bool narrow)
 {
 	switch (cmd) {
 	case ION_IOC_ALLOC:
-		return ion_ioctl_alloc((struct ion_allocation_data __user *)arg);
+		return ion_ioctl_alloc(arg);
 	case ION_IOC_HEAP_QUERY:
-		return ion_ioctl_heap_query((struct ion_heap_query __user *)arg);
+		return ion_ioctl_heap_query(arg);
 	case ION_IOC_ABI_VERSION:
 		return put_user(ION_ABI_VERSION, (u32 __user *)arg);
 	default:
-		return -ENOTTY;
+		return ion_legacy_ioctl(&ion_device, file, cmd, arg, narrow);
 	}
+}
+
+static long ion_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	return answer(file, cmd, (void __user *)arg, false);
+}
+
+#ifdef CONFIG_COMPAT
+static long ion_compat_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	return answer(file, cmd, compat_ptr(arg), true);
+}
+#endif
+
+static int ion_open(struct inode *inode, struct file *file)
+{
+	return ion_legacy_open(file);
+}
+
+static int ion_release(struct inode *inode, struct file *file)
+{
+	ion_legacy_release(file);
+
+	return 0;
 }
 
 static const struct file_operations ion_fops = {
 	.owner = THIS_MODULE,
+	.open = ion_open,
+	.release = ion_release,
 	.unlocked_ioctl = ion_ioctl,
-	.compat_ioctl = compat_ptr_ioctl,
+#ifdef CONFIG_COMPAT
+	.compat_ioctl = ion_compat_ioctl,
+#endif
 };
 
 static int __init ion_init(void)
@@ -103,6 +132,7 @@ static int __init ion_init(void)
 	if (ret)
 		goto exit_dma_heap;
 	ion_dma_heap_ready();
+	ion_legacy_show(&ion_device);
 
 	return 0;
 

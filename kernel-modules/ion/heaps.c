@@ -199,13 +199,15 @@ static bool is_meant(const struct ion_heap *heap, u32 mask)
 /**
  * ion_heaps_alloc() - allocate from the first heap that can
  * @len:	bytes
+ * @align:	of the physical address of contiguous memory, bytes: 0 or a power
+ *		of two
  * @mask:	bits of the heaps to try
  * @flags:	ION_FLAG_CACHED or 0; other bits are ignored
  *
  * Return: the buffer, or an ERR_PTR: -ENODEV if no heap is in the mask, else
  * what the last heap said.
  */
-struct dmabuf_buffer *ion_heaps_alloc(u64 len, u32 mask, u32 flags)
+struct dmabuf_buffer *ion_heaps_alloc(u64 len, u64 align, u32 mask, u32 flags)
 {
 	struct dmabuf_buffer *buffer = ERR_PTR(-ENODEV);
 	unsigned int i;
@@ -213,10 +215,35 @@ struct dmabuf_buffer *ion_heaps_alloc(u64 len, u32 mask, u32 flags)
 	for (i = 0; i < heap_count; i++) {
 		if (!is_meant(&heaps[i], mask))
 			continue;
-		buffer = dmabuf_buffer_alloc(&heaps[i].base, len, flags & ION_FLAG_CACHED);
+		buffer = dmabuf_buffer_alloc_aligned(&heaps[i].base, len, align,
+						     flags & ION_FLAG_CACHED);
 		if (!IS_ERR(buffer) || fatal_signal_pending(current))
 			break;
 	}
 
 	return buffer;
+}
+
+/**
+ * ion_heap_secure() - let the CPU map no buffer of a heap, or let it
+ * @id:		of a heap of type ION_HEAP_TYPE_PROTECTED
+ * @secure:	whether it may not
+ *
+ * Return: 0, -EINVAL where there is no such heap, -EBUSY while there are
+ * mappings.
+ */
+int ion_heap_secure(u64 id, bool secure)
+{
+	unsigned int i;
+
+	for (i = 0; i < heap_count; i++) {
+		if (heaps[i].base.id != id || heaps[i].type != ION_HEAP_TYPE_PROTECTED)
+			continue;
+		if (secure)
+			return dmabuf_heap_secure(&heaps[i].base);
+		dmabuf_heap_unsecure(&heaps[i].base);
+		return 0;
+	}
+
+	return -EINVAL;
 }
