@@ -83,8 +83,7 @@ export interface Range {
  * @param usual - where a range ends that has no length
  * @param unit - what the offset is a multiple of
  */
-export function checkRange(range: unknown, size: number, usual: number, unit: number, path: string): Required<Range> {
-  const call = { syscall: 'mmap', path };
+export function checkRange(range: unknown, size: number, usual: number, unit: number, call: Call): Required<Range> {
   checkOptions(range, 'range', call);
   const { offset = 0, length } = range as Range;
   checkInteger(offset, 'offset', 0, size - 1, call);

@@ -63,7 +63,10 @@ export class Region {
    */
   map(range: Range = {}): Mapping {
     const { handle, path } = this.#device;
-    const { offset, length } = checkRange(range, this.size, this.length, constants.PAGE_SIZE, path);
+    const { offset, length } = checkRange(range, this.size, this.length, constants.PAGE_SIZE, {
+      syscall: 'mmap',
+      path,
+    });
     return createMapping(handle.get('mmap'), { offset: this.offset + offset, length }, path);
   }
 

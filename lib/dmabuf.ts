@@ -196,7 +196,10 @@ export class DmaBuf implements Disposable {
    */
   map(range: Range = {}): Mapping {
     this.#handle.fd('mmap');
-    const checked = checkRange(range, this.size, this.length, constants.PAGE_SIZE, this.#path);
+    const checked = checkRange(range, this.size, this.length, constants.PAGE_SIZE, {
+      syscall: 'mmap',
+      path: this.#path,
+    });
     if (!this.#writable) {
       throw systemError(
         -errno.EACCES,
@@ -240,7 +243,7 @@ export class DmaBuf implements Disposable {
    */
   copy(range: Range = {}): ArrayBuffer {
     this.#handle.fd('mmap');
-    const { offset, length } = checkRange(range, this.size, this.length, 1, this.#path);
+    const { offset, length } = checkRange(range, this.size, this.length, 1, { syscall: 'mmap', path: this.#path });
     const destination = new ArrayBuffer(length);
     const bracket = this.#begin(constants.DMA_BUF_SYNC_READ);
     const error = native.copy(this.#handle.get('mmap'), offset, destination);

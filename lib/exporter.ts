@@ -79,7 +79,7 @@ export class Exporter implements Disposable {
    * @throws SystemError EACCES: opened read-only; see {@link Exporter.copy}
    */
   map(range: Range = {}): Mapping {
-    const checked = checkRange(range, this.size, this.size, constants.PAGE_SIZE, this.path);
+    const checked = checkRange(range, this.size, this.size, constants.PAGE_SIZE, { syscall: 'mmap', path: this.path });
     if (this.readonly) {
       throw systemError(
         -osConstants.errno.EACCES,
@@ -93,7 +93,7 @@ export class Exporter implements Disposable {
 
   /** A copy of what the device shows, read through a mapping of the device itself. */
   copy(range: Range = {}): ArrayBuffer {
-    const { offset, length } = checkRange(range, this.size, this.size, 1, this.path);
+    const { offset, length } = checkRange(range, this.size, this.size, 1, { syscall: 'mmap', path: this.path });
     const destination = new ArrayBuffer(length);
     const error = native.copy(this.#device.get('mmap'), offset, destination);
     if (error < 0) throw systemError(error, 'mmap', this.path);

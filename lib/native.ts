@@ -126,6 +126,24 @@ interface Native {
   /** ION_IOC_HEAP_QUERY */
   ionHeaps(device: Handle): OrErrno<IonHeap[]>;
 
+  /** ION_LEGACY_IOC_ALLOC: a number of ION's, from 1; lost with the device if the environment ends first */
+  ionHandleAlloc(device: Handle, length: number, align: number, heapMask: number, cached: boolean): Promise<number>;
+  ionHandleAllocSync(device: Handle, length: number, align: number, heapMask: number, cached: boolean): number;
+  /** ION_LEGACY_IOC_FREE */
+  ionHandleFree(device: Handle, id: number): number;
+  /** ION_LEGACY_IOC_SHARE */
+  ionHandleShare(device: Handle, id: number): Handle;
+  /** ION_LEGACY_IOC_IMPORT: a number of ION's */
+  ionHandleImport(device: Handle, fd: number): number;
+  /** ION_LEGACY_IOC_SYNC */
+  ionHandleSync(device: Handle, fd: number): number;
+  /** ION_LEGACY_IOC_CLEAN_CACHES, …_INV_CACHES, …_CLEAN_INV_CACHES: `how` is 0, 1, 2 */
+  ionHandleFlush(device: Handle, id: number, how: number, bytes: Uint8Array, offset: number): number;
+  /** ION_LEGACY_IOC_GET_FLAGS */
+  ionHandleFlags(device: Handle, id: number): number;
+  /** ION_LEGACY_IOC_CUSTOM */
+  ionHeapSecure(device: Handle, heapId: number, secure: boolean): number;
+
   /** DMA_HEAP_IOCTL_ALLOC */
   dmaHeapAlloc(device: Handle, length: number): Promise<Handle>;
   dmaHeapAllocSync(device: Handle, length: number): Handle;

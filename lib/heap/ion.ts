@@ -106,6 +106,17 @@ export class IonHeap extends DeviceHeap {
     }
   }
 
+  /**
+   * What to do where an allocation from the heaps of a mask was refused.
+   *
+   * @throws SystemError ENODEV: the mask has none
+   * @internal
+   */
+  static adviceOn(error: number, path: string, mask: number, length: number): string | undefined {
+    using heap = IonHeap.open(path, {}, mask);
+    return heap.advice(error, length);
+  }
+
   protected override start({ length, cached }: Request): Promise<Handle> {
     return native.ionAlloc(this.device.get('ioctl'), length, this.#mask, cached);
   }

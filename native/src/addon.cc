@@ -16,6 +16,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   RegisterDmaHeap(env, exports);
   RegisterExporter(env, exports);
   RegisterIon(env, exports);
+  RegisterIonHandles(env, exports);
   RegisterMapping(env, exports);
   RegisterMemfd(env, exports);
   RegisterPoller(env, exports);

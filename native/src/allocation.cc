@@ -9,6 +9,7 @@ namespace {
 
 Napi::Value ToJavaScript(Napi::Env env, Allocation& allocation) {
   if (allocation.error != 0) return Result(env, -allocation.error);
+  if (allocation.number) return Result(env, *allocation.number);
   if (!allocation.region) return Environment::Of(env).Adopt(env, std::move(allocation.fd));
   Napi::Object region = Napi::Object::New(env);
   region.Set("id", static_cast<double>(allocation.region->id));

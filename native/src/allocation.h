@@ -13,11 +13,12 @@
 
 namespace dmabuf {
 
-// What an allocation made: a descriptor, or a region of /dev/cma_mem.
+// What an allocation made: a descriptor, a region of /dev/cma_mem, or a handle of /dev/ion.
 struct Allocation {
   int error = 0;
   UniqueFd fd;
   std::optional<cmamem_info> region;
+  std::optional<int> number;
 };
 
 // Touches no JavaScript. `device` is null where the heap is no device.
@@ -31,7 +32,7 @@ struct AllocationJob {
 // Reads the arguments of a call; an error goes into the allocation.
 using AllocationParser = AllocationJob (*)(const Napi::CallbackInfo& info, Allocation& allocation);
 
-// Answers a handle, {id, offset, length, physicalBase}, or -errno; the asynchronous
+// Answers a handle, {id, offset, length, physicalBase}, the number, or -errno; the asynchronous
 // form a promise of that.
 Napi::Value AllocateSync(const Napi::CallbackInfo& info, AllocationParser parse);
 Napi::Value AllocateAsync(const Napi::CallbackInfo& info, AllocationParser parse);

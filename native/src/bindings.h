@@ -13,6 +13,7 @@ void RegisterDmaBuf(Napi::Env env, Napi::Object exports);
 void RegisterDmaHeap(Napi::Env env, Napi::Object exports);
 void RegisterExporter(Napi::Env env, Napi::Object exports);
 void RegisterIon(Napi::Env env, Napi::Object exports);
+void RegisterIonHandles(Napi::Env env, Napi::Object exports);
 void RegisterMapping(Napi::Env env, Napi::Object exports);
 void RegisterMemfd(Napi::Env env, Napi::Object exports);
 void RegisterPoller(Napi::Env env, Napi::Object exports);

@@ -16,6 +16,23 @@ export const ION_SYSTEM_HEAP = 1 << 0;
 export const ION_CONTIG_HEAP = 1 << 1;
 export const ION_DMA_HEAP = 1 << 4;
 
+/** The handle interface of 3.0 to 4.11, in the layout of programs of this width. */
+export const ION_LEGACY_ALLOC = POINTER === 4 ? 0xc0144900 : 0xc0204900;
+export const ION_LEGACY_FREE = 0xc0044901;
+export const ION_LEGACY_MAP = 0xc0084902;
+export const ION_LEGACY_SHARE = 0xc0084904;
+export const ION_LEGACY_IMPORT = 0xc0084905;
+export const ION_LEGACY_SYNC = 0xc0084907;
+export const ION_LEGACY_CUSTOM = POINTER === 4 ? 0xc0084906 : 0xc0104906;
+/** Clean, invalidate, both. */
+export const ION_LEGACY_FLUSH = [0, 1, 2].map((nr) => (POINTER === 4 ? 0xc0144d00 : 0xc0184d00) + nr);
+export const ION_LEGACY_GET_FLAGS = POINTER === 4 ? 0xc0084d03 : 0xc0104d03;
+/** Qualcomm's first forms, which 64-bit programs have only of IMPORT. */
+export const ION_LEGACY_IMPORT_V0 = 0xc0044905;
+export const ION_LEGACY_ALLOC_V0 = 0xc0104900;
+export const ION_LEGACY_FLUSH_V0 = [7, 8, 9].map((nr) => 0xc0144900 + nr);
+export const ION_LEGACY_GET_FLAGS_V0 = 0xc008490a;
+
 export const CMEM_ALLOCATE = 0x40046d05;
 /** _IOWR('m', 0x20, 24 bytes) */
 export const CMEM_IOC_ALLOC = 0xc0186d20;
@@ -60,6 +77,39 @@ export function ionAllocation({ len, mask, flags = 0, fd = 0, unused = 0 }: IonA
 }
 
 export const ionFd = (bytes: Buffer) => bytes.readUInt32LE(16);
+
+/** `{size_t len, align; u32 heap_id_mask, flags; int handle}`, on 64 bit with 4 bytes behind */
+export function ionLegacyAllocation(data: { len: number; align?: number; mask: number; flags?: number }): Buffer {
+  const { len, align = 0, mask, flags = 0 } = data;
+  const padding: [4, 0][] = POINTER === 4 ? [] : [[4, 0]];
+  return pack([POINTER, len], [POINTER, align], [4, mask], [4, flags], [4, 0], ...padding);
+}
+
+/** Where it has the handle. */
+export const ionLegacyHandle = (bytes: Buffer) => bytes.readInt32LE(2 * POINTER + 8);
+
+/** `{u32 len, align, flags; int handle}` */
+export const ionLegacyAllocationV0 = (len: number, flags: number) => pack([4, len], [4, 0], [4, flags], [4, 0]);
+
+/** `{int handle; int fd}` */
+export const ionLegacyFd = (handle: number, fd = 0) => pack([4, handle], [4, fd]);
+
+/** `{u32 cmd; unsigned long arg}` */
+export function ionLegacyCustom(cmd: number, heap: number): Buffer {
+  return POINTER === 4 ? pack([4, cmd], [4, heap]) : pack([4, cmd], [4, 0], [8, heap]);
+}
+
+/** `{int handle; int fd; void *vaddr; u32 offset; u32 length}` */
+export function ionLegacyFlush(data: { handle?: number; fd?: number; at: number; offset?: number; len: number }) {
+  return pack([4, data.handle ?? 0], [4, data.fd ?? 0], [POINTER, data.at], [4, data.offset ?? 0], [4, data.len]);
+}
+
+/** `{int handle; unsigned long flags}` */
+export const ionLegacyFlags = (handle: number) =>
+  POINTER === 4 ? pack([4, handle], [4, 0xffffffff]) : pack([4, handle], [4, 0], [8, -1]);
+
+export const ionLegacyFlagsOf = (bytes: Buffer) =>
+  POINTER === 4 ? bytes.readUInt32LE(4) : Number(bytes.readBigUInt64LE(8));
 
 export interface DmaHeapAllocation {
   len: number | bigint;

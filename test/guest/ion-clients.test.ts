@@ -56,6 +56,7 @@ const { path, missing } = program('ion-client');
 
 for (const [title, table, parameters] of [
   ['the default heaps', heapTable, []],
+  ['the default heaps, beside the handle interface', heapTable, ['legacy_abi=1']],
   ['a heap of each type', everyHeap, [everyHeapTable]],
 ] as const) {
   describeModules(`clients of ION with ${title}`, () => {

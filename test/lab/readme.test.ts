@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/** What the README and the page about heaps show is run as it stands there. */
+/** What the README and the pages of docs/ show is run as it stands there. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -102,4 +102,21 @@ describe('docs/heaps.md', function () {
   });
 
   it('links to nothing that is not there', () => linksSomewhere('docs/heaps.md'));
+});
+
+describe('docs/ion-handles.md', function () {
+  this.timeout(240_000);
+  this.slow(60_000);
+
+  it('has an example that works', () => {
+    const text = page('docs/ion-handles.md');
+    const [command, ...others] = commandsOf(text);
+    assert(command !== undefined && others.length === 0);
+    const script = `${blocks('ts', text)[0]}console.log(handle, buffer.read((bytes) => bytes.at(-1)));\n`;
+    const { status, stdout, stderr } = tryOut(command, 'port.ts', script);
+    assert.equal(status, 0, stderr);
+    assert.equal(stdout, '1 1\n');
+  });
+
+  it('links to nothing that is not there', () => linksSomewhere('docs/ion-handles.md'));
 });
