@@ -62,6 +62,12 @@ const meetings: Record<string, string[]> = {
   ],
   lists: [...['a buffer ok', 'a device ok', 'the heaps ok', 'a figure ok', 'name ok', 'GEM_CLOSE ok']],
   carveouts: [...both('alloc', 'ENOMEM'), 'some is left ok'],
+  handles: [
+    ...both('alloc', 'EBADF'),
+    ...['share', 'free'].flatMap((call) => both(call, 'EINVAL')),
+    ...['share', 'free', 'flags of'].flatMap((call) => both(`${call} a guess`, 'EINVAL')),
+    ...['import ok', 'free an import ok', 'clients ok'],
+  ],
   unload: [
     ...[...modules, 'dmabuf_core'].flatMap((name) => both(`delete ${name}`, 'EAGAIN')),
     ...modules.map((name) => `delete ${name} in use EAGAIN`),

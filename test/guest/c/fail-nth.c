@@ -50,6 +50,7 @@
 #include "../../../kernel-modules/include/uapi/dmabuf/cma_mem.h"
 #include "../../../kernel-modules/include/uapi/dmabuf/exporter.h"
 #include "../../../kernel-modules/include/uapi/dmabuf/ion.h"
+#include "../../../kernel-modules/include/uapi/dmabuf/ion_legacy.h"
 #include "drm.h"
 
 /* One piece of each size that scattered pages come in; few, as each page takes its time. */
@@ -62,7 +63,8 @@
 #define SYSTEM_HEAP		(1 << 0)
 #define CONTIG_HEAP		(1 << 1)
 #define CARVEOUT_HEAP		(1 << 2)
-#define SECURED_HEAP		(1 << 3)
+#define SECURED_HEAP_ID		3
+#define SECURED_HEAP		(1 << SECURED_HEAP_ID)
 #define DMA_HEAP		(1 << 4)
 #define SECURED_DMA_HEAP	(1 << 5)
 #define IOMMU_HEAP		(1 << 6)
@@ -72,7 +74,7 @@
 #define HEAPS								\
 	"heaps=4:dma:ion_dma_heap,1:system_contig:ion_system_contig_heap,"	\
 	"0:system:ion_system_heap,2:carveout:carveout:4M,3:protected:secured:256K," \
-	"5:protected:secured_dma,6:iommu:iommu"
+	"5:protected:secured_dma,6:iommu:iommu legacy_abi=1"
 /* Carveouts in two pieces of memory; each heap has many allocations in sysfs. */
 #define TABLE								\
 	"heaps=2:carveout:a:128K,3:protected:b:4K,0:system:c,4:carveout:d:64K"
@@ -503,6 +505,19 @@ static void prepare_device(const struct operation *operation)
 		memcpy(argument, operation->argument, operation->size);
 }
 
+static void custom(__u32 cmd)
+{
+	struct ion_legacy_custom data = { .cmd = cmd, .arg = SECURED_HEAP_ID };
+
+	need("ION_LEGACY_IOC_CUSTOM", ioctl(target, ION_LEGACY_IOC_CUSTOM, &data));
+}
+
+static void prepare_unsecured(const struct operation *operation)
+{
+	prepare_device(operation);
+	custom(ION_LEGACY_UNSECURE_HEAP);
+}
+
 static void prepare_query(const struct operation *operation)
 {
 	struct ion_heap_query *query = (struct ion_heap_query *)argument;
@@ -612,6 +627,69 @@ static int exported_file(const struct operation *operation)
 	need("CMEM_IOC_EXPORT", ioctl(cma_mem, CMEM_IOC_EXPORT, export));
 	source = export->fd;
 	return cma_mem;
+}
+
+/* A client with a handle; the argument begins with it, as that of every call about one does. */
+static int client_file(const struct operation *operation)
+{
+	struct ion_legacy_alloc data = {
+		.len = operation->length,
+		.heap_id_mask = operation->heaps,
+		.flags = operation->heap_flags,
+	};
+	int ion = need("/dev/ion", open("/dev/ion", O_RDWR | O_CLOEXEC));
+
+	need("ION_LEGACY_IOC_ALLOC", ioctl(ion, ION_LEGACY_IOC_ALLOC, &data));
+	*(__s32 *)argument = data.handle;
+	return ion;
+}
+
+/* The same, and its buffer is mapped. */
+static int client_with_mapping(const struct operation *operation)
+{
+	struct ion_legacy_flush *flush = (struct ion_legacy_flush *)argument;
+	struct ion_legacy_fd shared;
+	int ion = client_file(operation);
+
+	shared.handle = flush->handle;
+	need("ION_LEGACY_IOC_SHARE", ioctl(ion, ION_LEGACY_IOC_SHARE, &shared));
+	flush->vaddr = mmap(NULL, operation->length, PROT_READ | PROT_WRITE, MAP_SHARED,
+			    shared.fd, 0);
+	if (flush->vaddr == MAP_FAILED)
+		wrong("mmap: %s", strerror(errno));
+	flush->length = operation->length;
+	source = shared.fd;
+	return ion;
+}
+
+/* A client without any, and a dma-buf to import. */
+static int client_to_import(const struct operation *operation)
+{
+	struct ion_legacy_fd *import = (struct ion_legacy_fd *)argument;
+
+	source = ion_buffer(operation);
+	import->fd = source;
+	return need("/dev/ion", open("/dev/ion", O_RDWR | O_CLOEXEC));
+}
+
+/* The same, and the call is to find the buffer by its dma-buf. */
+static int client_with_fd(const struct operation *operation)
+{
+	struct ion_legacy_flush *flush = (struct ion_legacy_flush *)argument;
+	int ion = client_with_mapping(operation);
+
+	flush->handle = 0;
+	flush->fd = source;
+	return ion;
+}
+
+/* As client_to_import(), for the first form of IMPORT. */
+static int client_to_import_v0(const struct operation *operation)
+{
+	int ion = client_to_import(operation);
+
+	*(__s32 *)argument = source;
+	return ion;
 }
 
 static int make(const struct operation *operation)
@@ -896,10 +974,28 @@ static void undo_fork(const struct operation *operation)
 }
 
 /* There is none: the region goes with its file. */
-static void undo_region(const struct operation *operation)
+static void undo_by_opening(const struct operation *operation)
 {
 	close(target);
 	target = need(operation->path, open(operation->path, operation->flags | O_CLOEXEC));
+}
+
+/* Another buffer in its place. */
+static void undo_free(const struct operation *operation)
+{
+	struct ion_legacy_alloc data = {
+		.len = operation->length,
+		.heap_id_mask = operation->heaps,
+		.flags = operation->heap_flags,
+	};
+
+	need("ION_LEGACY_IOC_ALLOC", ioctl(target, ION_LEGACY_IOC_ALLOC, &data));
+}
+
+static void undo_unsecure(const struct operation *operation)
+{
+	(void)operation;
+	custom(ION_LEGACY_SECURE_HEAP);
 }
 
 static void undo_import(const struct operation *operation)
@@ -975,6 +1071,23 @@ static const struct ion_allocation_data ion_huge = {
 };
 static const struct ion_heap_query ion_query;
 static const __u32 ion_version;
+static const struct ion_legacy_alloc legacy_page = { .len = 1, .heap_id_mask = SYSTEM_HEAP };
+static const struct ion_legacy_alloc legacy_aligned = {
+	.len = 1, .align = 65536, .heap_id_mask = CARVEOUT_HEAP, .flags = ION_FLAG_CACHED
+};
+static const struct ion_legacy_alloc legacy_no_heap = { .len = 1, .heap_id_mask = NO_HEAP };
+#if __SIZEOF_POINTER__ == 4
+static const struct ion_legacy_alloc_v0 legacy_page_v0 = {
+	.len = 1, .flags = CONTIG_HEAP | ION_FLAG_CACHED
+};
+#endif
+static const struct ion_legacy_custom legacy_secure = {
+	.cmd = ION_LEGACY_SECURE_HEAP, .arg = SECURED_HEAP_ID
+};
+static const struct ion_legacy_custom legacy_unsecure = {
+	.cmd = ION_LEGACY_UNSECURE_HEAP, .arg = SECURED_HEAP_ID
+};
+static const __s32 legacy_no_handle = 1;
 static const struct dma_heap_allocation_data heap_page = {
 	.len = 1, .fd_flags = O_RDWR | O_CLOEXEC
 };
@@ -1008,13 +1121,38 @@ static const struct dma_buf_export_sync_file sync_file = { .flags = DMA_BUF_SYNC
 		 offsetof(struct ion_allocation_data, fd), prepare_device)
 #define ION_QUERY(preparation)							\
 	IOCTL_OF("/dev/ion", ION_IOC_HEAP_QUERY, ion_query, -1, preparation)
+#define LEGACY_ALLOC_BY(number, template)					\
+	.path = "/dev/ion", .flags = O_RDWR, .request = (number),		\
+	.argument = &(template), .size = sizeof(template), .fd_at = -1,		\
+	.prepare = prepare_device, .call = call_ioctl, .undo = undo_by_opening
+#define LEGACY_ALLOC(template)	LEGACY_ALLOC_BY(ION_LEGACY_IOC_ALLOC, template)
+#define LEGACY_IMPORT_BY(number, origin)					\
+	.path = "/dev/ion", .flags = O_RDWR, .request = (number), .fd_at = -1,	\
+	.heaps = SYSTEM_HEAP, .length = 1, .make = (origin),			\
+	.prepare = prepare_made, .call = call_ioctl, .undo = undo_by_opening
+#define LEGACY_IMPORT	LEGACY_IMPORT_BY(ION_LEGACY_IOC_IMPORT, client_to_import)
+#define LEGACY_IMPORT_V0 LEGACY_IMPORT_BY(ION_LEGACY_IOC_IMPORT_V0, client_to_import_v0)
+#define OF_HANDLE_UNDONE_BY(number, fd_offset, origin, reversal)		\
+	.request = (number), .fd_at = (fd_offset), .heaps = SYSTEM_HEAP,	\
+	.heap_flags = ION_FLAG_CACHED, .length = CONTIGUOUS, .make = (origin),	\
+	.prepare = prepare_made, .call = call_ioctl, .undo = (reversal)
+#define OF_HANDLE(number, fd_offset, origin)					\
+	OF_HANDLE_UNDONE_BY(number, fd_offset, origin, undo_ioctl)
+#define LEGACY_SHARE_BY(number)							\
+	OF_HANDLE(number, offsetof(struct ion_legacy_fd, fd), client_file)
+#define LEGACY_SHARE	LEGACY_SHARE_BY(ION_LEGACY_IOC_SHARE)
+#define LEGACY_MAP	LEGACY_SHARE_BY(ION_LEGACY_IOC_MAP)
+#define LEGACY_CUSTOM(template, preparation, reversal)				\
+	.path = "/dev/ion", .flags = O_RDWR, .request = ION_LEGACY_IOC_CUSTOM,	\
+	.argument = &(template), .size = sizeof(template), .fd_at = -1,		\
+	.prepare = (preparation), .call = call_ioctl, .undo = (reversal)
 #define CMEM_ALLOC(template)							\
 	IOCTL_OF("/dev/cma_mem", CMEM_IOC_ALLOC, template,			\
 		 offsetof(struct cmem_alloc, fd), prepare_device)
 #define CMEM_REGION(template, preparation)					\
 	.path = "/dev/cma_mem", .flags = O_RDWR, .request = CMEM_ALLOCATE,	\
 	.argument = &(template), .size = sizeof(template), .fd_at = -1,		\
-	.prepare = (preparation), .call = call_ioctl, .undo = undo_region
+	.prepare = (preparation), .call = call_ioctl, .undo = undo_by_opening
 #define CMEM_EXPORT(origin)							\
 	.request = CMEM_IOC_EXPORT, .fd_at = offsetof(struct cmem_export, fd), .length = 1, \
 	.make = (origin), .prepare = prepare_made, .call = call_ioctl, .undo = undo_ioctl
@@ -1154,6 +1292,89 @@ static const struct operation operations[] = {
 	{ "ION_IOC_ABI_VERSION", READ_ONLY,
 	  IOCTL_OF("/dev/ion", ION_IOC_ABI_VERSION, ion_version, -1, prepare_device) },
 
+	{ "a handle's ALLOC of a page", .allocates = true, LEGACY_ALLOC(legacy_page) },
+	{ "a handle's ALLOC of a page", NO_ID, .allocates = true, LEGACY_ALLOC(legacy_page) },
+	{ "a handle's ALLOC of a page", READ_ONLY, LEGACY_ALLOC(legacy_page) },
+	{ "a handle's ALLOC of a page", UNREADABLE, LEGACY_ALLOC(legacy_page) },
+	{ "a handle's ALLOC of an aligned piece of a carveout", .allocates = true,
+	  LEGACY_ALLOC(legacy_aligned) },
+	{ "a handle's ALLOC of no heap", REFUSED, LEGACY_ALLOC(legacy_no_heap), .errors = { ENODEV } },
+	{ "a handle's SHARE", .allocates = true, LEGACY_SHARE },
+	{ "a handle's SHARE", READ_ONLY, LEGACY_SHARE },
+	{ "a handle's SHARE", UNREADABLE, LEGACY_SHARE },
+	{ "a handle's SHARE", NO_DESCRIPTOR, LEGACY_SHARE },
+	{ "a handle's MAP", .allocates = true, LEGACY_MAP },
+	{ "a handle's MAP", READ_ONLY, LEGACY_MAP },
+	{ "a handle's MAP", UNREADABLE, LEGACY_MAP },
+	{ "a handle's MAP", NO_DESCRIPTOR, LEGACY_MAP },
+	{ "a handle's IMPORT", .allocates = true, LEGACY_IMPORT },
+	{ "a handle's IMPORT", NO_ID, .allocates = true, LEGACY_IMPORT },
+	{ "a handle's IMPORT", READ_ONLY, LEGACY_IMPORT },
+	{ "a handle's IMPORT", UNREADABLE, LEGACY_IMPORT },
+	{ "a handle's IMPORT, first form", .allocates = true, LEGACY_IMPORT_V0 },
+	{ "a handle's IMPORT, first form", NO_ID, .allocates = true, LEGACY_IMPORT_V0 },
+	{ "a handle's IMPORT, first form", READ_ONLY, LEGACY_IMPORT_V0 },
+	{ "a handle's IMPORT, first form", UNREADABLE, LEGACY_IMPORT_V0 },
+	{ "a handle's FREE",
+	  OF_HANDLE_UNDONE_BY(ION_LEGACY_IOC_FREE, -1, client_file, undo_free) },
+	{ "a handle's FREE of a mapped buffer",
+	  OF_HANDLE(ION_LEGACY_IOC_FREE, -1, client_with_mapping) },
+	{ "a handle's FREE", UNREADABLE, OF_HANDLE(ION_LEGACY_IOC_FREE, -1, client_file) },
+	{ "a handle's FREE of another", REFUSED,
+	  IOCTL_OF("/dev/ion", ION_LEGACY_IOC_FREE, legacy_no_handle, -1, prepare_device),
+	  .errors = { EINVAL } },
+	{ "a handle's GET_FLAGS", OF_HANDLE(ION_LEGACY_IOC_GET_FLAGS, -1, client_file) },
+	{ "a handle's GET_FLAGS", READ_ONLY, OF_HANDLE(ION_LEGACY_IOC_GET_FLAGS, -1, client_file) },
+	{ "a handle's GET_FLAGS", UNREADABLE, OF_HANDLE(ION_LEGACY_IOC_GET_FLAGS, -1, client_file) },
+	{ "SYNC of a dma-buf", OF_HANDLE(ION_LEGACY_IOC_SYNC, -1, client_to_import) },
+	{ "SYNC of a dma-buf", UNREADABLE, OF_HANDLE(ION_LEGACY_IOC_SYNC, -1, client_to_import) },
+	{ "a handle's CLEAN_CACHES",
+	  OF_HANDLE(ION_LEGACY_IOC_CLEAN_CACHES, -1, client_with_mapping) },
+	{ "a handle's CLEAN_CACHES", UNREADABLE,
+	  OF_HANDLE(ION_LEGACY_IOC_CLEAN_CACHES, -1, client_with_mapping) },
+	{ "a handle's INV_CACHES",
+	  OF_HANDLE(ION_LEGACY_IOC_INV_CACHES, -1, client_with_mapping) },
+	{ "a handle's CLEAN_INV_CACHES",
+	  OF_HANDLE(ION_LEGACY_IOC_CLEAN_INV_CACHES, -1, client_with_mapping) },
+	{ "CLEAN_CACHES of a dma-buf", OF_HANDLE(ION_LEGACY_IOC_CLEAN_CACHES, -1, client_with_fd) },
+	{ "INV_CACHES of a dma-buf", OF_HANDLE(ION_LEGACY_IOC_INV_CACHES, -1, client_with_fd) },
+	{ "CLEAN_INV_CACHES of a dma-buf",
+	  OF_HANDLE(ION_LEGACY_IOC_CLEAN_INV_CACHES, -1, client_with_fd) },
+	{ "CLEAN_INV_CACHES of a dma-buf", UNREADABLE,
+	  OF_HANDLE(ION_LEGACY_IOC_CLEAN_INV_CACHES, -1, client_with_fd) },
+#if __SIZEOF_POINTER__ == 4
+	{ "a handle's ALLOC, first form", .allocates = true,
+	  LEGACY_ALLOC_BY(ION_LEGACY_IOC_ALLOC_V0, legacy_page_v0) },
+	{ "a handle's ALLOC, first form", NO_ID, .allocates = true,
+	  LEGACY_ALLOC_BY(ION_LEGACY_IOC_ALLOC_V0, legacy_page_v0) },
+	{ "a handle's ALLOC, first form", READ_ONLY,
+	  LEGACY_ALLOC_BY(ION_LEGACY_IOC_ALLOC_V0, legacy_page_v0) },
+	{ "a handle's ALLOC, first form", UNREADABLE,
+	  LEGACY_ALLOC_BY(ION_LEGACY_IOC_ALLOC_V0, legacy_page_v0) },
+	{ "a handle's GET_FLAGS, first form",
+	  OF_HANDLE(ION_LEGACY_IOC_GET_FLAGS_V0, -1, client_file) },
+	{ "a handle's GET_FLAGS, first form", READ_ONLY,
+	  OF_HANDLE(ION_LEGACY_IOC_GET_FLAGS_V0, -1, client_file) },
+	{ "a handle's CLEAN_CACHES, first form",
+	  OF_HANDLE(ION_LEGACY_IOC_CLEAN_CACHES_V0, -1, client_with_mapping) },
+	{ "a handle's CLEAN_CACHES, first form", UNREADABLE,
+	  OF_HANDLE(ION_LEGACY_IOC_CLEAN_CACHES_V0, -1, client_with_mapping) },
+	{ "a handle's INV_CACHES, first form",
+	  OF_HANDLE(ION_LEGACY_IOC_INV_CACHES_V0, -1, client_with_mapping) },
+	{ "a handle's CLEAN_INV_CACHES, first form",
+	  OF_HANDLE(ION_LEGACY_IOC_CLEAN_INV_CACHES_V0, -1, client_with_mapping) },
+#endif
+	{ "CUSTOM of a heap that is secured",
+	  LEGACY_CUSTOM(legacy_secure, prepare_device, undo_ioctl) },
+	{ "CUSTOM of a heap that is secured", UNREADABLE,
+	  LEGACY_CUSTOM(legacy_secure, prepare_device, undo_ioctl) },
+	{ "CUSTOM of a heap that is not secured",
+	  LEGACY_CUSTOM(legacy_secure, prepare_unsecured, undo_ioctl) },
+	{ "CUSTOM to unsecure a heap",
+	  LEGACY_CUSTOM(legacy_unsecure, prepare_device, undo_unsecure) },
+	{ "CUSTOM to unsecure a heap", UNREADABLE,
+	  LEGACY_CUSTOM(legacy_unsecure, prepare_device, undo_unsecure) },
+
 	{ "DMA_HEAP_IOCTL_ALLOC a page of system", .allocates = true,
 	  HEAP_ALLOC("system", heap_page) },
 	{ "DMA_HEAP_IOCTL_ALLOC a page of system", READ_ONLY, HEAP_ALLOC("system", heap_page) },
@@ -1250,6 +1471,9 @@ static const struct operation operations[] = {
 	  .make = exporter_buffer },
 	{ "read the heaps of ion",
 	  READ("/sys/kernel/debug/ion/heaps", "\nsecured_dma ", CARVEOUT_HEAP) },
+	{ "read the clients of ion",
+	  READ_WITH(prepare_made, "/sys/kernel/debug/ion/clients", "       1         4096 ", SYSTEM_HEAP),
+	  .make = client_file },
 	{ "read the heap of cma_mem",
 	  READ("/sys/kernel/debug/cma_mem/heaps", "contiguous", 0), .make = cmem_buffer },
 	{ "read the buffers of a heap",

@@ -58,6 +58,7 @@
 #include "../../../kernel-modules/include/uapi/dmabuf/cma_mem.h"
 #include "../../../kernel-modules/include/uapi/dmabuf/exporter.h"
 #include "../../../kernel-modules/include/uapi/dmabuf/ion.h"
+#include "../../../kernel-modules/include/uapi/dmabuf/ion_legacy.h"
 #include "drm.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -89,6 +90,8 @@ enum kind {
 #define DEVICES		(A(EXPORTER) | A(ION) | A(CMA) | A(HEAP))
 #define OUR_BUFS	(A(BUF_EXPORTER) | A(BUF_ION) | A(BUF_CMA) | A(BUF_HEAP))
 #define BUFS		(OUR_BUFS | A(BUF_FOREIGN))
+/* The nodes of dma-heaps are ION's. */
+#define ION_BUFS	(A(BUF_ION) | A(BUF_HEAP))
 #define FOREIGN		(A(SYNC_FILE) | A(PIPE) | A(SOCKET) | A(MEMFD) | A(EVENTFD) | A(DEV_NULL) | \
 			 A(UDMABUF) | A(EPOLL) | A(PATH))
 /* Memory of an auditor alone; the exporter's page is everybody's. */
@@ -131,7 +134,7 @@ static unsigned int processes = 4;
 static unsigned int threads = 3;
 static bool repeatable;		/* one process, one thread */
 static int transport[2];	/* descriptors pass from worker to worker */
-static uint32_t secured;	/* the heaps of ION whose buffers nobody maps */
+static uint32_t secured;	/* the heaps of ION whose buffers nobody maps, but where CUSTOM lets them */
 static uintptr_t kernel_address;
 
 /* A thread, or the child it forked. */
@@ -170,6 +173,7 @@ struct slot {
 #define DEVICE_SLOTS	10
 #define SLOTS		44
 #define EXTENTS		32
+#define MAPPINGS	16
 #define HANDLES		8
 #define ARENA_PAGES	1024
 
@@ -193,6 +197,17 @@ static struct {
 	atomic_uint first, pages;
 } extents[EXTENTS];
 static atomic_uint next_extent;
+/* What was mapped of ION's buffers lately, and by which descriptor. */
+static struct mapping {
+	atomic_uint first, pages, pgoff;
+	atomic_int fd;
+} mappings[MAPPINGS];
+static atomic_uint next_mapping;
+/* Those of ION that were given lately: by which client, and a descriptor of the buffer, or -1. */
+static struct {
+	atomic_int handle, client, fd;
+} ion_handles[32];
+static atomic_uint next_ion_handle;
 static atomic_uint handles[HANDLES];
 static atomic_uint next_handle;
 
@@ -312,6 +327,12 @@ static void forget(int fd)
 
 		atomic_compare_exchange_strong(&slots[i].fd, &expected, -1);
 	}
+	for (unsigned int i = 0; i < COUNT(ion_handles); i++) {
+		int client = fd, buffer = fd;
+
+		atomic_compare_exchange_strong(&ion_handles[i].client, &client, -1);
+		atomic_compare_exchange_strong(&ion_handles[i].fd, &buffer, -1);
+	}
 }
 
 /* The oldest one goes. */
@@ -421,6 +442,19 @@ static void remember(const char *address, size_t length)
 		return;
 	atomic_store(&extents[i].first, page_of(address));
 	atomic_store(&extents[i].pages, (length + page - 1) / page);
+}
+
+static void remember_mapping(const char *address, size_t length, struct target target, unsigned int pgoff)
+{
+	struct mapping *mapping;
+
+	if (!in_arena(address) || !(A(target.kind) & ION_BUFS))
+		return;
+	mapping = &mappings[atomic_fetch_add(&next_mapping, 1) % MAPPINGS];
+	atomic_store(&mapping->fd, target.fd);
+	atomic_store(&mapping->first, page_of(address));
+	atomic_store(&mapping->pages, (length + page - 1) / page);
+	atomic_store(&mapping->pgoff, pgoff);
 }
 
 /* Unmapping costs a flush for each page in between, which stops all processors under emulation. */
@@ -687,6 +721,12 @@ union argument {
 	int fd;
 	struct ion_allocation_data ion_alloc;
 	struct ion_heap_query query;
+	struct ion_legacy_alloc legacy_alloc;
+	struct ion_legacy_alloc_v0 legacy_alloc_v0;
+	struct ion_legacy_fd legacy_fd;
+	struct ion_legacy_custom legacy_custom;
+	struct ion_legacy_flush legacy_flush;
+	struct ion_legacy_flags legacy_flags;
 	struct cmamem_info info;
 	struct cmem_alloc cmem_alloc;
 	struct cmem_export cmem_export;
@@ -736,7 +776,7 @@ static void fill_zero(struct me *me, struct target target, union argument *arg)
 	memset(arg, 0, sizeof(*arg));
 }
 
-/* For what is not there yet: numbers that could be handles, descriptors, lengths, addresses. */
+/* Numbers that could be handles, descriptors, lengths, addresses. */
 static void fill_plausible(struct me *me, struct target target, union argument *arg)
 {
 	(void)target;
@@ -761,7 +801,7 @@ static void fill_plausible(struct me *me, struct target target, union argument *
 
 static void fill_ion_alloc(struct me *me, struct target target, union argument *arg)
 {
-	static const uint32_t masks[] = { 1, 16, 17, 2, ~0u, ~1u, 0 };
+	const uint32_t masks[] = { 1, 16, 17, 2, ~0u, ~1u, 0, secured, secured };
 	unsigned int n = below(me, 10);
 
 	(void)target;
@@ -784,6 +824,254 @@ static void succeeded_ion_alloc(struct me *me, struct target target, const union
 	audit_fresh(me, out->ion_alloc.fd, 0, in->ion_alloc.len, in->ion_alloc.heap_id_mask & secured);
 	keep(me, out->ion_alloc.fd, BUF_ION, in->ion_alloc.len);
 }
+
+/* One of the client's, if there is any, of the buffer or (-1) of any. 0: none. */
+static int find_ion_handle(struct me *me, int client, int fd)
+{
+	unsigned int start = below(me, COUNT(ion_handles));
+
+	for (unsigned int i = 0; i < COUNT(ion_handles); i++) {
+		unsigned int at = (start + i) % COUNT(ion_handles);
+
+		if (atomic_load(&ion_handles[at].client) == client &&
+		    (fd < 0 || atomic_load(&ion_handles[at].fd) == fd))
+			return atomic_load(&ion_handles[at].handle);
+	}
+	return 0;
+}
+
+static int some_ion_handle(struct me *me, int client)
+{
+	int handle = chance(me, 80) ? find_ion_handle(me, client, -1) : 0;
+
+	return handle || chance(me, 10) ? handle : (int)edge(me);
+}
+
+static void remember_ion_handle(int handle, int client, int fd)
+{
+	unsigned int i = atomic_fetch_add(&next_ion_handle, 1) % COUNT(ion_handles);
+
+	if (handle <= 0)
+		finding("succeeded with handle %d", handle);
+	atomic_store(&ion_handles[i].client, client);
+	atomic_store(&ion_handles[i].handle, handle);
+	atomic_store(&ion_handles[i].fd, fd);
+}
+
+static void fill_legacy_alloc(struct me *me, struct target target, union argument *arg)
+{
+	(void)target;
+	arg->legacy_alloc = (struct ion_legacy_alloc){
+		.len = some_length(me),
+		.align = chance(me, 50) ? page << below(me, 5) : chance(me, 80) ? 0 : edge(me),
+		.heap_id_mask = 1u << below(me, chance(me, 85) ? 8 : 32),
+		.flags = below(me, 4),
+	};
+}
+
+static void succeeded_legacy_alloc(struct me *me, struct target target, const union argument *in,
+				   const union argument *out)
+{
+	(void)me;
+	if (out->legacy_alloc.len != in->legacy_alloc.len)
+		finding("len %zu came back as %zu", (size_t)in->legacy_alloc.len,
+			(size_t)out->legacy_alloc.len);
+	remember_ion_handle(out->legacy_alloc.handle, target.fd, -1);
+}
+
+/* All arguments but those of ALLOC and CUSTOM begin with one. */
+static void fill_ion_handle(struct me *me, struct target target, union argument *arg)
+{
+	fill_plausible(me, target, arg);
+	arg->words[0] = some_ion_handle(me, target.fd);
+}
+
+/* It is gone then, mostly. */
+static void fill_legacy_free(struct me *me, struct target target, union argument *arg)
+{
+	bool gone = chance(me, 60);
+
+	fill_ion_handle(me, target, arg);
+	for (unsigned int i = 0; gone && i < COUNT(ion_handles); i++)
+		if (atomic_load(&ion_handles[i].client) == target.fd &&
+		    atomic_load(&ion_handles[i].handle) == arg->fd)
+			atomic_store(&ion_handles[i].client, -1);
+}
+
+static void succeeded_legacy_share(struct me *me, struct target target, const union argument *in,
+				   const union argument *out)
+{
+	off_t size = lseek(out->legacy_fd.fd, 0, SEEK_END);
+
+	audit_fd(out->legacy_fd.fd, size < 0 ? 0 : size);
+	keep(me, out->legacy_fd.fd, BUF_ION, size < 0 ? 0 : size);
+	remember_ion_handle(in->legacy_fd.handle, target.fd, out->legacy_fd.fd);
+}
+
+/* Its descriptor may be another's by now: that is one of the errors. */
+static bool is_there(const struct mapping *mapping)
+{
+	unsigned int first = atomic_load(&mapping->first);
+	int fd = atomic_load(&mapping->fd);
+
+	if (!atomic_load(&mapping->pages) || !(A(page_kinds[first]) & ION_BUFS))
+		return false;
+	for (unsigned int i = 0; i < SLOTS; i++)
+		if (atomic_load(&slots[i].fd) == fd)
+			return A(slots[i].kind) & ION_BUFS;
+	return false;
+}
+
+static const struct mapping *pick_mapping(struct me *me)
+{
+	unsigned int latest = atomic_load(&next_mapping) - 1 - below(me, 4);
+
+	for (unsigned int i = 0; i < MAPPINGS; i++) {
+		const struct mapping *mapping = &mappings[(latest - i) % MAPPINGS];
+
+		if (is_there(mapping))
+			return mapping;
+	}
+	return NULL;
+}
+
+/* Often one that is mapped, for the calls on caches. */
+static int some_ion_buffer(struct me *me)
+{
+	const struct mapping *mapping = chance(me, 50) ? pick_mapping(me) : NULL;
+
+	if (mapping)
+		return atomic_load(&mapping->fd);
+	return pick(me, chance(me, 80) ? ION_BUFS : BUFS).fd;
+}
+
+static void fill_legacy_fd(struct me *me, struct target target, union argument *arg)
+{
+	(void)target;
+	arg->legacy_fd = (struct ion_legacy_fd){ .handle = any(me), .fd = some_ion_buffer(me) };
+}
+
+static void succeeded_legacy_import(struct me *me, struct target target, const union argument *in,
+				    const union argument *out)
+{
+	(void)me;
+	remember_ion_handle(out->legacy_fd.handle, target.fd, in->legacy_fd.fd);
+}
+
+static void fill_legacy_import_v0(struct me *me, struct target target, union argument *arg)
+{
+	(void)target;
+	arg->fd = some_ion_buffer(me);
+}
+
+static void succeeded_legacy_import_v0(struct me *me, struct target target, const union argument *in,
+				       const union argument *out)
+{
+	(void)me;
+	remember_ion_handle(out->fd, target.fd, in->fd);
+}
+
+static void fill_legacy_custom(struct me *me, struct target target, union argument *arg)
+{
+	uint32_t id = below(me, 32);
+
+	(void)target;
+	while (secured && !(secured >> id & 1))
+		id = (id + 1) % 32;
+	arg->legacy_custom = (struct ion_legacy_custom){
+		.cmd = chance(me, 85) ? ION_LEGACY_SECURE_HEAP : (uint32_t)edge(me),
+		.arg = chance(me, 85) ? id : chance(me, 50) ? below(me, 8) : edge(me),
+	};
+	/* Not as often: an mmap is to find secured heaps, too. */
+	if (chance(me, 40))
+		arg->legacy_custom.cmd = ION_LEGACY_UNSECURE_HEAP;
+}
+
+/* A client that has no handle of the buffer yet gets one. 0: none. */
+static int handle_of(struct me *me, struct target client, int fd)
+{
+	struct ion_legacy_fd import = { .fd = fd };
+	int handle = find_ion_handle(me, client.fd, fd);
+
+	if (handle || client.kind != ION || ioctl(client.fd, ION_LEGACY_IOC_IMPORT, &import))
+		return handle;
+	remember_ion_handle(import.handle, client.fd, fd);
+	return import.handle;
+}
+
+static void fill_flush(struct me *me, struct target client, bool by_handle, union argument *arg)
+{
+	struct ion_legacy_flush *flush = &arg->legacy_flush;
+	const struct mapping *mapping = chance(me, 90) ? pick_mapping(me) : NULL;
+	unsigned int pages, skip;
+
+	pages = mapping ? atomic_load(&mapping->pages) : 0;
+	if (!pages) {
+		*flush = (struct ion_legacy_flush){
+			.handle = by_handle ? some_ion_handle(me, client.fd) : 0,
+			.fd = some_ion_buffer(me),
+			.vaddr = w.arena + page * below(me, ARENA_PAGES),
+			.offset = chance(me, 60) ? page * below(me, 4) : edge(me),
+			.length = chance(me, 80) ? page * below(me, 4) : edge(me),
+		};
+		return;
+	}
+	skip = chance(me, 50) ? 0 : below(me, pages);
+	*flush = (struct ion_legacy_flush){
+		.handle = by_handle ? handle_of(me, client, atomic_load(&mapping->fd)) : 0,
+		.fd = by_handle ? (int)edge(me) : atomic_load(&mapping->fd),
+		.vaddr = w.arena + page * atomic_load(&mapping->first),
+		.offset = page * (atomic_load(&mapping->pgoff) + skip),
+		.length = 1 + below(me, page * (pages - skip)),
+	};
+	/* With the offset in it, or not: that of the mapping's beginning. */
+	if (chance(me, 50))
+		flush->vaddr = (char *)flush->vaddr + page * skip;
+	else
+		flush->offset = page * skip;
+}
+
+static void fill_flush_by_handle(struct me *me, struct target target, union argument *arg)
+{
+	fill_flush(me, target, true, arg);
+}
+
+static void fill_flush_by_fd(struct me *me, struct target target, union argument *arg)
+{
+	fill_flush(me, target, false, arg);
+}
+
+static void succeeded_legacy_flags(struct me *me, struct target target, const union argument *in,
+				   const union argument *out)
+{
+	(void)me;
+	(void)target;
+	(void)in;
+	if (out->legacy_flags.flags & ~(unsigned long)ION_FLAG_CACHED)
+		finding("flags 0x%lx", out->legacy_flags.flags);
+}
+
+#if __SIZEOF_POINTER__ == 4
+static void fill_legacy_alloc_v0(struct me *me, struct target target, union argument *arg)
+{
+	fill_legacy_alloc(me, target, arg);
+	arg->legacy_alloc_v0 = (struct ion_legacy_alloc_v0){
+		.len = arg->legacy_alloc.len,
+		.align = arg->legacy_alloc.align,
+		.flags = arg->legacy_alloc.heap_id_mask | (arg->legacy_alloc.flags & ION_FLAG_CACHED),
+	};
+}
+
+static void succeeded_legacy_alloc_v0(struct me *me, struct target target, const union argument *in,
+				      const union argument *out)
+{
+	(void)me;
+	if (out->legacy_alloc_v0.len != in->legacy_alloc_v0.len)
+		finding("len %zu came back as %zu", (size_t)in->legacy_alloc_v0.len,
+			(size_t)out->legacy_alloc_v0.len);
+	remember_ion_handle(out->legacy_alloc_v0.handle, target.fd, -1);
+}
+#endif
 
 static void fill_query(struct me *me, struct target target, union argument *arg)
 {
@@ -977,9 +1265,12 @@ static void succeeded_version(struct me *me, struct target target, const union a
 #define LEN_OF(type, field) offsetof(struct type, field), sizeof(((struct type *)0)->field)
 /* Programs may have been made for a shorter struct, or a longer one. */
 #define HEAP_ALLOC(size) _IOC(_IOC_READ | _IOC_WRITE, DMA_HEAP_IOC_MAGIC, 0, size), size
-#define LATER(name, number, size, weight, kind) { name, number, size, weight, kind, fill_plausible, NULL, 0, 0 }
+#define LEGACY_FLUSH(name, number, weight, fill)						\
+	{ name, number, sizeof(struct ion_legacy_flush), weight, A(ION), fill, NULL, 0, 0 }
+/* A layout that this program does not have: a call nobody knows. */
+#define OTHER_WIDTH(name, number, size)	{ name, number, size, 1, A(ION), fill_plausible, NULL, 0, 0 }
 
-/* All of what is documented, those numbers too that are not there yet or only with a parameter. */
+/* All of what is documented, those numbers too that are there only with a parameter. */
 static const struct command commands[] = {
 	{ "EXPORTER_GET_FD", EXPORTER_GET_FD, 4, 12, A(EXPORTER), fill_zero, succeeded_get_fd, 0, 0 },
 	{ "EXPORTER_IOC_GET_FD", EXPORTER_IOC_GET_FD, 4, 12, A(EXPORTER), fill_zero, succeeded_get_fd, 0, 0 },
@@ -989,29 +1280,54 @@ static const struct command commands[] = {
 	  succeeded_query, 0, 0 },
 	{ "ION_IOC_ABI_VERSION", ION_IOC_ABI_VERSION, 4, 3, A(ION), fill_zero, succeeded_version, 0, 0 },
 
-	LATER("ION legacy ALLOC, 32 bit", 0xc0144900, 20, 2, A(ION)),
-	LATER("ION legacy ALLOC, 64 bit", 0xc0204900, 32, 2, A(ION)),
-	LATER("ION legacy ALLOC, first form", 0xc0104900, 16, 2, A(ION)),
-	LATER("ION legacy FREE", 0xc0044901, 4, 2, A(ION)),
-	LATER("ION legacy MAP", 0xc0084902, 8, 2, A(ION)),
-	LATER("ION legacy SHARE", 0xc0084904, 8, 2, A(ION)),
-	LATER("ION legacy IMPORT", 0xc0084905, 8, 2, A(ION)),
-	LATER("ION legacy IMPORT, first form", 0xc0044905, 4, 2, A(ION)),
-	LATER("ION legacy SYNC", 0xc0084907, 8, 2, A(ION)),
-	LATER("ION legacy CUSTOM, 32 bit", 0xc0084906, 8, 2, A(ION)),
-	LATER("ION legacy CUSTOM, 64 bit", 0xc0104906, 16, 2, A(ION)),
-	LATER("ION legacy CLEAN, 32 bit", 0xc0144d00, 20, 1, A(ION)),
-	LATER("ION legacy INV, 32 bit", 0xc0144d01, 20, 1, A(ION)),
-	LATER("ION legacy CLEAN_INV, 32 bit", 0xc0144d02, 20, 1, A(ION)),
-	LATER("ION legacy CLEAN, 64 bit", 0xc0184d00, 24, 1, A(ION)),
-	LATER("ION legacy INV, 64 bit", 0xc0184d01, 24, 1, A(ION)),
-	LATER("ION legacy CLEAN_INV, 64 bit", 0xc0184d02, 24, 1, A(ION)),
-	LATER("ION legacy CLEAN, first form", 0xc0144907, 20, 1, A(ION)),
-	LATER("ION legacy INV, first form", 0xc0144908, 20, 1, A(ION)),
-	LATER("ION legacy CLEAN_INV, first form", 0xc0144909, 20, 1, A(ION)),
-	LATER("ION legacy GET_FLAGS, 32 bit", 0xc0084d03, 8, 1, A(ION)),
-	LATER("ION legacy GET_FLAGS, 64 bit", 0xc0104d03, 16, 1, A(ION)),
-	LATER("ION legacy GET_FLAGS, first form", 0xc008490a, 8, 1, A(ION)),
+	{ "ION legacy ALLOC", ION_LEGACY_IOC_ALLOC, sizeof(struct ion_legacy_alloc), 30, A(ION),
+	  fill_legacy_alloc, succeeded_legacy_alloc, LEN_OF(ion_legacy_alloc, len) },
+	{ "ION legacy FREE", ION_LEGACY_IOC_FREE, 4, 20, A(ION), fill_legacy_free, NULL, 0, 0 },
+	{ "ION legacy MAP", ION_LEGACY_IOC_MAP, 8, 10, A(ION), fill_ion_handle, succeeded_legacy_share, 0, 0 },
+	{ "ION legacy SHARE", ION_LEGACY_IOC_SHARE, 8, 20, A(ION), fill_ion_handle, succeeded_legacy_share, 0, 0 },
+	{ "ION legacy IMPORT", ION_LEGACY_IOC_IMPORT, 8, 16, A(ION), fill_legacy_fd,
+	  succeeded_legacy_import, 0, 0 },
+	{ "ION legacy IMPORT, first form", ION_LEGACY_IOC_IMPORT_V0, 4, 10, A(ION), fill_legacy_import_v0,
+	  succeeded_legacy_import_v0, 0, 0 },
+	{ "ION legacy SYNC", ION_LEGACY_IOC_SYNC, 8, 10, A(ION), fill_legacy_fd, NULL, 0, 0 },
+	{ "ION legacy CUSTOM", ION_LEGACY_IOC_CUSTOM, sizeof(struct ion_legacy_custom), 20, A(ION),
+	  fill_legacy_custom, NULL, 0, 0 },
+	LEGACY_FLUSH("ION legacy CLEAN", ION_LEGACY_IOC_CLEAN_CACHES, 12, fill_flush_by_handle),
+	LEGACY_FLUSH("ION legacy INV", ION_LEGACY_IOC_INV_CACHES, 12, fill_flush_by_handle),
+	LEGACY_FLUSH("ION legacy CLEAN_INV", ION_LEGACY_IOC_CLEAN_INV_CACHES, 12, fill_flush_by_handle),
+	LEGACY_FLUSH("ION legacy CLEAN by descriptor", ION_LEGACY_IOC_CLEAN_CACHES, 10, fill_flush_by_fd),
+	LEGACY_FLUSH("ION legacy INV by descriptor", ION_LEGACY_IOC_INV_CACHES, 10, fill_flush_by_fd),
+	LEGACY_FLUSH("ION legacy CLEAN_INV by descriptor", ION_LEGACY_IOC_CLEAN_INV_CACHES, 10, fill_flush_by_fd),
+	{ "ION legacy GET_FLAGS", ION_LEGACY_IOC_GET_FLAGS, sizeof(struct ion_legacy_flags), 10, A(ION),
+	  fill_ion_handle, succeeded_legacy_flags, 0, 0 },
+
+#if __SIZEOF_POINTER__ == 4
+	{ "ION legacy ALLOC, first form", ION_LEGACY_IOC_ALLOC_V0, sizeof(struct ion_legacy_alloc_v0), 12, A(ION),
+	  fill_legacy_alloc_v0, succeeded_legacy_alloc_v0, LEN_OF(ion_legacy_alloc_v0, len) },
+	LEGACY_FLUSH("ION legacy CLEAN, first form", ION_LEGACY_IOC_CLEAN_CACHES_V0, 10, fill_flush_by_handle),
+	LEGACY_FLUSH("ION legacy INV, first form", ION_LEGACY_IOC_INV_CACHES_V0, 10, fill_flush_by_fd),
+	LEGACY_FLUSH("ION legacy CLEAN_INV, first form", ION_LEGACY_IOC_CLEAN_INV_CACHES_V0, 10, fill_flush_by_handle),
+	{ "ION legacy GET_FLAGS, first form", ION_LEGACY_IOC_GET_FLAGS_V0, sizeof(struct ion_legacy_flags), 8, A(ION),
+	  fill_ion_handle, succeeded_legacy_flags, 0, 0 },
+	OTHER_WIDTH("ION legacy ALLOC, other width", 0xc0204900, 32),
+	OTHER_WIDTH("ION legacy CUSTOM, other width", 0xc0104906, 16),
+	OTHER_WIDTH("ION legacy CLEAN, other width", 0xc0184d00, 24),
+	OTHER_WIDTH("ION legacy INV, other width", 0xc0184d01, 24),
+	OTHER_WIDTH("ION legacy CLEAN_INV, other width", 0xc0184d02, 24),
+	OTHER_WIDTH("ION legacy GET_FLAGS, other width", 0xc0104d03, 16),
+#else
+	OTHER_WIDTH("ION legacy ALLOC, other width", 0xc0144900, 20),
+	OTHER_WIDTH("ION legacy ALLOC, first form, other width", 0xc0104900, 16),
+	OTHER_WIDTH("ION legacy CUSTOM, other width", 0xc0084906, 8),
+	OTHER_WIDTH("ION legacy CLEAN, other width", 0xc0144d00, 20),
+	OTHER_WIDTH("ION legacy INV, other width", 0xc0144d01, 20),
+	OTHER_WIDTH("ION legacy CLEAN_INV, other width", 0xc0144d02, 20),
+	OTHER_WIDTH("ION legacy CLEAN, first form, other width", 0xc0144907, 20),
+	OTHER_WIDTH("ION legacy INV, first form, other width", 0xc0144908, 20),
+	OTHER_WIDTH("ION legacy CLEAN_INV, first form, other width", 0xc0144909, 20),
+	OTHER_WIDTH("ION legacy GET_FLAGS, other width", 0xc0084d03, 8),
+	OTHER_WIDTH("ION legacy GET_FLAGS, first form, other width", 0xc008490a, 8),
+#endif
 
 	{ "CMEM_GET_PHYS", CMEM_GET_PHYS, INFO_SIZE, 3, A(CMA), fill_info, succeeded_info, 0, 0 },
 	{ "CMEM_MAP", CMEM_MAP, INFO_SIZE, 3, A(CMA), fill_info, succeeded_info, 0, 0 },
@@ -1108,6 +1424,9 @@ static bool do_ioctl(struct me *me)
 			mutate(me, &in, command->size);
 		tame_argument(me, command, &in);
 		place = choose_place(me);
+		/* The kernel does not touch what it does not know of it, which could be all that is missing. */
+		if (place == STRADDLING && command->kinds == A(HEAP) && command->size > sizeof(in.heap))
+			place = UNMAPPED;
 		arg = put_in(me, place, &in, command->size);
 	} else {
 		arg = choose_name(me);
@@ -1183,6 +1502,7 @@ static bool do_ioctl_other(struct me *me)
 		mutate(me, &in, sizeof(in));
 	/* It may yet turn out to be an allocation. */
 	in.longs[0] = tame(me, in.longs[0]);
+	in.words[0] = tame(me, in.words[0]);
 	arg = put_in(me, choose_place(me), &in, sizeof(in));
 	enter(me, IOCTL_OTHER, number, target.kind, target.fd);
 	leave(me, ioctl(target.fd, number, arg));
@@ -1468,6 +1788,7 @@ static bool do_mmap(struct me *me)
 	set_kinds(got, length, target.kind);
 	if (in_arena(got)) {
 		remember(got, length);
+		remember_mapping(got, length, target, real_page(pgoff, odd));
 	} else {
 		copy_out(me, got, 64);
 		if (prot & PROT_WRITE)
@@ -2181,7 +2502,7 @@ static const struct {
 	bool (*call)(struct me *me);	/* false: not here and now, another one please */
 } operations[] = {
 	/* the first stands for all the rows of its own */
-	{ -1, "ioctl", 360, do_ioctl },
+	{ -1, "ioctl", 430, do_ioctl },
 	{ IOCTL_OTHER, "ioctl, another number", 40, do_ioctl_other },
 	{ OPEN, "open", 30, do_open },
 	{ CLOSE, "close", 45, do_close },
@@ -2813,6 +3134,19 @@ static void find_secured(void)
 			secured |= 1u << heaps[i].heap_id;
 }
 
+/* No mapping of their buffers may be left, not even in the kernel's count. */
+static void secure_again(void)
+{
+	struct ion_legacy_custom custom = { .cmd = ION_LEGACY_SECURE_HEAP };
+	int fd = open("/dev/ion", O_RDONLY | O_CLOEXEC);
+
+	for (custom.arg = 0; custom.arg < 32; custom.arg++)
+		/* ENOTTY: without handles nobody has unsecured any. */
+		if (secured >> custom.arg & 1 && ioctl(fd, ION_LEGACY_IOC_CUSTOM, &custom) && errno != ENOTTY)
+			finding("heap %lu cannot be secured: %s", custom.arg, strerrorname_np(errno));
+	close(fd);
+}
+
 static void prepare(void)
 {
 	struct rlimit files = { 4096, 4096 };
@@ -2868,6 +3202,8 @@ int main(int argc, char **argv)
 	close(transport[0]);
 	close(transport[1]);
 	clean = settled(before, after);
+	self = NULL;
+	secure_again();
 	/* It may have taken somebody who was to be killed anyway. */
 	if (oom_kills() != killed)
 		finding("%lld processes were killed for want of memory", oom_kills() - killed);

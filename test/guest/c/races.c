@@ -44,6 +44,7 @@
 #include "../../../kernel-modules/include/uapi/dmabuf/cma_mem.h"
 #include "../../../kernel-modules/include/uapi/dmabuf/exporter.h"
 #include "../../../kernel-modules/include/uapi/dmabuf/ion.h"
+#include "../../../kernel-modules/include/uapi/dmabuf/ion_legacy.h"
 #include "drm.h"
 
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
@@ -1739,6 +1740,152 @@ static void default_heaps(struct racer *r)
 	use_heaps(r, NULL);
 }
 
+/* ---- handles: of one client, given up and shared by whoever guesses them ---- */
+
+#define HANDLE_OWNERS	2
+#define HANDLES_EACH	24
+
+static atomic_int last_handle;
+
+static void handles_set_up(struct racer *r)
+{
+	use_heaps(r, "legacy_abi=1");
+}
+
+static void handles_before(struct racer *r)
+{
+	closing = round_now % 2;
+	at_work = HANDLE_OWNERS;
+	last_handle = 0;
+	open_as(r, "/dev/ion", SLOT);
+	open_as(r, "/dev/ion", SLOT2);
+}
+
+/* Others may have given it up, or closed the client. */
+static const int *unless_free(void)
+{
+	static const int gone[] = { EINVAL, EBADF, 0 };
+	static const int freed[] = { EINVAL, 0 };
+
+	return closing ? gone : freed;
+}
+
+/* A buffer by its handle, mapped; or NULL. */
+static char *map_handle(struct racer *r, const char *what, int handle)
+{
+	struct ion_legacy_fd data = { .handle = handle };
+	char *address;
+
+	if (TRY(r, what, ioctl(SLOT, ION_LEGACY_IOC_SHARE, &data), unless_free()) < 0)
+		return NULL;
+	address = map(r, data.fd, 1);
+	if (below(r, 2)) {
+		/* In another client the same buffer has another number. */
+		struct ion_legacy_fd theirs = { .fd = data.fd };
+
+		TRY(r, "import", ioctl(SLOT2, ION_LEGACY_IOC_IMPORT, &theirs), NONE);
+		if (below(r, 2))
+			TRY(r, "free an import", ioctl(SLOT2, ION_LEGACY_IOC_FREE, &theirs.handle), NONE);
+	}
+	TRY(r, "close", close(data.fd), NONE);
+	return address;
+}
+
+/* Each buffer is marked with its handle. */
+static void handle_owner(struct racer *r)
+{
+	struct ion_legacy_alloc data;
+	char *address;
+
+	for (int i = 0; i < HANDLES_EACH; i++) {
+		data = (struct ion_legacy_alloc){
+			.len = page_size,
+			.heap_id_mask = below(r, 2) ? ION_SYSTEM_HEAP : ION_DMA_HEAP,
+			.flags = below(r, 2) ? ION_FLAG_CACHED : 0,
+		};
+		if (TRY(r, "alloc", ioctl(SLOT, ION_LEGACY_IOC_ALLOC, &data), unless_closing()) < 0)
+			break;
+		last_handle = data.handle;
+		jitter(r, 5000);
+		address = map_handle(r, "share", data.handle);
+		if (address) {
+			set_marks(address, 1, data.handle);
+			unmap(r, address, 1);
+		}
+		if (below(r, 4))
+			TRY(r, "free", ioctl(SLOT, ION_LEGACY_IOC_FREE, &data.handle), unless_free());
+	}
+	at_work--;
+}
+
+static int guess(struct racer *r)
+{
+	return last_handle + below(r, 4) - 1;
+}
+
+/* Whoever gets a buffer gets that one, however soon its handle is given up. */
+static void handle_sharer(struct racer *r)
+{
+	const volatile uint32_t *words;
+	uint32_t first;
+	int handle;
+
+	while (at_work) {
+		handle = guess(r);
+		words = (void *)map_handle(r, "share a guess", handle);
+		if (words) {
+			first = words[0];
+			if (first && first != mark(handle, 0))
+				breach(r, "the buffer of %d holds %08x", handle, first);
+			unmap(r, (void *)words, 1);
+		} else if (errno == EBADF) {
+			return;
+		}
+		doze(r, 1000);
+	}
+}
+
+static void handle_thief(struct racer *r)
+{
+	int handle;
+
+	while (at_work) {
+		handle = guess(r);
+		if (TRY(r, "free a guess", ioctl(SLOT, ION_LEGACY_IOC_FREE, &handle), unless_free()) < 0 &&
+		    errno == EBADF)
+			return;
+		doze(r, 2000);
+	}
+}
+
+static void handle_sampler(struct racer *r)
+{
+	struct ion_legacy_flags flags;
+	char text[1024];
+
+	while (at_work) {
+		r->at = "reading the clients";
+		if (read_text("/sys/kernel/debug/ion/clients", text, sizeof(text)) < 0)
+			breach(r, "%s", strerror(errno));
+		if (strncmp(text, "    pid handles ", 16))
+			breach(r, "it begins with %.80s", text);
+		count(r, "clients", 0);
+		flags = (struct ion_legacy_flags){ .handle = guess(r) };
+		if (TRY(r, "flags of a guess", ioctl(SLOT, ION_LEGACY_IOC_GET_FLAGS, &flags),
+			unless_free()) < 0 && errno == EBADF)
+			return;
+		if (flags.flags > ION_FLAG_CACHED)
+			breach(r, "flags %lx", flags.flags);
+	}
+}
+
+static void handles_after(struct racer *r)
+{
+	if (!closing)
+		TRY(r, "close the device", close(SLOT), NONE);
+	TRY(r, "close the other client", close(SLOT2), NONE);
+}
+
 /* ---- unload: modules that go while others come to use them ---- */
 
 /* Held for writing while dmabuf_core may be away, on which the others build. */
@@ -2538,6 +2685,16 @@ static const struct scenario scenarios[] = {
 		.racers = { carveout_client, carveout_client, carveout_client, carveout_client,
 			    carveout_sampler },
 		.after = carveouts_after,
+		.tear_down = default_heaps,
+	}, {
+		.name = "handles",
+		.title = "handles given up while others share them, and their client closed",
+		.rounds = 12,
+		.set_up = handles_set_up,
+		.before = handles_before,
+		.racers = { handle_owner, handle_owner, handle_sharer, handle_sharer, handle_thief,
+			    handle_sampler, close_slot },
+		.after = handles_after,
 		.tear_down = default_heaps,
 	}, {
 		.name = "unload",
