@@ -161,8 +161,8 @@ const mistakes: Mistake[] = [
     title: 'DMA mapped as a page and unmapped as two',
     edits: [
       memory(
-        '\t\t\tdma_unmap_page(dev, dma, PAGE_SIZE, DMA_BIDIRECTIONAL);\n',
-        '\t\t\tdma_unmap_page(dev, dma, 2 * PAGE_SIZE, DMA_BIDIRECTIONAL);\n',
+        '\t\tdma_unmap_page(dev, dma, PAGE_SIZE, direction);\n',
+        '\t\tdma_unmap_page(dev, dma, 2 * PAGE_SIZE, direction);\n',
       ),
     ],
     report: /DMA-API: .*device driver frees DMA memory with different size/,
