@@ -31,7 +31,7 @@ static int alloc_memory(struct dmabuf_memory *memory, unsigned long pages, unsig
 	if (ret)
 		return ret;
 
-	ret = dmabuf_memory_sync(memory, 0, memory->pages, DMA_BIDIRECTIONAL);
+	ret = dmabuf_memory_sync(memory, 0, memory->pages << PAGE_SHIFT, DMA_BIDIRECTIONAL);
 	if (ret)
 		dmabuf_memory_free(memory);
 

@@ -122,8 +122,8 @@ int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long p
 				   unsigned long align, enum dmabuf_backing backing);
 int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pages,
 				 unsigned long align, struct dmabuf_carveout *carveout);
-int dmabuf_memory_sync(const struct dmabuf_memory *memory, unsigned long first,
-		       unsigned long pages, enum dma_data_direction direction);
+int dmabuf_memory_sync(const struct dmabuf_memory *memory, size_t offset, size_t len,
+		       enum dma_data_direction direction);
 void dmabuf_memory_free(struct dmabuf_memory *memory);
 
 int dmabuf_carveout_alloc(struct dmabuf_carveout *carveout, unsigned long pages,

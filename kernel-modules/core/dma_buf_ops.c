@@ -265,8 +265,11 @@ static int remap_pieces(const struct dmabuf_memory *memory, struct vm_area_struc
 	while (address < vma->vm_end) {
 		bytes = min((piece->pages - pgoff) << PAGE_SHIFT, vma->vm_end - address);
 		ret = remap_pfn_range(vma, address, piece->pfn + pgoff, bytes, vma->vm_page_prot);
-		if (ret)
+		if (ret) {
+			/* Not only when the caller's mmap() comes to its end. */
+			zap_vma_ptes(vma, vma->vm_start, vma->vm_end - vma->vm_start);
 			return ret;
+		}
 		address += bytes;
 		pgoff = 0;
 		piece++;
@@ -440,6 +443,14 @@ static bool is_mapped_for_device(struct dmabuf_buffer *buffer)
 	return mapped;
 }
 
+static int write_back(const struct dmabuf_buffer *buffer, size_t offset, size_t len)
+{
+	if (buffer->write_combined)
+		return 0;
+
+	return dmabuf_memory_sync(&buffer->memory, offset, len, DMA_TO_DEVICE);
+}
+
 /**
  * dmabuf_buffer_flush() - keep caches and bounce buffers in step by hand
  * @buffer:	the buffer
@@ -449,30 +460,31 @@ static bool is_mapped_for_device(struct dmabuf_buffer *buffer)
  *
  * Attached devices are kept in step with all of the buffer, as by
  * DMA_BUF_IOCTL_SYNC. Since that may throw away what the CPU wrote outside of
- * the range, all is written back before.
+ * the range, that is written back before; where a device's memory bounces, its
+ * own view of all of the buffer comes instead.
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
 int dmabuf_buffer_flush(struct dmabuf_buffer *buffer, size_t offset, size_t len,
 			unsigned int how)
 {
-	unsigned long first = offset >> PAGE_SHIFT;
-	unsigned long end = PAGE_ALIGN(offset + len) >> PAGE_SHIFT;
-	int ret;
+	size_t size = dmabuf_buffer_size(buffer);
+	bool mapped = is_mapped_for_device(buffer);
+	size_t end = offset + len;
+	int ret = 0;
 
-	if (how & DMABUF_CLEAN) {
-		if (is_mapped_for_device(buffer)) {
-			first = 0;
-			end = buffer->memory.pages;
-		}
-		if (!buffer->write_combined) {
-			ret = dmabuf_memory_sync(&buffer->memory, first, end - first,
-						 DMA_TO_DEVICE);
-			if (ret)
-				return ret;
-		}
-		end_cpu_access(buffer);
+	if (!(how & DMABUF_CLEAN)) {
+		if (mapped)
+			ret = write_back(buffer, 0, offset) ?: write_back(buffer, end, size - end);
+	} else if (mapped) {
+		ret = write_back(buffer, 0, size);
+	} else {
+		ret = write_back(buffer, offset, len);
 	}
+	if (ret)
+		return ret;
+	if (how & DMABUF_CLEAN)
+		end_cpu_access(buffer);
 	if (how & DMABUF_INVALIDATE)
 		begin_cpu_access(buffer);
 

@@ -250,7 +250,7 @@ static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long 
 	int align_order = ilog2(align);
 	struct page *page;
 
-	/* A page in each of the largest blocks would leave none of these to others. */
+	/* What lies around it is given back, and is of little use to others. */
 	if (align_order > max(order, get_order(SZ_1M)))
 		return -ENOMEM;
 	order = max(order, align_order);
@@ -348,8 +348,8 @@ free_pieces:
 /**
  * dmabuf_memory_sync() - have caches written back, by mapping page after page
  * @memory:	the memory
- * @first:	the first page
- * @pages:	how many, all in @memory
+ * @offset:	the first byte
+ * @len:	bytes, all in @memory
  * @direction:	DMA_TO_DEVICE: what the CPU wrote reaches memory. For fresh
  *		memory, mapped by nobody, DMA_BIDIRECTIONAL: it is dropped from
  *		the cache, too; what others write meanwhile would be lost.
@@ -362,29 +362,35 @@ free_pieces:
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
-int dmabuf_memory_sync(const struct dmabuf_memory *memory, unsigned long first,
-		       unsigned long pages, enum dma_data_direction direction)
+int dmabuf_memory_sync(const struct dmabuf_memory *memory, size_t offset, size_t len,
+		       enum dma_data_direction direction)
 {
 	const struct dmabuf_piece *piece = memory->pieces;
+	unsigned long at = offset >> PAGE_SHIFT;
 	struct device *dev = dmabuf_dma_device();
 	unsigned long done;
 	dma_addr_t dma;
+	size_t bytes;
 	int ret;
 
-	for (done = 0; done < pages; done++, first++) {
-		while (first >= piece->pages) {
-			first -= piece->pages;
+	offset = offset_in_page(offset);
+	for (done = 1; len; done++, at++) {
+		while (at >= piece->pages) {
+			at -= piece->pages;
 			piece++;
 		}
-		dma = dma_map_page(dev, pfn_to_page(piece->pfn + first), 0, PAGE_SIZE, direction);
+		bytes = min_t(size_t, len, PAGE_SIZE - offset);
+		dma = dma_map_page(dev, pfn_to_page(piece->pfn + at), offset, bytes, direction);
 		if (dma_mapping_error(dev, dma))
 			return -ENOMEM;
-		dma_unmap_page(dev, dma, PAGE_SIZE, direction);
-		if (done % BATCH_PAGES == BATCH_PAGES - 1) {
+		dma_unmap_page(dev, dma, bytes, direction);
+		if (done % BATCH_PAGES == 0) {
 			ret = may_go_on();
 			if (ret)
 				return ret;
 		}
+		offset = 0;
+		len -= bytes;
 	}
 
 	return 0;

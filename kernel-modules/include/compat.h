@@ -23,6 +23,11 @@
 	((LINUX_VERSION_MAJOR << 8) + LINUX_VERSION_PATCHLEVEL >=	\
 	 ((major) << 8) + (minor))
 
+/* 7.1: zap_vma_ptes() has another name. */
+#if COMPAT_SINCE(7, 1)
+#define zap_vma_ptes(vma, address, size) zap_special_vma_range(vma, address, size)
+#endif
+
 /* 6.13: the namespace of a symbol is a string. */
 #if COMPAT_SINCE(6, 13)
 #define EXPORT_SYMBOL_DMABUF(symbol)	EXPORT_SYMBOL_NS_GPL(symbol, "DMABUF_CORE")

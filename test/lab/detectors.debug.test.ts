@@ -161,7 +161,7 @@ const mistakes: Mistake[] = [
     title: 'DMA mapped as a page and unmapped as two',
     edits: [
       memory(
-        '\t\tdma_unmap_page(dev, dma, PAGE_SIZE, direction);\n',
+        '\t\tdma_unmap_page(dev, dma, bytes, direction);\n',
         '\t\tdma_unmap_page(dev, dma, 2 * PAGE_SIZE, direction);\n',
       ),
     ],
