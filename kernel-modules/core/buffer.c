@@ -38,12 +38,24 @@ static int alloc_memory(struct dmabuf_memory *memory, unsigned long pages, unsig
 	return ret;
 }
 
+/*
+ * What a buffer counts for the device's limit. A page that was aligned keeps
+ * the block around it from everybody who wants one of that size.
+ */
+static u64 charge_for(const struct dmabuf_heap *heap, u64 size, u64 align)
+{
+	if (heap->backing == DMABUF_SCATTERED || heap->backing == DMABUF_CARVEOUT)
+		return size;
+
+	return max(size, align);
+}
+
 /**
  * dmabuf_buffer_alloc_aligned() - allocate a zeroed buffer
  * @heap:	where from
  * @len:	bytes wanted, made whole pages
  * @align:	what the physical address of a contiguous buffer is a multiple
- *		of, in bytes, a power of two
+ *		of, in bytes: 0 or a power of two
  * @cached:	whether the CPU maps it cached; else write-combined, except on
  *		x86, where DMA sees the caches and RAM has one memory type
  *
@@ -58,6 +70,7 @@ struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 
 	static atomic64_t ids;
 	struct dmabuf_buffer *buffer;
 	u64 size = PAGE_ALIGN(len);
+	u64 charge = charge_for(heap, size, align);
 	int ret;
 
 	if (size < len || !len)
@@ -65,7 +78,7 @@ struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 
 	/* Half of RAM can be more than that on 32 bit, with LPAE. */
 	if (size > SIZE_MAX)
 		return ERR_PTR(-ENOMEM);
-	ret = dmabuf_device_charge(heap->device, size);
+	ret = dmabuf_device_charge(heap->device, charge);
 	if (ret)
 		return ERR_PTR(ret);
 
@@ -76,6 +89,7 @@ struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 
 	}
 	kref_init(&buffer->ref);
 	buffer->heap = heap;
+	buffer->charge = charge;
 	buffer->id = atomic64_inc_return(&ids);
 	buffer->pid = task_tgid_nr(current);
 	buffer->cached = cached;
@@ -96,7 +110,7 @@ struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 
 free_buffer:
 	kfree(buffer);
 uncharge:
-	dmabuf_device_uncharge(heap->device, size);
+	dmabuf_device_uncharge(heap->device, charge);
 	return ERR_PTR(ret);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_alloc_aligned);
@@ -119,7 +133,7 @@ static void free_buffer(struct kref *ref)
 {
 	struct dmabuf_buffer *buffer = container_of(ref, struct dmabuf_buffer, ref);
 	struct dmabuf_device *device = buffer->heap->device;
-	size_t size = dmabuf_buffer_size(buffer);
+	u64 charge = buffer->charge;
 
 	trace_dmabuf_free(buffer);
 	dmabuf_heap_uncount(buffer);
@@ -127,7 +141,7 @@ static void free_buffer(struct kref *ref)
 	mutex_destroy(&buffer->lock);
 	kfree(buffer->name);
 	kfree(buffer);
-	dmabuf_device_uncharge(device, size);
+	dmabuf_device_uncharge(device, charge);
 }
 
 /**

@@ -54,8 +54,9 @@ struct dmabuf_share {
 
 /**
  * struct dmabuf_buffer - memory that any number of dma-bufs can show
- * @ref:	held by its maker, its user mappings and its dma-bufs
+ * @ref:	held by its maker, its user mappings, its dma-bufs and handles
  * @heap:	where it comes from
+ * @charge:	bytes it counts for the device's limit
  * @node:	in dmabuf_device.buffers
  * @id:		number it has in debugfs and in traces
  * @pid:	the process that made it
@@ -73,6 +74,7 @@ struct dmabuf_share {
 struct dmabuf_buffer {
 	struct kref ref;
 	struct dmabuf_heap *heap;
+	u64 charge;
 	struct list_head node;
 	u64 id;
 	pid_t pid;

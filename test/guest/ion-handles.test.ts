@@ -288,7 +288,9 @@ describeModules('the handle interface of ION', () => {
             assert((await orders()).includes(order), `no block of order ${order}`);
           }
           align = 2 ** 20;
-          await client.free(await client.alloc({ len: PAGE, align, mask }));
+          const large = await client.alloc({ len: PAGE, align, mask });
+          assert.deepEqual(counters('ion'), { buffers: 1, bytes: 2 ** 20 });
+          await client.free(large);
           for (align of [2 ** 21, 2 ** 31, ...(arch === 'arm' ? [] : [2 ** 62])]) {
             await client.fails('ENOMEM', ION_LEGACY_ALLOC, ionLegacyAllocation({ len: PAGE, align, mask }));
           }
