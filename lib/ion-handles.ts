@@ -6,7 +6,7 @@
  * @module
  */
 import { constants as osConstants } from 'node:os';
-import { allocationAdvice, descriptorAdvice } from './advice.js';
+import { allocationAdvice, descriptorAdvice, memoryAdvice } from './advice.js';
 import {
   checkFd,
   checkFlag,
@@ -27,14 +27,14 @@ import { Mapping } from './mapping.js';
 import { type Handle, native } from './native.js';
 
 const { constants } = native;
-const { EBADF, EINVAL, ENODEV, ENOMEM, ENOTTY, EPERM, EBUSY } = osConstants.errno;
+const { EBADF, EINVAL, ENODEV, ENOMEM, ENOSPC, EPERM, EBUSY } = osConstants.errno;
 
 /** A buffer as its client calls it: a number from 1, which means nothing to another client. */
 export type IonHandle = number;
 
 /** Options of {@link IonClient.alloc}. */
 export interface IonAllocOptions {
-  /** heaps to try: bit n for the heap with id n */
+  /** heaps to try: bit n for the heap with id n, as fromGralloc() of `dmabuf/boards/…` says it */
   mask: number;
   /**
    * what the physical address of contiguous memory is to be a multiple of, in bytes; a power of two, default none.
@@ -52,7 +52,9 @@ const MAX_HANDLE = 0x7fffffff;
 const flushes = { clean: 0, invalidate: 1, both: 2 } as const;
 
 const NO_BUFFER = 'It is no dma-buf of /dev/ion.';
-const NO_HANDLE = 'Or all clients together have as many handles as ion_lite lets them have (max_handles=): free some.';
+const NO_DESCRIPTOR = 'This process has no such descriptor.';
+const NO_HANDLES_LEFT =
+  'All clients together have as many handles as ion_lite lets them have (max_handles=): free some.';
 
 const secret = Symbol('ion-client');
 
@@ -82,8 +84,8 @@ export class IonClient implements Disposable {
     const error = typeof found === 'number' ? found : native.ionHandleFree(device, 0);
     if (error !== -EINVAL || typeof found === 'number') {
       native.close(device);
-      const none = error === -ENOTTY ? 'It has no handles: load ion_lite with legacy_abi=1.' : undefined;
-      const advice = typeof found === 'number' ? allocationAdvice(error, path, false) : none;
+      const advice =
+        typeof found === 'number' ? 'It is no /dev/ion.' : 'It has no handles: load ion_lite with legacy_abi=1.';
       throw systemError(error, 'ioctl', path, advice);
     }
     return new IonClient(secret, device, path);
@@ -94,22 +96,24 @@ export class IonClient implements Disposable {
    *
    * @param length - bytes; the kernel rounds them up to whole pages
    * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE, RangeError ERR_OUT_OF_RANGE
-   * @throws SystemError ENODEV: no heap is in the mask; ENOMEM
+   * @throws SystemError ENODEV: no heap is in the mask; ENOMEM; ENOSPC: no handle is left (max_handles)
    * @throws DmaBufError ERR_DMABUF_CLOSED, also where the client is closed meanwhile
    */
   async alloc(length: number, options: IonAllocOptions): Promise<IonHandle> {
-    const { align, mask, cached } = this.#check(length, options);
+    const checked = this.#check(length, options);
+    const { align, mask, cached } = checked;
     const id = await native.ionHandleAlloc(this.#device.get('ioctl'), length, align, mask, cached);
     // A handle ends with its client.
     this.#device.get('ioctl');
-    return this.#allocated(id, length, mask);
+    return this.#allocated(id, length, checked);
   }
 
   /** The same, blocking. */
   allocSync(length: number, options: IonAllocOptions): IonHandle {
-    const { align, mask, cached } = this.#check(length, options);
+    const checked = this.#check(length, options);
+    const { align, mask, cached } = checked;
     const id = native.ionHandleAllocSync(this.#device.get('ioctl'), length, align, mask, cached);
-    return this.#allocated(id, length, mask);
+    return this.#allocated(id, length, checked);
   }
 
   /**
@@ -117,14 +121,12 @@ export class IonClient implements Disposable {
    * given up as often as it was given.
    *
    * @param buffer - a dma-buf of /dev/ion, or its descriptor; it stays the caller's
-   * @throws SystemError EINVAL: it is none; EBADF
+   * @throws SystemError EINVAL: it is none; EBADF; ENOSPC: no handle is left (max_handles)
    */
   import(buffer: DmaBuf | number): IonHandle {
     const fd = this.#fd(buffer);
     const id = native.ionHandleImport(this.#device.get('ioctl'), fd);
-    if (id === -EINVAL) throw this.#error(id, NO_BUFFER);
-    if (id === -ENOMEM) throw this.#error(id, `The kernel has no memory for another handle. ${NO_HANDLE}`);
-    if (id < 0) throw this.#error(id);
+    if (id < 0) throw this.#importError(id);
     return id;
   }
 
@@ -136,7 +138,7 @@ export class IonClient implements Disposable {
   share(handle: IonHandle): DmaBuf {
     this.#checkHandle(handle);
     const buffer = native.ionHandleShare(this.#device.get('ioctl'), handle);
-    if (buffer < 0) throw this.#error(buffer);
+    if (buffer < 0) throw this.#handleError(buffer, handle);
     return ownDmaBuf(buffer);
   }
 
@@ -147,7 +149,8 @@ export class IonClient implements Disposable {
    */
   free(handle: IonHandle): void {
     this.#checkHandle(handle);
-    this.#must(native.ionHandleFree(this.#device.get('ioctl'), handle));
+    const error = native.ionHandleFree(this.#device.get('ioctl'), handle);
+    if (error < 0) throw this.#handleError(error, handle);
   }
 
   /**
@@ -158,7 +161,7 @@ export class IonClient implements Disposable {
   cached(handle: IonHandle): boolean {
     this.#checkHandle(handle);
     const flags = native.ionHandleFlags(this.#device.get('ioctl'), handle);
-    if (flags < 0) throw this.#error(flags);
+    if (flags < 0) throw this.#handleError(flags, handle);
     return (flags & 1) !== 0;
   }
 
@@ -194,12 +197,14 @@ export class IonClient implements Disposable {
    */
   sync(buffer: DmaBuf | number): void {
     const fd = this.#fd(buffer);
-    this.#must(native.ionHandleSync(this.#device.get('ioctl'), fd), NO_BUFFER);
+    const error = native.ionHandleSync(this.#device.get('ioctl'), fd);
+    if (error < 0) throw this.#importError(error);
   }
 
   /**
    * Keeps the CPU out of the buffers of a protected heap, or lets it in (ION_IOC_CUSTOM). It is kept out from the
-   * start. That is policy of the module, nothing else keeps anybody out.
+   * start. It is so for everybody, and stays so when the client is closed. That is policy of the module, nothing else
+   * keeps anybody out.
    *
    * @param heap - its id
    * @param secure - false: the CPU may map them
@@ -234,12 +239,13 @@ export class IonClient implements Disposable {
     checkOptions(options, 'options', call);
     checkOptionNames(options, allocOptions, call);
     const { mask, align = 0, cached = false } = options as IonAllocOptions;
-    checkInteger(mask, 'mask', 0, 0xffffffff, call);
+    // Of JavaScript's own operators bit 31 is the sign.
+    checkInteger(mask, 'mask', -(2 ** 31), 0xffffffff, call);
     checkInteger(align, 'align', 0, 2 ** 31, call);
     if (align !== 0 && !Number.isInteger(Math.log2(align)))
       throw outOfRange('align', '0 or a power of two', align, call);
     checkFlag(cached, 'cached', call);
-    return { mask, align, cached };
+    return { mask: mask >>> 0, align, cached };
   }
 
   #checkHandle(handle: unknown): void {
@@ -262,19 +268,31 @@ export class IonClient implements Disposable {
     // By close(), or moved out by transfer().
     if (mapping.buffer.byteLength === 0) {
       const details = { errno: -EBADF, ...this.#call };
-      throw new DmaBufError('ERR_DMABUF_CLOSED', 'The mapping is closed, or its memory was moved out of it', details);
+      throw new DmaBufError(
+        'ERR_DMABUF_CLOSED',
+        'The mapping is closed, or its memory was moved out of it: map the buffer again',
+        details,
+      );
     }
     const bytes = new Uint8Array(mapping.buffer, offset, length);
     const device = this.#device.get('ioctl');
     const error = native.ionHandleFlush(device, handle, flushes[how], bytes, mapping.offset + offset);
-    this.#must(
-      error,
-      error === -EINVAL ? 'The client has no such handle, or the mapping is of another buffer.' : undefined,
-    );
+    if (error < 0) throw this.#handleError(error, handle, 'Or the mapping is of another buffer.');
   }
 
-  #allocated(id: number, length: number, mask: number): IonHandle {
+  #handleError(error: number, handle: IonHandle, besides = '') {
+    const none = `The client has no handle ${handle}: it was given up, or is another client's, which has to share it.`;
+    return this.#error(error, error === -EINVAL ? `${none} ${besides}`.trimEnd() : undefined);
+  }
+
+  #importError(error: number) {
+    const known = { [EINVAL]: NO_BUFFER, [EBADF]: NO_DESCRIPTOR, [ENOSPC]: NO_HANDLES_LEFT };
+    return this.#error(error, known[-error]);
+  }
+
+  #allocated(id: number, length: number, { mask, align }: Required<IonAllocOptions>): IonHandle {
     if (id >= 0) return id;
+    if (id === -ENOSPC) throw this.#error(id, NO_HANDLES_LEFT);
     let advice: string | undefined;
     try {
       advice = IonHeap.adviceOn(id, this.path, mask, length);
@@ -282,7 +300,9 @@ export class IonClient implements Disposable {
       // It says which heaps there are.
       if (id === -ENODEV && (error as NodeJS.ErrnoException).code === 'ENODEV') throw error;
     }
-    throw this.#error(id, id === -ENOMEM && advice !== undefined ? `${advice} ${NO_HANDLE}` : advice);
+    const aligned =
+      align > constants.PAGE_SIZE ? `It is to be at a multiple of ${align} bytes, which may be what fails. ` : '';
+    throw this.#error(id, id === -ENOMEM ? `${aligned}${advice ?? memoryAdvice(false)}` : advice);
   }
 
   #must(error: number, advice?: string): void {

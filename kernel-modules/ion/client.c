@@ -177,16 +177,17 @@ static struct ion_handle *add_handle(struct ion_client *client, struct dmabuf_bu
 				     struct rb_node *parent, struct rb_node **link)
 {
 	struct ion_handle *handle;
-	int ret = -ENOMEM;
+	int ret;
 
 	lockdep_assert_held(&client->lock);
+	ret = -ENOSPC;
 	if (atomic_long_inc_return(&handle_count) > max_handles)
 		goto uncount;
+	ret = -ENOMEM;
 	handle = kzalloc(sizeof(*handle), GFP_KERNEL_ACCOUNT);
 	if (!handle)
 		goto uncount;
-	ret = xa_alloc(&client->by_id, &handle->id, handle, xa_limit_31b, GFP_KERNEL);
-	if (ret)
+	if (xa_alloc(&client->by_id, &handle->id, handle, xa_limit_31b, GFP_KERNEL))
 		goto free;
 	dmabuf_buffer_get(buffer);
 	handle->buffer = buffer;
@@ -221,8 +222,8 @@ bool ion_clients_full(void)
  * @buffer:	the buffer, which it may have already
  * @mode:	FMODE_READ, FMODE_WRITE or both, as far as it may use it
  *
- * Return: its handle, or a negative errno: -ENOMEM also where there are as many
- * handles as there may be.
+ * Return: its handle, or a negative errno: -ENOMEM, or -ENOSPC where there are as
+ * many handles as there may be.
  */
 int ion_client_give(struct ion_client *client, struct dmabuf_buffer *buffer, fmode_t mode)
 {

@@ -161,10 +161,10 @@ static long reply(struct ion_client *client, struct dmabuf_buffer *buffer, fmode
 static long legacy_alloc(struct ion_client *client, u64 len, u64 align, u32 mask, u32 flags,
 			 s32 __user *handle)
 {
-	if (align && !is_power_of_2(align))
+	if (!len || (align && !is_power_of_2(align)))
 		return -EINVAL;
 	if (ion_clients_full())
-		return -ENOMEM;
+		return -ENOSPC;
 
 	return reply(client, ion_heaps_alloc(len, align, mask, flags), FMODE_ALL, handle);
 }
@@ -208,8 +208,29 @@ static long legacy_import(struct dmabuf_device *device, struct ion_client *clien
 	if (get_user(fd, from))
 		return -EFAULT;
 	buffer = get_buffer(device, fd, &mode);
+	if (IS_ERR(buffer))
+		return PTR_ERR(buffer);
 
 	return reply(client, buffer, mode, to);
+}
+
+/*
+ * The number says an int, a descriptor for which a handle comes; but programs
+ * that have this number pass a struct ion_legacy_fd, whose handle says nothing.
+ * Both find the handle in the same place.
+ */
+static long legacy_import_v0(struct dmabuf_device *device, struct ion_client *client,
+			     struct ion_legacy_fd __user *arg)
+{
+	long ret;
+
+	ret = legacy_import(device, client, &arg->handle, &arg->handle);
+	if (ret != -EBADF && ret != -EINVAL)
+		return ret;
+	if (legacy_import(device, client, &arg->fd, &arg->handle))
+		return ret;
+
+	return 0;
 }
 
 static long legacy_sync(struct dmabuf_device *device, const struct ion_legacy_fd __user *arg)
@@ -473,7 +494,7 @@ long ion_legacy_ioctl(struct dmabuf_device *device, struct file *file, unsigned 
 	case ION_LEGACY_IOC_IMPORT:
 		return legacy_import(device, client, &pair->fd, &pair->handle);
 	case ION_LEGACY_IOC_IMPORT_V0:
-		return legacy_import(device, client, arg, arg);
+		return legacy_import_v0(device, client, arg);
 	case ION_LEGACY_IOC_SYNC:
 		return legacy_sync(device, arg);
 	default:

@@ -112,10 +112,17 @@ describe('docs/ion-handles.md', function () {
     const text = page('docs/ion-handles.md');
     const [command, ...others] = commandsOf(text);
     assert(command !== undefined && others.length === 0);
-    const script = `${blocks('ts', text)[0]}console.log(handle, buffer.read((bytes) => bytes.at(-1)));\n`;
+    const [first = '', second = ''] = blocks('ts', text);
+    const between = [
+      "import { DmaBuf, FdSocket } from 'dmabuf';",
+      'const [ours, socket] = FdSocket.pair();',
+      "await ours.send('a buffer', [buffer]);",
+    ];
+    const last = 'console.log(handle, again, copy.read((bytes) => bytes.at(-1)));\nours.close();\nsocket.close();\n';
+    const script = `${first}${between.join('\n')}\n${second}${last}`;
     const { status, stdout, stderr } = tryOut(command, 'port.ts', script);
     assert.equal(status, 0, stderr);
-    assert.equal(stdout, '1 1\n');
+    assert.equal(stdout, '1 1 1\n');
   });
 
   it('links to nothing that is not there', () => linksSomewhere('docs/ion-handles.md'));

@@ -112,7 +112,11 @@ struct ion_legacy_flags {
 #define ION_LEGACY_IOC_CLEAN_INV_CACHES	_IOWR('M', 2, struct ion_legacy_flush)
 #define ION_LEGACY_IOC_GET_FLAGS	_IOWR('M', 3, struct ion_legacy_flags)
 
-/* Qualcomm's first forms; but for IMPORT only 32-bit programs have them. */
+/*
+ * Qualcomm's first forms; but for IMPORT only 32-bit programs have them. That
+ * takes a descriptor and gives a handle in its place, or takes a struct
+ * ion_legacy_fd as programs of that age pass it, whatever the number says.
+ */
 #define ION_LEGACY_IOC_ALLOC_V0		_IOWR('I', 0, struct ion_legacy_alloc_v0)
 #define ION_LEGACY_IOC_IMPORT_V0	_IOWR('I', 5, __s32)
 #define ION_LEGACY_IOC_CLEAN_CACHES_V0	_IOWR('I', 7, struct ion_legacy_flush)
