@@ -5,8 +5,7 @@
  * it is made to fail:
  *
  * nth		its n-th allocation fails, for n = 1, 2, … until it has no n-th:
- *		of those from a cache of the kernel's, then of the others, as
- *		the caches' own pages come into it once in a while
+ *		of those from a cache of the kernel's, then of the others
  * no-id	there is no memory for the table of the ids of regions: two
  *		allocations in a row fail, which nth cannot do
  * read-only	its argument is in a page that it cannot write
@@ -1580,11 +1579,42 @@ static void choose_caches(enum kind kind)
 	closedir(directory);
 }
 
+/* What is allocated inside of a function of the kernel's is neither counted nor made to fail. */
+static void leave_alone(const char *function, const char *start, const char *end)
+{
+	const char *bounds[] = { start, end };
+	char line[512], name[64], text[32];
+	unsigned int found = 0;
+	FILE *symbols;
+
+	symbols = fopen("/proc/kallsyms", "re");
+	if (!symbols)
+		wrong("/proc/kallsyms: %s", strerror(errno));
+	snprintf(name, sizeof(name), " %s\n", function);
+	/* In the order of their addresses: it ends where the next one begins. */
+	while (found < 2 && fgets(line, sizeof(line), symbols)) {
+		if (!found && !strstr(line, name))
+			continue;
+		snprintf(text, sizeof(text), "0x%lx", strtoul(line, NULL, 16));
+		set(bounds[found++], text);
+	}
+	fclose(symbols);
+	if (found < 2)
+		wrong("/proc/kallsyms: no %s", function);
+}
+
 /* No page is of this order. */
 #define NO_ORDER	"64"
 
 static void set_up(void)
 {
+	/*
+	 * What comes once in a while makes the n-th allocation another one:
+	 * page_owner remembers each new way in which a page is got, in memory
+	 * from a cache that is everybody's, and any cache may need a page.
+	 */
+	leave_alone("__set_page_owner", FAILSLAB "reject-start", FAILSLAB "reject-end");
+	leave_alone("___slab_alloc", PAGE_ALLOC "reject-start", PAGE_ALLOC "reject-end");
 	set(FAILSLAB "cache-filter", "Y");
 	set(FAILSLAB "task-filter", "Y");
 	set(FAILSLAB "verbose", "0");
