@@ -598,8 +598,9 @@ describeModules('the handle interface of ION', () => {
           const gone = closed.map();
           gone.close();
           using moved = memfd.map();
-          const its = moved.buffer.transfer?.() ?? structuredClone(moved.buffer, { transfer: [moved.buffer] });
-          assert.equal(its.byteLength, PAGE);
+          // Of Node.js 22 and later. Before, there is no way to move it out.
+          if (moved.buffer.transfer) assert.equal(moved.buffer.transfer().byteLength, PAGE);
+          else moved.close();
           closed.close();
           for (const [code, call] of [
             ['ERR_OUT_OF_RANGE', () => client.allocSync(0, { mask: 1 })],
