@@ -223,7 +223,8 @@ describeModules('bounce buffers that are used up', () => {
   before(() => {
     load('vgem');
     unload('ion_lite');
-    load('ion_lite', 'heaps=4:dma:ion_dma_heap,1:system_contig:contig,0:system:system,2:carveout:carveout:1M');
+    const heaps = 'heaps=4:dma:ion_dma_heap,1:system_contig:contig,0:system:system,2:carveout:carveout:1M';
+    load('ion_lite', heaps, 'legacy_abi=1');
   });
 
   after(async () => {

@@ -2,7 +2,7 @@
 /*
  * Uses up the bounce buffers (swiotlb) by importing buffers into vgem, which
  * maps them for a device, and tries everything that wants one then: exhaust
- * CARD. ion_lite has a carveout as its heap 2. Whatever fails must change no
+ * CARD. ion_lite has a carveout as its heap 2, and legacy_abi=1. Whatever fails must change no
  * counter. Prints what happened as JSON.
  */
 #include <errno.h>
@@ -13,10 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "../../../kernel-modules/include/uapi/dmabuf/cma_mem.h"
 #include "../../../kernel-modules/include/uapi/dmabuf/ion.h"
+#include "../../../kernel-modules/include/uapi/dmabuf/ion_legacy.h"
 #include "drm.h"
 
 #define SYSTEM_HEAP	1
@@ -144,6 +146,13 @@ static int cmem_region(size_t length)
 	return ioctl(cma_mem, CMEM_ALLOCATE, &info);
 }
 
+static int clean_caches(int fd, void *bytes, size_t length)
+{
+	struct ion_legacy_flush data = { .fd = fd, .vaddr = bytes, .length = length };
+
+	return ioctl(ion, ION_LEGACY_IOC_CLEAN_CACHES, &data);
+}
+
 static int import(int fd, __u32 *handle)
 {
 	struct drm_prime_handle import = { .fd = fd };
@@ -189,6 +198,7 @@ int main(int argc, char **argv)
 	long slots, used, highest;
 	int several, fd;
 	__u32 handle;
+	void *bytes;
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: exhaust CARD\n");
@@ -207,6 +217,10 @@ int main(int argc, char **argv)
 	count(idle);
 
 	several = need("ION_IOC_ALLOC", ion_alloc(SEVERAL, SYSTEM_HEAP));
+	bytes = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, several, 0);
+	if (bytes == MAP_FAILED)
+		need("mmap", -1);
+	need("ION_IOC_CLEAN_CACHES", clean_caches(several, bytes, page));
 	for (unsigned int i = 0; i < most; i++)
 		buffers[i] = need("ION_IOC_ALLOC", ion_alloc(page, SYSTEM_HEAP));
 
@@ -237,6 +251,8 @@ int main(int argc, char **argv)
 	same(full, "CMEM_IOC_ALLOC 1 MiB");
 	fails("CMEM_ALLOCATE a page", cmem_region(page), ENOMEM);
 	same(full, "CMEM_ALLOCATE a page");
+	fails("ION_IOC_CLEAN_CACHES", clean_caches(several, bytes, page), ENOMEM);
+	same(full, "ION_IOC_CLEAN_CACHES");
 
 	/* A mapping that fails half way gives back what it got. */
 	for (unsigned int i = 0; i < FREE_PAGES; i++)
@@ -261,6 +277,7 @@ int main(int argc, char **argv)
 		give_up(handles[--imported]);
 	for (unsigned int i = 0; i < most; i++)
 		close(buffers[i]);
+	munmap(bytes, page);
 	close(several);
 	same(idle, "all was given up");
 	fd = need("ION_IOC_ALLOC", ion_alloc(128 * 1024, SYSTEM_HEAP));

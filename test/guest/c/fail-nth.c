@@ -84,8 +84,8 @@
 /* The allocations of a call are not always as many. */
 #define MARGIN		4
 
-/* Where it is seen how far loading comes. */
-#define INSTANCE	"/sys/kernel/tracing/instances/fail-nth"
+/* Where it is seen how far loading comes. In an instance loading would allocate more. */
+#define TRACING	"/sys/kernel/tracing"
 
 /* Far longer than any step takes, also on a busy machine. */
 #define STEP_SECONDS	60
@@ -1852,7 +1852,7 @@ static bool gets_to_own_code(const struct operation *operation, unsigned int n, 
 {
 	char trace[4096];
 
-	close(need(INSTANCE "/trace", open(INSTANCE "/trace", O_WRONLY | O_TRUNC | O_CLOEXEC)));
+	close(need(TRACING "/trace", open(TRACING "/trace", O_WRONLY | O_TRUNC | O_CLOEXEC)));
 	fail_nth = need("/proc/self/fail-nth", open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC));
 	prepare_load(operation);
 	need("mlockall", mlockall(MCL_CURRENT));
@@ -1865,7 +1865,7 @@ static bool gets_to_own_code(const struct operation *operation, unsigned int n, 
 	close(fail_nth);
 	source = -1;
 	fail_nth = -1;
-	need(INSTANCE "/trace", read_file(INSTANCE "/trace", trace, sizeof(trace)));
+	need(TRACING "/trace", read_file(TRACING "/trace", trace, sizeof(trace)));
 	return strstr(trace, ": module_load: ");
 }
 
@@ -1879,8 +1879,7 @@ static unsigned int find_own_code(const struct operation *operation)
 	static const unsigned int plenty = 1000000;
 	unsigned int before = 0, from, middle, left;
 
-	need(INSTANCE, mkdir(INSTANCE, 0700));
-	set(INSTANCE "/events/module/module_load/enable", "1");
+	set(TRACING "/events/module/module_load/enable", "1");
 	if (!gets_to_own_code(operation, plenty, &left) || !left)
 		wrong("%s: nobody saw it being loaded", operation->path);
 	from = plenty - left + 1;
@@ -1891,7 +1890,7 @@ static unsigned int find_own_code(const struct operation *operation)
 		else
 			before = middle;
 	}
-	need(INSTANCE, rmdir(INSTANCE));
+	set(TRACING "/events/module/module_load/enable", "0");
 	return from > MARGIN ? from - MARGIN : 1;
 }
 
