@@ -38,7 +38,7 @@ export interface IonAllocOptions {
   mask: number;
   /**
    * what the physical address of contiguous memory is to be a multiple of, in bytes; a power of two, default none.
-   * Outside of a carveout no more than 1 MiB, or than a larger buffer
+   * More than 1 MiB is to be had from a carveout, and elsewhere by luck
    */
   align?: number;
   /** whether CPU mappings are cached; default false, as it was then */

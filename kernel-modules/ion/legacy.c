@@ -222,15 +222,17 @@ static long legacy_import(struct dmabuf_device *device, struct ion_client *clien
 static long legacy_import_v0(struct dmabuf_device *device, struct ion_client *client,
 			     struct ion_legacy_fd __user *arg)
 {
-	long ret;
+	long ret, as_struct;
 
 	ret = legacy_import(device, client, &arg->handle, &arg->handle);
 	if (ret != -EBADF && ret != -EINVAL)
 		return ret;
-	if (legacy_import(device, client, &arg->fd, &arg->handle))
+	as_struct = legacy_import(device, client, &arg->fd, &arg->handle);
+	/* There may be no more than an int. */
+	if (as_struct == -EBADF || as_struct == -EINVAL || as_struct == -EFAULT)
 		return ret;
 
-	return 0;
+	return as_struct;
 }
 
 static long legacy_sync(struct dmabuf_device *device, const struct ion_legacy_fd __user *arg)

@@ -740,6 +740,8 @@ describeModules('the handle interface of ION', () => {
         using another = heap.allocSync(PAGE);
         const taken = await process.take(another.fd);
         await client.fails('ENOSPC', ION_LEGACY_IMPORT, ionLegacyFd(0, taken));
+        await client.fails('ENOSPC', ION_LEGACY_IMPORT_V0, int(taken));
+        await client.fails('ENOSPC', ION_LEGACY_IMPORT_V0, ionLegacyFd(-1, taken));
         await process.must('close', taken);
         using third = IonClient.open();
         assert.throws(() => third.allocSync(PAGE, { mask: SYSTEM }), { code: 'ENOSPC', message: /max_handles/ });

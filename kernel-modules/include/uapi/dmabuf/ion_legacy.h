@@ -20,8 +20,8 @@
  * @len:	bytes wanted
  * @align:	what the physical address of a contiguous buffer is to be a
  *		multiple of: 0 or a power of two. More than 1 MiB is to be had
- *		from a carveout, and elsewhere by luck. It counts for max_bytes
- *		as if @len was as large. Scattered pages have no such address.
+ *		from a carveout, and elsewhere by luck, where it counts for
+ *		max_bytes as if @len was as large. Scattered pages ignore it.
  * @heap_id_mask: heaps to try, bit n for the heap with id n
  * @flags:	ION_FLAG_CACHED or 0; other bits are ignored
  * @handle:	the handle (out)
