@@ -52,6 +52,12 @@ async function osRelease(): Promise<Record<string, string>> {
   return Object.fromEntries([...text.matchAll(/^(\w+)="?([^"\n]*)"?$/gm)].map(([, name, value]) => [name, value]));
 }
 
+/** Debian's name for this machine's architecture: its lists have the packages for all of them, too. */
+export async function ownArchitecture(): Promise<string> {
+  const name = await run('dpkg', ['--print-architecture'], { purpose: "asking for this machine's architecture" });
+  return name.trim();
+}
+
 /** An apt of our own over some sources. */
 class Apt {
   readonly #directory: string;
@@ -206,17 +212,20 @@ const GONE = /\b404\b|Not Found|Hash Sum mismatch|Unable to (fetch|locate)|Faile
 async function withApt(sources: Source[], work: (apt: Apt) => Promise<void>): Promise<void> {
   await locked('apt', async () => {
     const apt = await Apt.over(sources);
-    await apt.update();
-    try {
+    const readAndWork = async () => {
+      await apt.update();
       await work(apt);
+    };
+    try {
+      await readAndWork();
     } catch (error) {
       if (stopping() || !GONE.test(told(error))) throw error;
-      // A package may have left the mirror since its list was read, another version in its place.
+      // A mirror in the middle of an update has lists that do not belong together, and a package may have left it
+      // since its list was read, another version in its place.
       say(`${told(error)}\nthe package lists are read again`);
-      await apt.update();
-      await work(apt).catch((again) => {
+      await readAndWork().catch((again) => {
         const cure = 'try again later, or name another mirror by DMABUF_DEBIAN_MIRROR';
-        throw new Failure(`the mirror does not have what its package lists promise: ${cure}\n${told(again)}`);
+        throw new Failure(`the mirror does not have what its lists promise: ${cure}\n${told(again)}`);
       });
     } finally {
       await apt.forget();

@@ -2,7 +2,7 @@
 // The sources of a kernel, from Debian's package of them: what is built of them stays out of this repository.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { contentOf, packages } from './apt.ts';
+import { contentOf, ownArchitecture, packages } from './apt.ts';
 import { cached } from './cache.ts';
 import { Failure } from './failure.ts';
 import { requirePackages } from './host.ts';
@@ -13,11 +13,13 @@ import { run } from './run.ts';
 const suites: Record<string, string> = { '5.10': 'bullseye', '6.12': 'trixie' };
 
 /** Debian's linux-source package of a line: a directory that holds the .deb. */
-export function sourcePackage(line: string): Promise<string> {
+export async function sourcePackage(line: string): Promise<string> {
   const suite = suites[line];
   if (suite === undefined) throw new Failure(`sources of kernel ${line}: there are ${Object.keys(suites).join(', ')}`);
   const name = `linux-source-${line}`;
-  return packages(`the sources of kernel ${line}`, [{ suite, architectures: ['all'] }], name, async () => [name]);
+  // Not 'all': Debian says of the list of these alone that it is not supported, and mirrors have an old one at times.
+  const sources = [{ suite, architectures: [await ownArchitecture()] }];
+  return packages(`the sources of kernel ${line}`, sources, name, async () => [name]);
 }
 
 /**

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { contentOf, packages, unpack } from './apt.ts';
+import { contentOf, ownArchitecture, packages, unpack } from './apt.ts';
 import { cached, hashOf } from './cache.ts';
 import { Failure } from './failure.ts';
 import { builtKernel } from './lab-kernel.ts';
@@ -51,8 +51,7 @@ async function libraries(depends: Depends, names: string[], architecture: string
 
 async function stockKernel(kernel: Kernel, suite: string, architecture: Architecture): Promise<KernelFiles> {
   const flavour = kernel.flavour[architecture.name] as string;
-  const build = await run('dpkg', ['--print-architecture'], { purpose: "asking for this machine's architecture" });
-  const here = build.trim();
+  const here = await ownArchitecture();
   const there = architecture.name;
   const sources = [{ suite, architectures: [...new Set([there, here])] }];
   const debs = await packages(

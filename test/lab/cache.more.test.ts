@@ -137,13 +137,30 @@ describe('an empty cache', function () {
       assert(asked >= 2);
     });
 
+    it('reads the lists again of a mirror that was being updated, and comes to the packages', async () => {
+      spoilt.lists = 0;
+      let [missing, packages] = [0, 0];
+      spoilt.gone = (path) => {
+        if (path.endsWith('.deb')) packages++;
+        const gone = path.includes('/binary-') && spoilt.lists < 2;
+        if (gone) missing++;
+        return gone || path.endsWith('.deb');
+      };
+      const { code, stderr } = await guest(['--', 'true'], '', { DMABUF_CACHE: cache, DMABUF_DEBIAN_MIRROR: uri });
+      spoilt.gone = () => false;
+      assert.equal(code, 125);
+      assert.match(stderr, /the package lists are read again/);
+      assert(missing > 0 && packages > 0, stderr);
+      assert.equal(spoilt.lists, 2);
+    });
+
     it('ends where a package stays gone, after reading the lists twice', async () => {
       spoilt.lists = 0;
       spoilt.gone = (path) => path.endsWith('.deb');
       const { code, stderr } = await guest(['--', 'true'], '', { DMABUF_CACHE: cache, DMABUF_DEBIAN_MIRROR: uri });
       spoilt.gone = () => false;
       assert.equal(code, 125);
-      assert.match(stderr, /the mirror does not have what its package lists promise: try again later/);
+      assert.match(stderr, /the mirror does not have what its lists promise: try again later/);
       assert.equal(spoilt.lists, 2);
       assert.deepEqual([...entries(), ...parts()], []);
     });
