@@ -16,6 +16,7 @@
 #include <linux/types.h>
 
 struct dentry;
+struct device_node;
 struct dma_buf;
 struct dmabuf_block;
 struct dmabuf_buffer;
@@ -132,6 +133,9 @@ void dmabuf_block_free(struct dmabuf_block *block);
 
 struct dmabuf_carveout *dmabuf_carveout_create(phys_addr_t base, u64 size);
 void dmabuf_carveout_destroy(struct dmabuf_carveout *carveout);
+
+const char *dmabuf_reserved_check(phys_addr_t base, u64 size);
+const char *dmabuf_reserved_region(const struct device_node *node, phys_addr_t *base, u64 *size);
 
 struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 len, u64 align,
 						  bool cached);

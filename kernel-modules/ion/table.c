@@ -13,7 +13,6 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/of.h>
-#include <linux/of_reserved_mem.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -139,61 +138,6 @@ static int set_size(struct ion_table *table, struct ion_entry *entry, u64 size)
 	return 0;
 }
 
-/* Regions that another driver may use, or that are no memory, are not for us. */
-static const char *unusable(const struct device_node *region)
-{
-	if (of_property_present(region, "no-map"))
-		return "its region is no-map: it has no struct pages";
-	if (of_property_present(region, "reusable"))
-		return "its region is reusable: the kernel itself uses it";
-	if (of_property_present(region, "compatible"))
-		return "its region has a compatible: it belongs to another driver";
-
-	return NULL;
-}
-
-static bool holds(const struct reserved_mem *region, const struct ion_entry *entry)
-{
-	return entry->base >= region->base && entry->size <= region->size &&
-	       entry->base - region->base <= region->size - entry->size;
-}
-
-static bool touches(const struct reserved_mem *region, const struct ion_entry *entry)
-{
-	return entry->base < region->base + region->size &&
-	       region->base < entry->base + entry->size;
-}
-
-/* One region has to hold all of it, and no other one may be any of it. */
-static int check_base(struct ion_table *table, struct ion_entry *entry)
-{
-	const char *outside = "it is not inside a reserved region of the device tree";
-	struct device_node *parent = of_find_node_by_path("/reserved-memory");
-	const struct reserved_mem *memory;
-	const char *reason = NULL;
-	struct device_node *region;
-
-	for_each_available_child_of_node(parent, region) {
-		memory = of_reserved_mem_lookup(region);
-		if (!memory || !touches(memory, entry))
-			continue;
-		reason = unusable(region);
-		if (reason) {
-			of_node_put(region);
-			break;
-		}
-		if (holds(memory, entry))
-			outside = NULL;
-	}
-	of_node_put(parent);
-	if (reason ?: outside)
-		return wrong(table, entry, reason ?: outside);
-	if (!PAGE_ALIGNED(entry->base))
-		return wrong(table, entry, "its base is not at the start of a page");
-
-	return 0;
-}
-
 static bool overlap(const struct ion_entry *a, const struct ion_entry *b)
 {
 	return a->placed && b->placed && a->base < b->base + b->size &&
@@ -202,14 +146,13 @@ static bool overlap(const struct ion_entry *a, const struct ion_entry *b)
 
 static int set_base(struct ion_table *table, struct ion_entry *entry, phys_addr_t base)
 {
+	const char *why = dmabuf_reserved_check(base, entry->size);
 	const struct ion_entry *other;
-	int ret;
 
 	entry->base = base;
 	entry->placed = true;
-	ret = check_base(table, entry);
-	if (ret)
-		return ret;
+	if (why)
+		return wrong(table, entry, why);
 	for (other = table->entries; other < entry; other++)
 		if (overlap(other, entry))
 			return wrong(table, entry, "it overlaps another heap");
@@ -301,23 +244,6 @@ static int parse(struct ion_table *table, const char *text)
 	return ret;
 }
 
-static int read_region(struct ion_table *table, struct ion_entry *entry,
-		       struct device_node *region)
-{
-	const struct reserved_mem *memory = of_reserved_mem_lookup(region);
-	int ret;
-
-	if (!memory)
-		return wrong(table, entry, "its memory-region is not reserved memory");
-	if (entry->size)
-		return wrong(table, entry, "it has both a size and a memory-region");
-	if (!PAGE_ALIGNED(memory->base) || !PAGE_ALIGNED(memory->size))
-		return wrong(table, entry, "its memory-region is not made of whole pages");
-	ret = set_size(table, entry, memory->size);
-
-	return ret ?: set_base(table, entry, memory->base);
-}
-
 static int read_size(struct ion_table *table, struct ion_entry *entry, struct device_node *node)
 {
 	u32 size;
@@ -332,18 +258,21 @@ static int read_size(struct ion_table *table, struct ion_entry *entry, struct de
 
 static int read_place(struct ion_table *table, struct ion_entry *entry, struct device_node *node)
 {
-	struct device_node *region;
+	const char *why;
+	phys_addr_t base;
+	u64 size;
 	int ret;
 
 	if (!of_property_present(node, "memory-region"))
 		return 0;
-	if (of_count_phandle_with_args(node, "memory-region", NULL) != 1)
-		return wrong(table, entry, "its memory-region is not one that is there");
-	region = of_parse_phandle(node, "memory-region", 0);
-	ret = read_region(table, entry, region);
-	of_node_put(region);
+	if (entry->size)
+		return wrong(table, entry, "it has both a size and a memory-region");
+	why = dmabuf_reserved_region(node, &base, &size);
+	if (why)
+		return wrong(table, entry, why);
+	ret = set_size(table, entry, size);
 
-	return ret;
+	return ret ?: set_base(table, entry, base);
 }
 
 static int read_node(struct ion_table *table, struct ion_entry *entry, u32 id,
