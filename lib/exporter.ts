@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { constants as osConstants } from 'node:os';
 import { allocationAdvice } from './advice.js';
-import { checkFlag, checkOptions, checkPath, checkRange, type Range } from './arguments.js';
+import { checkFlag, checkOptionNames, checkOptions, checkPath, checkRange, type Range } from './arguments.js';
 import { type DmaBuf, ownDmaBuf } from './dmabuf.js';
 import { systemError } from './errors.js';
 import { OwnedHandle } from './handle.js';
@@ -41,6 +41,7 @@ export class Exporter implements Disposable {
    */
   static open(options: ExporterOptions = {}): Exporter {
     checkOptions(options, 'options', { syscall: 'open' });
+    checkOptionNames(options, ['readonly', 'path'] satisfies (keyof ExporterOptions)[], { syscall: 'open' });
     const { readonly = false, path = '/dev/exporter' } = options;
     checkPath(path, 'path', 'open');
     checkFlag(readonly, 'readonly', { syscall: 'open', path });

@@ -10,6 +10,7 @@ import {
   leavesNoPage,
   load,
   PAGE,
+  refuses,
   staysLoaded,
   systemErrorOf,
   unload,
@@ -202,8 +203,18 @@ describeModules('the exporter', () => {
     it('is not loaded with a text that does not fit', () => {
       unload('exporter');
       assert.throws(() => load('exporter', `message=${'x'.repeat(PAGE)}`), /modprobe/);
-      assert.throws(() => load('exporter', 'size=0'), /modprobe/);
       load('exporter', `message=${'x'.repeat(1000)}`);
+    });
+
+    it('is not loaded with a size there is no buffer of, and the log says so', () => {
+      unload('exporter');
+      const whole = /exporter: size=\d+: a buffer has at least one byte, and a size that can be made whole pages$/;
+      refuses('exporter', 'size=0', whole);
+      refuses('exporter', `size=${2n ** 64n - 1n}`, whole);
+      refuses('exporter', `size=${2n ** 40n}`, /exporter: size=1099511627776: there is not that much memory$/);
+      load('exporter', 'size=1', 'message=');
+      using exporter = Exporter.open();
+      assert(new Uint8Array(exporter.copy()).every((byte) => byte === 0));
     });
   });
 
