@@ -85,11 +85,17 @@ export function blockAdvice(name: string): string {
   return `There is no piece of contiguous memory that large for ${name}, whose buffers are one free block of the page allocator each, of a few MiB at most: a heap of type dma or carveout has larger ones.`;
 }
 
-/** How much memory a heap has that has its own. */
-export function carveoutAdvice(name: string, length: number, size: number, largestFree: number): string {
+/** How much memory a heap has that has its own, which is as much as `given` says. */
+export function carveoutAdvice(
+  name: string,
+  length: number,
+  size: number,
+  largestFree: number,
+  given = "in the board's table: heaps= of ion_lite, or else the device tree",
+): string {
   const left = `of its ${kibibytes(size)} the largest that is free has ${kibibytes(largestFree)}`;
   if (length <= largestFree) return `The heap ${name} had no piece of memory that large, and has one now: ${left}.`;
-  return `The heap ${name} has no piece of memory that large: ${left}. Close buffers that are no longer needed, or give it more in the board's table: heaps= of ion_lite, or else the device tree.`;
+  return `The heap ${name} has no piece of memory that large: ${left}. Close buffers that are no longer needed, or give it more ${given}.`;
 }
 
 /** What a module refuses however much memory there is, where `size` bytes are so much. */

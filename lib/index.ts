@@ -7,7 +7,7 @@
  * @packageDocumentation
  */
 export type { Range } from './arguments.js';
-export { CmaMem, Region } from './cma-mem.js';
+export { CmaMem, type CmaTotals, type ExportOptions, Region } from './cma-mem.js';
 export { DmaBuf } from './dmabuf.js';
 export { DmaBufError, type DmaBufErrorCode, type ErrorDetails, type SystemError } from './errors.js';
 export { Exporter, type ExporterOptions } from './exporter.js';

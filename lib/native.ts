@@ -45,12 +45,20 @@ export interface IonHeap {
   id: number;
 }
 
-/** What CMEM_ALLOCATE answered. */
+/** What CMEM_ALLOCATE answered, or CMEM_MAP and CMEM_GET_PHYS. */
 export interface CmaRegion {
   id: number;
   offset: number;
   length: number;
   physicalBase: number;
+}
+
+/** Bytes, of all clients of /dev/cma_mem; from 4 GiB on 4 GiB - 1. */
+export interface CmaTotals {
+  /** what it may hand out at a time */
+  total: number;
+  /** what is left of it */
+  free: number;
 }
 
 /** One recvmsg; no bytes means that the peer has closed. */
@@ -155,7 +163,17 @@ interface Native {
   cmaAllocate(device: Handle, length: number, cached: boolean, name: string): Promise<OrErrno<CmaRegion>>;
   cmaAllocateSync(device: Handle, length: number, cached: boolean, name: string): OrErrno<CmaRegion>;
   /** CMEM_IOC_EXPORT */
-  cmaExport(device: Handle, id: number): Handle;
+  cmaExport(device: Handle, id: number, readonly: boolean): Handle;
+  /** CMEM_MAP and CMEM_GET_PHYS; address 0 without CAP_SYS_RAWIO */
+  cmaRegion(device: Handle, id: number): OrErrno<CmaRegion>;
+  /** CMEM_UNMAP */
+  cmaUnmap(device: Handle, id: number): number;
+  /** CMEM_CONNECT */
+  cmaConnect(device: Handle, fd: number): number;
+  /** CMEM_CACHE_FLUSH */
+  cmaFlush(device: Handle, id: number, offset: number, length: number): number;
+  /** CMEM_GET_TOTAL_SIZE */
+  cmaTotals(device: Handle): OrErrno<CmaTotals>;
 
   /** A sealed memfd; `size` is in whole pages. */
   memfdAlloc(size: number, name: string): Promise<Handle>;

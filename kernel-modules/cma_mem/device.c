@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * /dev/cma_mem: contiguous memory, mapped through the device itself or shared
- * as a dma-buf. What a file allocated belongs to that open file.
+ * as a dma-buf. What a file allocated belongs to that open file, and others see
+ * it only through a dma-buf, or where they connect to the file.
  */
 #include <linux/capability.h>
 #include <linux/compat.h>
 #include <linux/dma-buf.h>
 #include <linux/err.h>
 #include <linux/fcntl.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kernel.h>
+#include <linux/limits.h>
+#include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -21,6 +25,7 @@
 
 #include "compat.h"
 #include "dmabuf_core.h"
+#include "heap.h"
 #include "regions.h"
 
 static const struct file_operations cmem_fops;
@@ -31,12 +36,6 @@ static struct dmabuf_device cmem_device = {
 		.name = "cma_mem",
 		.fops = &cmem_fops,
 	},
-};
-
-static struct dmabuf_heap cmem_heap = {
-	.name = "cma_mem",
-	.exp_name = KBUILD_MODNAME,
-	.backing = DMABUF_CONTIGUOUS,
 };
 
 module_param_named(max_bytes, cmem_device.max_bytes, ullong, 0444);
@@ -78,10 +77,14 @@ static int get_info(struct cmamem_info *info, const void __user *arg)
 	return 0;
 }
 
-static int put_info(void __user *arg, const struct cmamem_info *info)
+/* With an address only where a buffer is given, and never one of the kernel's. */
+static int put_info(void __user *arg, struct cmamem_info *info,
+		    const struct dmabuf_buffer *buffer)
 {
 	struct cmamem_info32 info32;
 
+	info->phy_base = buffer ? dmabuf_buffer_phys(buffer) : 0;
+	info->mem_base = 0;
 	if (!in_compat_syscall())
 		return copy_to_user(arg, info, sizeof(*info)) ? -EFAULT : 0;
 
@@ -114,12 +117,13 @@ static struct cmem_region *alloc_region(const struct cmamem_info *info)
 	name = get_name(info);
 	if (IS_ERR(name))
 		return ERR_CAST(name);
-	region = kzalloc(sizeof(*region), GFP_KERNEL);
+	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
 	if (!region) {
 		ret = -ENOMEM;
 		goto free_name;
 	}
-	region->buffer = dmabuf_buffer_alloc(&cmem_heap, info->len, info->is_cache);
+	region->len = info->len;
+	region->buffer = cmem_heap_alloc(info->len, info->is_cache);
 	if (IS_ERR(region->buffer)) {
 		ret = PTR_ERR(region->buffer);
 		goto free_region;
@@ -144,6 +148,9 @@ static long cmem_allocate(struct cmem_regions *regions, void __user *arg)
 	ret = get_info(&info, arg);
 	if (ret)
 		return ret;
+	/* Once more where the region is added; here it spares the memory. */
+	if (cmem_regions_is_view(regions))
+		return -EPERM;
 	region = alloc_region(&info);
 	if (IS_ERR(region))
 		return PTR_ERR(region);
@@ -156,9 +163,7 @@ static long cmem_allocate(struct cmem_regions *regions, void __user *arg)
 
 	info.id = region->id;
 	info.offset = region->start << PAGE_SHIFT;
-	info.phy_base = capable(CAP_SYS_RAWIO) ? dmabuf_buffer_phys(region->buffer) : 0;
-	info.mem_base = 0;
-	ret = put_info(arg, &info);
+	ret = put_info(arg, &info, capable(CAP_SYS_RAWIO) ? region->buffer : NULL);
 	if (ret) {
 		cmem_regions_remove(regions, region);
 		return ret;
@@ -166,6 +171,123 @@ static long cmem_allocate(struct cmem_regions *regions, void __user *arg)
 	cmem_regions_publish(regions, region);
 
 	return 0;
+}
+
+/* The region whose id the user says, with a reference on its buffer. */
+static int get_region(struct cmem_regions *regions, const void __user *arg,
+		      struct cmamem_info *info, struct cmem_region *region)
+{
+	int ret = get_info(info, arg);
+
+	return ret ?: cmem_regions_find_id(regions, info->id, region);
+}
+
+static long cmem_get_phys(struct cmem_regions *regions, void __user *arg)
+{
+	struct cmem_region region;
+	struct cmamem_info info;
+	int ret;
+
+	/* Before the id: whether there is such a region is nobody's business either. */
+	if (!capable(CAP_SYS_RAWIO))
+		return -EPERM;
+	ret = get_region(regions, arg, &info, &region);
+	if (ret)
+		return ret;
+	info.len = region.len;
+	ret = put_info(arg, &info, region.buffer);
+	dmabuf_buffer_put(region.buffer);
+
+	return ret;
+}
+
+/* MAP, which says where it is for mmap(), or GET_SIZE, which says only how long it is. */
+static long cmem_describe(struct cmem_regions *regions, void __user *arg, bool with_offset)
+{
+	struct cmem_region region;
+	struct cmamem_info info;
+	int ret;
+
+	ret = get_region(regions, arg, &info, &region);
+	if (ret)
+		return ret;
+	dmabuf_buffer_put(region.buffer);
+	info.len = region.len;
+	if (with_offset)
+		info.offset = region.start << PAGE_SHIFT;
+
+	return put_info(arg, &info, NULL);
+}
+
+static long cmem_unmap(struct cmem_regions *regions, const void __user *arg)
+{
+	struct cmamem_info info;
+	int ret = get_info(&info, arg);
+
+	return ret ?: cmem_regions_give_up(regions, info.id);
+}
+
+static long cmem_connect(struct cmem_regions *regions, const void __user *arg)
+{
+	struct cmamem_info info;
+	struct file *other;
+	int ret;
+
+	ret = get_info(&info, arg);
+	if (ret)
+		return ret;
+	other = fget(info.id);
+	if (!other)
+		return -EBADF;
+	if (other->f_op == &cmem_fops)
+		ret = cmem_regions_connect(regions, other->private_data);
+	else
+		ret = -EINVAL;
+	fput(other);
+
+	return ret;
+}
+
+static u32 clamped(u64 bytes)
+{
+	return min_t(u64, bytes, U32_MAX);
+}
+
+static long cmem_get_total_size(void __user *arg)
+{
+	u64 total = cmem_heap_total(&cmem_device);
+	u64 taken = dmabuf_device_taken(&cmem_device);
+	struct cmamem_info info;
+	int ret;
+
+	ret = get_info(&info, arg);
+	if (ret)
+		return ret;
+	info.len = clamped(total);
+	/* Blocks of the page allocator may be taken where CMA has no room. */
+	info.offset = clamped(total - min(total, taken));
+
+	return put_info(arg, &info, NULL);
+}
+
+static long cmem_cache_flush(struct cmem_regions *regions, const void __user *arg)
+{
+	struct cmem_region region;
+	struct cmamem_info info;
+	size_t size;
+	int ret;
+
+	ret = get_region(regions, arg, &info, &region);
+	if (ret)
+		return ret;
+	size = dmabuf_buffer_size(region.buffer);
+	ret = -EINVAL;
+	if (info.len && info.len <= size && info.offset <= size - info.len)
+		ret = dmabuf_buffer_flush(region.buffer, info.offset, info.len,
+					  DMABUF_CLEAN | DMABUF_INVALIDATE);
+	dmabuf_buffer_put(region.buffer);
+
+	return ret;
 }
 
 static long cmem_ioc_alloc(struct cmem_alloc __user *arg)
@@ -178,7 +300,7 @@ static long cmem_ioc_alloc(struct cmem_alloc __user *arg)
 	if (data.flags & ~CMEM_FLAG_CACHED || data.reserved)
 		return -EINVAL;
 
-	buffer = dmabuf_buffer_alloc(&cmem_heap, data.len, data.flags & CMEM_FLAG_CACHED);
+	buffer = cmem_heap_alloc(data.len, data.flags & CMEM_FLAG_CACHED);
 
 	return dmabuf_reply(dmabuf_buffer_hand_over(buffer, O_RDWR), O_CLOEXEC, arg, &data,
 			    sizeof(data), &data.fd);
@@ -186,9 +308,14 @@ static long cmem_ioc_alloc(struct cmem_alloc __user *arg)
 
 static struct dma_buf *export_region(struct cmem_regions *regions, const struct cmem_export *data)
 {
-	struct dmabuf_buffer *buffer = cmem_regions_find_id(regions, data->id);
+	struct cmem_region region;
+	int ret;
 
-	return dmabuf_buffer_hand_over(buffer ?: ERR_PTR(-EINVAL), data->fd_flags & O_ACCMODE);
+	ret = cmem_regions_find_id(regions, data->id, &region);
+	if (ret)
+		return ERR_PTR(ret);
+
+	return dmabuf_buffer_hand_over(region.buffer, data->fd_flags & O_ACCMODE);
 }
 
 static long cmem_ioc_export(struct cmem_regions *regions, struct cmem_export __user *arg)
@@ -207,32 +334,53 @@ static long cmem_ioc_export(struct cmem_regions *regions, struct cmem_export __u
 static long cmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct cmem_regions *regions = file->private_data;
+	void __user *user = (void __user *)arg;
 
 	switch (cmd) {
+	case CMEM_GET_PHYS:
+		return cmem_get_phys(regions, user);
+	case CMEM_MAP:
+		return cmem_describe(regions, user, true);
+	case CMEM_GET_SIZE:
+		return cmem_describe(regions, user, false);
+	case CMEM_UNMAP:
+		return cmem_unmap(regions, user);
 	case CMEM_ALLOCATE:
-		return cmem_allocate(regions, (void __user *)arg);
+		return cmem_allocate(regions, user);
+	case CMEM_CONNECT:
+		return cmem_connect(regions, user);
+	case CMEM_GET_TOTAL_SIZE:
+		return cmem_get_total_size(user);
+	case CMEM_CACHE_FLUSH:
+		return cmem_cache_flush(regions, user);
 	case CMEM_IOC_ALLOC:
-		return cmem_ioc_alloc((struct cmem_alloc __user *)arg);
+		return cmem_ioc_alloc(user);
 	case CMEM_IOC_EXPORT:
-		return cmem_ioc_export(regions, (struct cmem_export __user *)arg);
+		return cmem_ioc_export(regions, user);
 	default:
 		return -ENOTTY;
 	}
 }
 
+/*
+ * Through a dma-buf, so that a mapping keeps its own region and no other one: a
+ * mapping of this file would keep the file, and with it all it has.
+ */
 static int cmem_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	struct cmem_regions *regions = file->private_data;
-	struct dmabuf_buffer *buffer;
-	unsigned long start;
+	struct cmem_region region;
+	struct dma_buf *dmabuf;
 	int ret;
 
-	buffer = cmem_regions_find_page(regions, vma->vm_pgoff, &start);
-	if (!buffer)
-		return -EINVAL;
-	ret = dmabuf_buffer_mmap(buffer, vma, vma->vm_pgoff - start);
+	ret = cmem_regions_find_page(file->private_data, vma->vm_pgoff, &region);
+	if (ret)
+		return ret;
+	dmabuf = dmabuf_buffer_hand_over(region.buffer, file->f_flags & O_ACCMODE);
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+	ret = dma_buf_mmap(dmabuf, vma, vma->vm_pgoff - region.start);
 	/* The mapping has its own reference. */
-	dmabuf_buffer_put(buffer);
+	dma_buf_put(dmabuf);
 
 	return ret;
 }
@@ -241,10 +389,9 @@ static int cmem_open(struct inode *inode, struct file *file)
 {
 	struct cmem_regions *regions;
 
-	regions = kmalloc(sizeof(*regions), GFP_KERNEL);
-	if (!regions)
-		return -ENOMEM;
-	cmem_regions_init(regions);
+	regions = cmem_regions_create();
+	if (IS_ERR(regions))
+		return PTR_ERR(regions);
 	file->private_data = regions;
 
 	return 0;
@@ -252,10 +399,7 @@ static int cmem_open(struct inode *inode, struct file *file)
 
 static int cmem_release(struct inode *inode, struct file *file)
 {
-	struct cmem_regions *regions = file->private_data;
-
-	cmem_regions_destroy(regions);
-	kfree(regions);
+	cmem_regions_close(file->private_data);
 
 	return 0;
 }
@@ -271,15 +415,23 @@ static const struct file_operations cmem_fops = {
 
 static int __init cmem_init(void)
 {
-	dmabuf_device_init(&cmem_device);
-	dmabuf_heap_add(&cmem_device, &cmem_heap);
+	int ret;
 
-	return dmabuf_device_register(&cmem_device);
+	dmabuf_device_init(&cmem_device);
+	ret = cmem_heap_init(&cmem_device);
+	if (ret)
+		return ret;
+	ret = dmabuf_device_register(&cmem_device);
+	if (ret)
+		cmem_heap_exit();
+
+	return ret;
 }
 
 static void __exit cmem_exit(void)
 {
 	dmabuf_device_unregister(&cmem_device);
+	cmem_heap_exit();
 }
 
 module_init(cmem_init);

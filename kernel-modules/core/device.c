@@ -18,10 +18,29 @@ static u64 half_of_ram(void)
 	return ((u64)totalram_pages() << PAGE_SHIFT) / 2;
 }
 
-static u64 limit_of(const struct dmabuf_device *device)
+/**
+ * dmabuf_device_limit() - what a device hands out at most
+ * @device:	the device
+ *
+ * Return: bytes.
+ */
+u64 dmabuf_device_limit(const struct dmabuf_device *device)
 {
 	return device->max_bytes ?: half_of_ram();
 }
+EXPORT_SYMBOL_DMABUF(dmabuf_device_limit);
+
+/**
+ * dmabuf_device_taken() - what a device has handed out
+ * @device:	the device
+ *
+ * Return: bytes, as they count for its limit.
+ */
+u64 dmabuf_device_taken(const struct dmabuf_device *device)
+{
+	return atomic64_read(&device->bytes);
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_device_taken);
 
 /**
  * dmabuf_device_charge() - count a buffer that is about to be allocated
@@ -32,7 +51,7 @@ static u64 limit_of(const struct dmabuf_device *device)
  */
 int dmabuf_device_charge(struct dmabuf_device *device, u64 size)
 {
-	u64 limit = limit_of(device);
+	u64 limit = dmabuf_device_limit(device);
 	s64 used = atomic64_read(&device->bytes);
 
 	if (size > half_of_ram() || size > limit)
@@ -103,13 +122,13 @@ static DEVICE_ATTR_RO(buffers);
 
 static ssize_t bytes_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
-	return sysfs_emit(buf, "%lld\n", (s64)atomic64_read(&to_dmabuf_device(dev)->bytes));
+	return sysfs_emit(buf, "%llu\n", dmabuf_device_taken(to_dmabuf_device(dev)));
 }
 static DEVICE_ATTR_RO(bytes);
 
 static ssize_t max_bytes_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
-	return sysfs_emit(buf, "%llu\n", limit_of(to_dmabuf_device(dev)));
+	return sysfs_emit(buf, "%llu\n", dmabuf_device_limit(to_dmabuf_device(dev)));
 }
 static DEVICE_ATTR_RO(max_bytes);
 

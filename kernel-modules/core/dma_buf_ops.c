@@ -278,20 +278,11 @@ static int remap_pieces(const struct dmabuf_memory *memory, struct vm_area_struc
 	return 0;
 }
 
-/**
- * dmabuf_buffer_mmap() - map a buffer into user space
- * @buffer:	the buffer
- * @vma:	where; its mapping of the file is shared, and it keeps a
- *		reference on @buffer
- * @pgoff:	first page of @buffer to map
- *
- * Return: 0, -EPERM while the buffer's heap is secured, -EINVAL for a private
- * mapping or a range outside the buffer, or another negative errno.
- */
-int dmabuf_buffer_mmap(struct dmabuf_buffer *buffer, struct vm_area_struct *vma,
-		       unsigned long pgoff)
+static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 {
+	struct dmabuf_buffer *buffer = buffer_of(dmabuf);
 	unsigned long pages = buffer->memory.pages;
+	unsigned long pgoff = vma->vm_pgoff;
 	int ret;
 
 	if (!may_map(buffer))
@@ -322,12 +313,6 @@ int dmabuf_buffer_mmap(struct dmabuf_buffer *buffer, struct vm_area_struct *vma,
 unmapped:
 	is_unmapped(buffer);
 	return ret;
-}
-EXPORT_SYMBOL_DMABUF(dmabuf_buffer_mmap);
-
-static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
-{
-	return dmabuf_buffer_mmap(buffer_of(dmabuf), vma, vma->vm_pgoff);
 }
 
 static void *vmap_pieces(const struct dmabuf_memory *memory, pgprot_t prot)

@@ -22,7 +22,6 @@ struct dmabuf_block;
 struct dmabuf_buffer;
 struct dmabuf_carveout;
 struct seq_file;
-struct vm_area_struct;
 
 /**
  * struct dmabuf_device - a misc device that hands out buffers
@@ -126,6 +125,8 @@ int dmabuf_heap_secure(struct dmabuf_heap *heap);
 void dmabuf_heap_unsecure(struct dmabuf_heap *heap);
 int dmabuf_device_register(struct dmabuf_device *device);
 void dmabuf_device_unregister(struct dmabuf_device *device);
+u64 dmabuf_device_limit(const struct dmabuf_device *device);
+u64 dmabuf_device_taken(const struct dmabuf_device *device);
 
 struct dmabuf_block *dmabuf_block_alloc(u64 size);
 phys_addr_t dmabuf_block_phys(const struct dmabuf_block *block);
@@ -155,8 +156,6 @@ struct dma_buf *dmabuf_buffer_hand_over(struct dmabuf_buffer *buffer, int mode);
 bool dmabuf_valid_fd_flags(u32 flags);
 int dmabuf_reply(struct dma_buf *dmabuf, int fd_flags, void __user *arg, const void *answer,
 		 size_t size, int *fd);
-int dmabuf_buffer_mmap(struct dmabuf_buffer *buffer, struct vm_area_struct *vma,
-		       unsigned long pgoff);
 void *dmabuf_buffer_vmap(struct dmabuf_buffer *buffer);
 void dmabuf_buffer_vunmap(struct dmabuf_buffer *buffer);
 void dmabuf_show_name(struct seq_file *seq, const char *name);

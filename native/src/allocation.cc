@@ -5,18 +5,23 @@
 #include "environment.h"
 
 namespace dmabuf {
+
+Napi::Value RegionObject(Napi::Env env, const cmamem_info& data) {
+  Napi::Object region = Napi::Object::New(env);
+  region.Set("id", static_cast<double>(data.id));
+  region.Set("offset", static_cast<double>(data.offset));
+  region.Set("length", static_cast<double>(data.len));
+  region.Set("physicalBase", static_cast<double>(data.phy_base));
+  return region;
+}
+
 namespace {
 
 Napi::Value ToJavaScript(Napi::Env env, Allocation& allocation) {
   if (allocation.error != 0) return Result(env, -allocation.error);
   if (allocation.number) return Result(env, *allocation.number);
-  if (!allocation.region) return Environment::Of(env).Adopt(env, std::move(allocation.fd));
-  Napi::Object region = Napi::Object::New(env);
-  region.Set("id", static_cast<double>(allocation.region->id));
-  region.Set("offset", static_cast<double>(allocation.region->offset));
-  region.Set("length", static_cast<double>(allocation.region->len));
-  region.Set("physicalBase", static_cast<double>(allocation.region->phy_base));
-  return region;
+  if (allocation.region) return RegionObject(env, *allocation.region);
+  return Environment::Of(env).Adopt(env, std::move(allocation.fd));
 }
 
 class AllocationWorker : public Napi::AsyncWorker {

@@ -32,8 +32,10 @@ struct AllocationJob {
 // Reads the arguments of a call; an error goes into the allocation.
 using AllocationParser = AllocationJob (*)(const Napi::CallbackInfo& info, Allocation& allocation);
 
-// Answers a handle, {id, offset, length, physicalBase}, the number, or -errno; the asynchronous
-// form a promise of that.
+// {id, offset, length, physicalBase}
+Napi::Value RegionObject(Napi::Env env, const cmamem_info& data);
+
+// Answers a handle, a RegionObject, the number, or -errno; the asynchronous form a promise of that.
 Napi::Value AllocateSync(const Napi::CallbackInfo& info, AllocationParser parse);
 Napi::Value AllocateAsync(const Napi::CallbackInfo& info, AllocationParser parse);
 

@@ -50,20 +50,79 @@ AllocationJob ParseAllocate(const Napi::CallbackInfo& info, Allocation& allocati
   return job;
 }
 
-// cmaExport(device, id): a region as a dma-buf
-Napi::Value Export(const Napi::CallbackInfo& info) {
+// A call about the region of argument 1 on the device of argument 0: what `body` answers, or -errno.
+template <typename Body>
+Napi::Value WithRegion(const Napi::CallbackInfo& info, Body body) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
-  const uint32_t id = arguments.Unsigned32(1);
+  const int device = Environment::Of(env).Fd(arguments.Unsigned(0));
+  cmamem_info data = {};
+  data.id = arguments.Unsigned32(1);
   if (!arguments.Ok()) return Result(env, -EINVAL);
-  if (fd < 0) return Result(env, fd);
-  cmem_export data = {};
-  data.id = id;
-  data.fd_flags = O_RDWR | O_CLOEXEC;
-  const int error = Ioctl(fd, CMEM_IOC_EXPORT, &data);
+  if (device < 0) return Result(env, device);
+  return body(env, device, data, arguments);
+}
+
+// cmaRegion(device, id): where it is
+Napi::Value Region(const Napi::CallbackInfo& info) {
+  return WithRegion(info, [](Napi::Env env, int device, cmamem_info& data, Arguments&) -> Napi::Value {
+    int error = Ioctl(device, CMEM_MAP, &data);
+    cmamem_info address = data;
+    if (error == 0) error = Ioctl(device, CMEM_GET_PHYS, &address);
+    if (error == -EPERM) address.phy_base = 0;
+    else if (error != 0) return Result(env, error);
+    data.phy_base = address.phy_base;
+    return RegionObject(env, data);
+  });
+}
+
+// cmaUnmap(device, id)
+Napi::Value Unmap(const Napi::CallbackInfo& info) {
+  return WithRegion(info, [](Napi::Env env, int device, cmamem_info& data, Arguments&) {
+    return Result(env, Ioctl(device, CMEM_UNMAP, &data));
+  });
+}
+
+// cmaConnect(device, fd)
+Napi::Value Connect(const Napi::CallbackInfo& info) {
+  return WithRegion(info, [](Napi::Env env, int device, cmamem_info& data, Arguments&) {
+    return Result(env, Ioctl(device, CMEM_CONNECT, &data));
+  });
+}
+
+// cmaFlush(device, id, offset, length)
+Napi::Value Flush(const Napi::CallbackInfo& info) {
+  return WithRegion(info, [](Napi::Env env, int device, cmamem_info& data, Arguments& arguments) {
+    data.offset = arguments.Unsigned32(2);
+    data.len = arguments.Unsigned32(3);
+    return Result(env, arguments.Ok() ? Ioctl(device, CMEM_CACHE_FLUSH, &data) : -EINVAL);
+  });
+}
+
+// cmaExport(device, id, readonly): a region as a dma-buf
+Napi::Value Export(const Napi::CallbackInfo& info) {
+  return WithRegion(info, [](Napi::Env env, int device, cmamem_info& region, Arguments& arguments) {
+    cmem_export data = {};
+    data.id = region.id;
+    data.fd_flags = (arguments.Boolean(2) ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+    const int error = arguments.Ok() ? Ioctl(device, CMEM_IOC_EXPORT, &data) : -EINVAL;
+    if (error != 0) return Result(env, error);
+    return Environment::Of(env).Adopt(env, UniqueFd(data.fd));
+  });
+}
+
+// cmaTotals(device)
+Napi::Value Totals(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(info);
+  const int device = Environment::Of(env).Fd(arguments.Unsigned(0));
+  cmamem_info data = {};
+  const int error = device < 0 ? device : Ioctl(device, CMEM_GET_TOTAL_SIZE, &data);
   if (error != 0) return Result(env, error);
-  return Environment::Of(env).Adopt(env, UniqueFd(data.fd));
+  Napi::Object totals = Napi::Object::New(env);
+  totals.Set("total", static_cast<double>(data.len));
+  totals.Set("free", static_cast<double>(data.offset));
+  return totals;
 }
 
 }  // namespace
@@ -74,6 +133,11 @@ void RegisterCmaMem(Napi::Env env, Napi::Object exports) {
   exports.Set("cmaAllocate", Napi::Function::New<AllocateAsync<ParseAllocate>>(env, "cmaAllocate"));
   exports.Set("cmaAllocateSync", Napi::Function::New<AllocateSync<ParseAllocate>>(env, "cmaAllocateSync"));
   exports.Set("cmaExport", Napi::Function::New<Export>(env, "cmaExport"));
+  exports.Set("cmaRegion", Napi::Function::New<Region>(env, "cmaRegion"));
+  exports.Set("cmaUnmap", Napi::Function::New<Unmap>(env, "cmaUnmap"));
+  exports.Set("cmaConnect", Napi::Function::New<Connect>(env, "cmaConnect"));
+  exports.Set("cmaFlush", Napi::Function::New<Flush>(env, "cmaFlush"));
+  exports.Set("cmaTotals", Napi::Function::New<Totals>(env, "cmaTotals"));
 }
 
 }  // namespace dmabuf

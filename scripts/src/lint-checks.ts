@@ -113,11 +113,16 @@ const heapNode = (type: string, more = '', id = 1) =>
   `heap@${id} { reg = <${id}>; label = "h${id}"; dmabuf,type = "${type}"; ${more} };`;
 const SIZE = 'dmabuf,size = <4096>;';
 const REGION = 'memory-region = <&r>;';
+/** The end of the heaps, and memory of cma_mem. */
+const cmaMem = (region: string) => `${heapNode('dma')} }; cma-mem { compatible = "dmabuf,cma-mem"; ${region}`;
 const goodHeaps = [
+  cmaMem(REGION),
   `dmabuf,order = <2 1 3>; ${heapNode('carveout', SIZE)} ${heapNode('protected', SIZE, 2)} ${heapNode('iommu', '', 3)}`,
   `${heapNode('carveout', REGION)} ${heapNode('protected', '', 2)}`,
 ];
 const wrongHeaps = [
+  cmaMem(''),
+  cmaMem(REGION + SIZE),
   heapNode('carveout'),
   heapNode('carveout', SIZE + REGION),
   heapNode('system', SIZE),

@@ -48,6 +48,12 @@ const meetings: Record<string, string[]> = {
     ...both('map a guess', 'EINVAL'),
     'map an export ok',
   ],
+  connect: [
+    ...both('allocate', 'EBADF'),
+    ...['EINVAL', 'EBUSY'].flatMap((error) => both('connect', error)),
+    ...['give up', 'look at a guess', 'export a guess', 'map a guess'].flatMap((call) => both(call, 'EINVAL')),
+    ...['allocate in a view', 'allocate in a new file'].flatMap((call) => both(call, 'EPERM')),
+  ],
   slot: [
     ...['map', 'dup', 'sync', 'name', 'close'].flatMap((call) => both(`${call} the slot`, 'EBADF')),
     ...both('fdinfo of the slot', 'ENOENT'),

@@ -33,7 +33,15 @@ export const ION_LEGACY_ALLOC_V0 = 0xc0104900;
 export const ION_LEGACY_FLUSH_V0 = [7, 8, 9].map((nr) => 0xc0144900 + nr);
 export const ION_LEGACY_GET_FLAGS_V0 = 0xc008490a;
 
+/** _IOW('m', n, int), whatever they carry */
+export const CMEM_GET_PHYS = 0x40046d01;
+export const CMEM_MAP = 0x40046d02;
+export const CMEM_GET_SIZE = 0x40046d03;
+export const CMEM_UNMAP = 0x40046d04;
 export const CMEM_ALLOCATE = 0x40046d05;
+export const CMEM_CONNECT = 0x40046d06;
+export const CMEM_GET_TOTAL_SIZE = 0x40046d07;
+export const CMEM_CACHE_FLUSH = 0x40046d08;
 /** _IOWR('m', 0x20, 24 bytes) */
 export const CMEM_IOC_ALLOC = 0xc0186d20;
 /** _IOWR('m', 0x21, 16 bytes) */

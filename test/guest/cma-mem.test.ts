@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 import assert from 'node:assert/strict';
+import { closeSync, openSync } from 'node:fs';
 import { CmaMem, type DmaBuf, openHeap } from 'dmabuf';
 import * as abi from './abi.ts';
+import { allocate, exportRegion, withCma } from './cma.ts';
 import {
   cmaMemory,
   counters,
   describeModules,
-  eventually,
   fdinfo,
   idleCounters,
   largestBlock,
@@ -17,7 +18,6 @@ import {
   wholePages,
 } from './support.ts';
 import {
-  type Answer,
   MAP_ANONYMOUS,
   MAP_PRIVATE,
   MAP_SHARED,
@@ -27,31 +27,13 @@ import {
   PROT_READ,
   PROT_WRITE,
   SEEK_END,
-  Syscalls,
+  type Syscalls,
 } from './syscalls.ts';
 
-const { CMEM_ALLOCATE, CMEM_IOC_ALLOC, CMEM_IOC_EXPORT, cmaAlloc, cmaExport, cmaInfo, parseCmaInfo } = abi;
+const { CMEM_ALLOCATE, CMEM_IOC_ALLOC, CMEM_IOC_EXPORT, cmaAlloc, cmaExport, cmaInfo } = abi;
 
 const nobody = 65534;
 const frame = 800 * 480 * 4;
-
-/** Runs a test with /dev/cma_mem open, and checks that it leaves no page once the process has ended. */
-async function withCma(context: Mocha.Context, body: (process: Syscalls, cma: number) => Promise<void>): Promise<void> {
-  {
-    await using process = await Syscalls.start(context);
-    await body(process, await process.must('open', '/dev/cma_mem', O_RDWR));
-  }
-  await eventually(() => assert.deepEqual(counters('cma_mem'), idleCounters.cma_mem));
-}
-
-async function allocate(process: Syscalls, cma: number, info: abi.CmaInfo): Promise<ReturnType<typeof parseCmaInfo>> {
-  const { code, bytes } = await process.call('ioctl', cma, CMEM_ALLOCATE, cmaInfo(info));
-  assert.equal(code, '');
-  return parseCmaInfo(bytes);
-}
-
-const exportRegion = (process: Syscalls, cma: number, id: number, flags: number): Promise<Answer> =>
-  process.call('ioctl', cma, CMEM_IOC_EXPORT, cmaExport({ id, flags }));
 
 /** Zeroed memory of the process itself. */
 const ownMemory = (process: Syscalls): Promise<number> =>
@@ -131,6 +113,106 @@ describeModules('cma_mem', () => {
         assert.throws(() => region.map(), { code: 'ERR_DMABUF_CLOSED' });
         assert.throws(() => region.export(), { code: 'ERR_DMABUF_CLOSED' });
         assert.throws(() => cma.allocateSync(PAGE), { code: 'ERR_DMABUF_CLOSED' });
+      });
+    });
+
+    it('are given up one by one, and their mappings and dma-bufs go on', async () => {
+      await leavesNoPage(() => {
+        using cma = CmaMem.open();
+        const [first, second, third] = [PAGE, 2 * PAGE, PAGE].map((length) => cma.allocateSync(length));
+        assert(first && second && third);
+        using mapping = first.map();
+        using buffer = second.export();
+        new Uint8Array(mapping.buffer).fill(7);
+        for (const region of [first, second, third]) {
+          region.close();
+          region.close();
+          assert(region.closed);
+          const closed = { code: 'ERR_DMABUF_CLOSED', message: /Region \d+ of \/dev\/cma_mem is closed/ };
+          assert.throws(() => region.map(), { ...closed, syscall: 'mmap' });
+          assert.throws(() => region.export(), { ...closed, syscall: 'ioctl' });
+          assert.throws(() => region.flush(), { ...closed, syscall: 'ioctl' });
+          assert.throws(() => cma.region(region.id), { code: 'EINVAL' });
+        }
+        assert.deepEqual(counters('cma_mem'), { buffers: 2, bytes: 3 * PAGE });
+        assert.equal(new Uint8Array(mapping.buffer)[PAGE - 1], 7);
+        assert.equal(buffer.size, 2 * PAGE);
+        // its offset, and not its memory
+        using again = cma.allocateSync(PAGE);
+        using fresh = again.map();
+        assert(new Uint8Array(fresh.buffer).every((byte) => byte === 0));
+      });
+    });
+
+    it('are made read-only dma-bufs, which are copied from', async () => {
+      await leavesNoPage(() => {
+        using cma = CmaMem.open();
+        using region = cma.allocateSync(PAGE);
+        using mapping = region.map();
+        new Uint8Array(mapping.buffer).fill(8);
+        using buffer = region.export({ readonly: true, name: 'read' });
+        assert.equal(Number(fdinfo(buffer.fd, 'flags')) % 10, O_RDONLY);
+        assert.throws(() => buffer.map(), { code: 'EACCES' });
+        assert(new Uint8Array(buffer.copy()).every((byte) => byte === 8));
+      });
+    });
+
+    it('are flushed in any part, cached or not', async () => {
+      await leavesNoPage(() => {
+        using cma = CmaMem.open();
+        for (const cached of [true, false]) {
+          using region = cma.allocateSync(PAGE + 1, { cached });
+          using mapping = region.map();
+          new Uint8Array(mapping.buffer).fill(3);
+          region.flush();
+          region.flush({ offset: PAGE });
+          region.flush({ offset: 5, length: 2 * PAGE - 5 });
+          assert(new Uint8Array(mapping.buffer).every((byte) => byte === 3));
+          for (const range of [{ offset: 2 * PAGE }, { offset: 1, length: 2 * PAGE }, { length: 0 }, { offset: -1 }]) {
+            assert.throws(() => region.flush(range), { code: 'ERR_OUT_OF_RANGE' });
+          }
+        }
+      });
+    });
+
+    it('are counted together with those of others', async () => {
+      await leavesNoPage(() => {
+        using cma = CmaMem.open();
+        using other = CmaMem.open();
+        const { total, free } = cma.totals();
+        assert.equal(free, total);
+        using _region = other.allocateSync(PAGE + 1);
+        assert.deepEqual(cma.totals(), { total, free: total - 2 * PAGE });
+      });
+    });
+
+    it('belong to a file, whoever has a descriptor of it', async () => {
+      await leavesNoPage(() => {
+        const cma = CmaMem.open();
+        using region = cma.allocateSync(PAGE);
+        // as if it had come from another process
+        const copy = openSync(`/proc/self/fd/${cma.fd}`, 'r+');
+        const strange = CmaMem.fromFd(copy);
+        // opened anew it is a file of its own
+        assert.throws(() => strange.region(region.id), { code: 'EINVAL' });
+        strange.close();
+        assert.throws(() => CmaMem.fromFd(cma.fd), {
+          code: 'ERR_INVALID_ARG_VALUE',
+          message: /belongs to an open object/,
+        });
+        assert.throws(() => CmaMem.fromFd(999), { code: 'EBADF', syscall: 'fstat' });
+        const nothing = openSync('/dev/null', 'r+');
+        assert.throws(() => CmaMem.fromFd(nothing), { code: 'ENOTTY', message: /no descriptor of \/dev\/cma_mem/ });
+        // still ours
+        closeSync(nothing);
+        for (const wrong of [-1, 0.5, 2 ** 31]) assert.throws(() => CmaMem.fromFd(wrong), { code: 'ERR_OUT_OF_RANGE' });
+        assert.throws(() => CmaMem.fromFd('3' as never), { code: 'ERR_INVALID_ARG_TYPE' });
+        for (const wrong of [-1, 2 ** 32]) assert.throws(() => cma.region(wrong), { code: 'ERR_OUT_OF_RANGE' });
+        const unknown = { code: 'ERR_INVALID_ARG_VALUE' };
+        assert.throws(() => cma.allocateSync(PAGE, { cache: true } as never), unknown);
+        assert.throws(() => region.export({ readOnly: true } as never), unknown);
+        assert.throws(() => region.export({ readonly: 1 } as never), { code: 'ERR_INVALID_ARG_TYPE' });
+        cma.close();
       });
     });
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/** Tables of heaps that ion_lite refuses, and orders of them, each in a guest with a device tree of its own. */
+/**
+ * Tables of heaps that ion_lite refuses, orders of them, and memory that cma_mem refuses, each in a guest with a device
+ * tree of its own.
+ */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -8,7 +11,7 @@ import { join } from 'node:path';
 import { guest } from './run-guest.ts';
 
 /** Regions, and heaps as nodes of /ion-heaps. */
-const tree = (heaps: string) => `/dts-v1/;
+const tree = (heaps: string, cma = '') => `/dts-v1/;
 /plugin/;
 
 &{/} {
@@ -23,6 +26,7 @@ const tree = (heaps: string) => `/dts-v1/;
 		whole: whole@60000000 { reg = <0x0 0x60000000 0x0 0x100000>; };
 		odd: odd@60200000 { reg = <0x0 0x60200000 0x0 0x100800>; };
 		hole: hole@60300000 { reg = <0x0 0x60300000 0x0 0x800000>; };
+		unmapped: unmapped@61000000 { reg = <0x0 0x61000000 0x0 0x100000>; no-map; };
 	};
 
 	other: other { };
@@ -33,6 +37,7 @@ const tree = (heaps: string) => `/dts-v1/;
 		#size-cells = <0>;
 		${heaps}
 	};
+	${cma}
 };
 `;
 
@@ -131,9 +136,9 @@ describe('a device tree', function () {
   after(() => rmSync(directory, { recursive: true }));
 
   let overlays = 0;
-  async function boot(heaps: string, script: string, options: string[] = []): Promise<string> {
+  async function boot(heaps: string, script: string, options: string[] = [], cma = ''): Promise<string> {
     const overlay = join(directory, `${overlays++}.dtbo`);
-    execFileSync('dtc', ['-q', '-@', '-I', 'dts', '-O', 'dtb', '-o', overlay, '-'], { input: tree(heaps) });
+    execFileSync('dtc', ['-q', '-@', '-I', 'dts', '-O', 'dtb', '-o', overlay, '-'], { input: tree(heaps, cma) });
     const { code, stdout, stderr } = await guest([...options, '--dtbo', overlay, '--', 'sh', '-c', script]);
     assert.equal(code, 0, stderr);
     return `${stdout}`;
@@ -200,6 +205,29 @@ describe('a device tree', function () {
       `took secured ${0x20000} 4096 ${0x20000 - 4096}`,
     ]);
   });
+
+  // One machine: of several nodes the first one that is not switched off counts, and what is wrong with it is told.
+  const cmaMem = (name: string, properties: string) => `${name} { compatible = "dmabuf,cma-mem"; ${properties} };`;
+  for (const [what, region, why, options] of [
+    ['that is none', 'memory-region = <&other>;', 'its memory-region is not reserved memory'],
+    ['without struct pages', 'memory-region = <&unmapped>;', 'its region is no-map: it has no struct pages'],
+    ['that is not named', '', 'its memory-region is not one that is there'],
+    [
+      'beyond the end of RAM',
+      'memory-region = <&hole>;',
+      'its memory is not all RAM',
+      ['--arch', 'arm64', '--kernel', '6.12', '--mem', '518'],
+    ],
+  ] as [string, string, string, string[]?][]) {
+    it(`gives cma_mem no memory from a region ${what}`, async () => {
+      const script = 'if modprobe cma_mem; then exit 9; fi; dmesg | grep "cma_mem: "';
+      const cma = cmaMem('cma-off', 'memory-region = <&whole>; status = "disabled";') + cmaMem('cma-mem', region);
+      // Only the core, which the guest would not load without the module.
+      const loaded = [...(options ?? []), '--no-modules'];
+      const said = await boot(typed(0, 'any', 'system'), script, loaded, cma);
+      assert.match(said, new RegExp(`cma_mem: /cma-mem: ${why}$`, 'm'));
+    });
+  }
 
   // Two machines at a time.
   for (let i = 0; i < wrong.length; i += 2) {

@@ -607,6 +607,59 @@ static int region_file(const struct operation *operation)
 	return cma_mem;
 }
 
+/* The same; the argument becomes that of a call about the region. */
+static int told_file(const struct operation *operation)
+{
+	struct cmamem_info *info = (struct cmamem_info *)argument;
+	int cma_mem = region_file(operation);
+
+	*info = (struct cmamem_info){ .id = *(__u32 *)argument, .len = operation->length };
+	return cma_mem;
+}
+
+/* The same, and somebody has mapped it. */
+static int told_and_mapped(const struct operation *operation)
+{
+	int cma_mem = told_file(operation);
+
+	need("mmap", mmap(NULL, operation->length, PROT_READ, MAP_SHARED, cma_mem, 0) == MAP_FAILED ? -1 : 0);
+	return cma_mem;
+}
+
+/* A file to be connected to one with a region. */
+static int file_to_connect(const struct operation *operation)
+{
+	source = told_file(operation);
+	*(struct cmamem_info *)argument = (struct cmamem_info){ .id = source };
+	return need("/dev/cma_mem", open("/dev/cma_mem", O_RDWR | O_CLOEXEC));
+}
+
+/* The same the other way round: the one with a region cannot be. */
+static int file_with_region(const struct operation *operation)
+{
+	int cma_mem = file_to_connect(operation), with_region = source;
+
+	source = cma_mem;
+	((struct cmamem_info *)argument)->id = source;
+	return with_region;
+}
+
+static void connect_to_source(void)
+{
+	struct cmamem_info info = { .id = source };
+
+	need("CMEM_CONNECT", ioctl(target, CMEM_CONNECT, &info));
+}
+
+/* What is connected can neither allocate nor give up. */
+static int connected_file(const struct operation *operation)
+{
+	target = file_to_connect(operation);
+	connect_to_source();
+	*(struct cmamem_info *)argument = (struct cmamem_info){ .id = 1, .len = operation->length };
+	return target;
+}
+
 static int region_buffer(const struct operation *operation)
 {
 	struct cmem_export *export = (struct cmem_export *)argument;
@@ -991,6 +1044,23 @@ static void undo_free(const struct operation *operation)
 	need("ION_LEGACY_IOC_ALLOC", ioctl(target, ION_LEGACY_IOC_ALLOC, &data));
 }
 
+/* Another region in its place; the next ones have other ids. */
+static void undo_unmap(const struct operation *operation)
+{
+	struct cmamem_info *info = (struct cmamem_info *)argument;
+
+	*info = (struct cmamem_info){ .len = operation->length };
+	need("CMEM_ALLOCATE", ioctl(target, CMEM_ALLOCATE, info));
+}
+
+/* There is no way back but a new file. */
+static void undo_connect(const struct operation *operation)
+{
+	(void)operation;
+	close(target);
+	target = need("/dev/cma_mem", open("/dev/cma_mem", O_RDWR | O_CLOEXEC));
+}
+
 static void undo_unsecure(const struct operation *operation)
 {
 	(void)operation;
@@ -1155,6 +1225,12 @@ static const struct dma_buf_export_sync_file sync_file = { .flags = DMA_BUF_SYNC
 #define CMEM_EXPORT(origin)							\
 	.request = CMEM_IOC_EXPORT, .fd_at = offsetof(struct cmem_export, fd), .length = 1, \
 	.make = (origin), .prepare = prepare_made, .call = call_ioctl, .undo = undo_ioctl
+#define CMEM_TOLD_UNDONE_BY(number, origin, reversal)				\
+	.request = (number), .fd_at = -1, .length = CONTIGUOUS,			\
+	.heap_flags = ION_FLAG_CACHED, .make = (origin), .prepare = prepare_made, \
+	.call = call_ioctl, .undo = (reversal)
+#define CMEM_TOLD(number, origin)						\
+	CMEM_TOLD_UNDONE_BY(number, origin, undo_ioctl)
 #define HEAP_ALLOC(node, template)						\
 	IOCTL_OF("/dev/dma_heap/" node, DMA_HEAP_IOCTL_ALLOC, template,		\
 		 offsetof(struct dma_heap_allocation_data, fd), prepare_device)
@@ -1408,6 +1484,31 @@ static const struct operation operations[] = {
 	{ "CMEM_ALLOCATE 64 KiB, cached", NO_ID, .allocates = true, .first = 8 * MOST_NODES,
 	  CMEM_REGION(cmem_large, prepare_device) },
 	{ "CMEM_ALLOCATE 64 KiB, cached", READ_ONLY, CMEM_REGION(cmem_large, prepare_device) },
+	{ "CMEM_ALLOCATE of a connected file", REFUSED,
+	  CMEM_TOLD(CMEM_ALLOCATE, connected_file), .errors = { EPERM } },
+	{ "CMEM_GET_PHYS", CMEM_TOLD(CMEM_GET_PHYS, told_file) },
+	{ "CMEM_GET_PHYS", READ_ONLY, CMEM_TOLD(CMEM_GET_PHYS, told_file) },
+	{ "CMEM_GET_PHYS", UNREADABLE, CMEM_TOLD(CMEM_GET_PHYS, told_file) },
+	{ "CMEM_MAP", CMEM_TOLD(CMEM_MAP, told_file) },
+	{ "CMEM_MAP", READ_ONLY, CMEM_TOLD(CMEM_MAP, told_file) },
+	{ "CMEM_MAP", UNREADABLE, CMEM_TOLD(CMEM_MAP, told_file) },
+	{ "CMEM_GET_SIZE", CMEM_TOLD(CMEM_GET_SIZE, told_file) },
+	{ "CMEM_GET_SIZE", READ_ONLY, CMEM_TOLD(CMEM_GET_SIZE, told_file) },
+	{ "CMEM_GET_SIZE", UNREADABLE, CMEM_TOLD(CMEM_GET_SIZE, told_file) },
+	{ "CMEM_GET_TOTAL_SIZE", CMEM_TOLD(CMEM_GET_TOTAL_SIZE, told_file) },
+	{ "CMEM_GET_TOTAL_SIZE", READ_ONLY, CMEM_TOLD(CMEM_GET_TOTAL_SIZE, told_file) },
+	{ "CMEM_GET_TOTAL_SIZE", UNREADABLE, CMEM_TOLD(CMEM_GET_TOTAL_SIZE, told_file) },
+	{ "CMEM_CACHE_FLUSH", CMEM_TOLD(CMEM_CACHE_FLUSH, told_file) },
+	{ "CMEM_CACHE_FLUSH", UNREADABLE, CMEM_TOLD(CMEM_CACHE_FLUSH, told_file) },
+	{ "CMEM_UNMAP", CMEM_TOLD_UNDONE_BY(CMEM_UNMAP, told_file, undo_unmap) },
+	{ "CMEM_UNMAP of a mapped region", CMEM_TOLD(CMEM_UNMAP, told_and_mapped) },
+	{ "CMEM_UNMAP", UNREADABLE, CMEM_TOLD(CMEM_UNMAP, told_file) },
+	{ "CMEM_UNMAP of a connected file", REFUSED, CMEM_TOLD(CMEM_UNMAP, connected_file),
+	  .errors = { EPERM } },
+	{ "CMEM_CONNECT", CMEM_TOLD_UNDONE_BY(CMEM_CONNECT, file_to_connect, undo_connect) },
+	{ "CMEM_CONNECT", UNREADABLE, CMEM_TOLD(CMEM_CONNECT, file_to_connect) },
+	{ "CMEM_CONNECT with a region", REFUSED, CMEM_TOLD(CMEM_CONNECT, file_with_region),
+	  .errors = { EBUSY } },
 	{ "CMEM_IOC_ALLOC a page", .allocates = true, CMEM_ALLOC(cmem_alloc_page) },
 	{ "CMEM_IOC_ALLOC a page", READ_ONLY, CMEM_ALLOC(cmem_alloc_page) },
 	{ "CMEM_IOC_ALLOC a page", UNREADABLE, CMEM_ALLOC(cmem_alloc_page) },

@@ -1149,6 +1149,60 @@ static void succeeded_info(struct me *me, struct target target, const union argu
 	(void)target;
 	(void)in;
 	check_phys(out);
+	if (out->info.mem_base)
+		finding("mem_base 0x%x", out->info.mem_base);
+}
+
+static void succeeded_map(struct me *me, struct target target, const union argument *in,
+			  const union argument *out)
+{
+	succeeded_info(me, target, in, out);
+	if (out->info.phy_base)
+		finding("phy_base 0x%x, which it was not asked for", out->info.phy_base);
+	if (out->info.id != in->info.id || out->info.offset % page || !out->info.len)
+		finding("region %u is told as %u, %u bytes at %u", in->info.id, out->info.id, out->info.len,
+			out->info.offset);
+}
+
+static void succeeded_get_phys(struct me *me, struct target target, const union argument *in,
+			       const union argument *out)
+{
+	(void)me;
+	(void)target;
+	(void)in;
+	check_phys(out);
+	if (!out->info.phy_base || out->info.phy_base % page || !out->info.len)
+		finding("%u bytes at 0x%x", out->info.len, out->info.phy_base);
+}
+
+/* Of calls that have nothing to say. */
+static void succeeded_silently(struct me *me, struct target target, const union argument *in,
+			       const union argument *out)
+{
+	(void)me;
+	(void)target;
+	if (memcmp(&in->info, &out->info, sizeof(in->info)))
+		finding("it wrote an answer nobody asked for");
+}
+
+/* From here on it has what the other one has. */
+static void succeeded_connect(struct me *me, struct target target, const union argument *in,
+			      const union argument *out)
+{
+	succeeded_silently(me, target, in, out);
+	for (unsigned int i = 0; target.slot && i < SLOTS; i++)
+		if (slots[i].fd == (int)in->info.id && slots[i].kind == CMA) {
+			memcpy(target.slot->regions, slots[i].regions, sizeof(slots[i].regions));
+			target.slot->region_count = slots[i].region_count;
+		}
+}
+
+/* It may have been given up: by a child, or through a copy of the descriptor. */
+static bool has_region(int fd, const struct region *region)
+{
+	struct cmamem_info info = { .id = region->id };
+
+	return !ioctl(fd, CMEM_MAP, &info) && info.offset == region->offset && info.len == region->len;
 }
 
 static void succeeded_allocate(struct me *me, struct target target, const union argument *in,
@@ -1329,15 +1383,15 @@ static const struct command commands[] = {
 	OTHER_WIDTH("ION legacy GET_FLAGS, first form, other width", 0xc008490a, 8),
 #endif
 
-	{ "CMEM_GET_PHYS", CMEM_GET_PHYS, INFO_SIZE, 3, A(CMA), fill_info, succeeded_info, 0, 0 },
-	{ "CMEM_MAP", CMEM_MAP, INFO_SIZE, 3, A(CMA), fill_info, succeeded_info, 0, 0 },
-	{ "CMEM_GET_SIZE", CMEM_GET_SIZE, INFO_SIZE, 3, A(CMA), fill_info, succeeded_info, 0, 0 },
-	{ "CMEM_UNMAP", CMEM_UNMAP, INFO_SIZE, 5, A(CMA), fill_info, succeeded_info, 0, 0 },
+	{ "CMEM_GET_PHYS", CMEM_GET_PHYS, INFO_SIZE, 8, A(CMA), fill_info, succeeded_get_phys, 0, 0 },
+	{ "CMEM_MAP", CMEM_MAP, INFO_SIZE, 8, A(CMA), fill_info, succeeded_map, 0, 0 },
+	{ "CMEM_GET_SIZE", CMEM_GET_SIZE, INFO_SIZE, 8, A(CMA), fill_info, succeeded_info, 0, 0 },
+	{ "CMEM_UNMAP", CMEM_UNMAP, INFO_SIZE, 12, A(CMA), fill_info, succeeded_silently, 0, 0 },
 	{ "CMEM_ALLOCATE", CMEM_ALLOCATE, INFO_SIZE, 45, A(CMA), fill_allocate, succeeded_allocate,
 	  LEN_OF(cmamem_info, len) },
-	{ "CMEM_CONNECT", CMEM_CONNECT, INFO_SIZE, 3, A(CMA), fill_connect, succeeded_info, 0, 0 },
-	{ "CMEM_GET_TOTAL_SIZE", CMEM_GET_TOTAL_SIZE, INFO_SIZE, 3, A(CMA), fill_info, succeeded_info, 0, 0 },
-	{ "CMEM_CACHE_FLUSH", CMEM_CACHE_FLUSH, INFO_SIZE, 5, A(CMA), fill_info, succeeded_info, 0, 0 },
+	{ "CMEM_CONNECT", CMEM_CONNECT, INFO_SIZE, 12, A(CMA), fill_connect, succeeded_connect, 0, 0 },
+	{ "CMEM_GET_TOTAL_SIZE", CMEM_GET_TOTAL_SIZE, INFO_SIZE, 5, A(CMA), fill_info, succeeded_info, 0, 0 },
+	{ "CMEM_CACHE_FLUSH", CMEM_CACHE_FLUSH, INFO_SIZE, 12, A(CMA), fill_info, succeeded_silently, 0, 0 },
 	{ "CMEM_IOC_ALLOC", CMEM_IOC_ALLOC, sizeof(struct cmem_alloc), 40, A(CMA), fill_cmem_alloc,
 	  succeeded_cmem_alloc, LEN_OF(cmem_alloc, len) },
 	{ "CMEM_IOC_EXPORT", CMEM_IOC_EXPORT, sizeof(struct cmem_export), 40, A(CMA), fill_cmem_export,
@@ -1445,7 +1499,8 @@ static bool do_ioctl(struct me *me)
 		if (ret > 0)
 			finding("answered %ld", ret);
 		/* All of these have something to say. */
-		if (command->succeeded && command->succeeded != succeeded_info && !is_readable(place))
+		if (command->succeeded && command->succeeded != succeeded_silently &&
+		    command->succeeded != succeeded_connect && !is_readable(place))
 			finding("succeeded, and its answer cannot have arrived");
 	}
 	if (!is_readable(place) || !command->fill || !command->succeeded)
@@ -1697,7 +1752,8 @@ static void audit_extent(struct target target, unsigned long first, size_t lengt
 		uint64_t start = slot->regions[i].offset / page;
 		uint64_t end = start + (slot->regions[i].len + page - 1) / page;
 
-		if (first >= start && first < end && first + mapped > end)
+		if (first >= start && first < end && first + mapped > end &&
+		    has_region(target.fd, &slot->regions[i]))
 			finding("%llu pages at page %lu of a region of pages %llu to %llu are mapped",
 				(unsigned long long)mapped, first, (unsigned long long)start,
 				(unsigned long long)end);

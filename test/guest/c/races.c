@@ -66,6 +66,7 @@
  */
 #define SLOT		600
 #define SLOT2		601
+#define SLOT3		602
 
 struct outcome {
 	const char *what;
@@ -892,6 +893,147 @@ static void regions_after(struct racer *r)
 	for (unsigned int i = 0; i < total; i++)
 		if (all[i].address)
 			unmap(r, all[i].address, all[i].info.len / page_size);
+}
+
+/* ---- connect: files that show each other's regions, which come and go ---- */
+
+#define CONNECT_TURNS	6
+
+/* An id that may be given up, 0: none. */
+static atomic_uint offered;
+
+static const int *also_if_closing(const int *always, const int *closed)
+{
+	return closing ? closed : always;
+}
+
+static void connect_before(struct racer *r)
+{
+	closing = round_now % 2;
+	at_work = 2;
+	last_id = 0;
+	last_page = 0;
+	offered = 0;
+	for (int slot = SLOT; slot <= SLOT3; slot++)
+		open_as(r, "/dev/cma_mem", slot);
+}
+
+static void give_up(struct racer *r, uint32_t id)
+{
+	struct cmamem_info info = { .id = id };
+
+	TRY(r, "give up", ioctl(SLOT, CMEM_UNMAP, &info),
+	    also_if_closing(ERRNOS(EINVAL), ERRNOS(EINVAL, EBADF)));
+}
+
+/* What is mapped stays whoever gives it up, and is nobody else's meanwhile. */
+static void come_and_go(struct racer *r)
+{
+	for (int i = 0; i < CONNECT_TURNS; i++) {
+		size_t pages = 1 + below(r, REGION_PAGES);
+		struct cmamem_info info = { .len = pages * page_size, .is_cache = below(r, 2) };
+		char *address;
+
+		if (TRY(r, "allocate", ioctl(SLOT, CMEM_ALLOCATE, &info), unless_closing()) < 0)
+			return;
+		raise_to(&last_id, info.id);
+		raise_to(&last_page, (info.offset + info.len) / page_size);
+		address = (char *)TRY(r, "map a region",
+				      mmap(NULL, info.len, PROT_READ | PROT_WRITE, MAP_SHARED, SLOT,
+					   info.offset), unless_closing());
+		if (address == MAP_FAILED)
+			return;
+		check_zero(r, address, pages);
+		set_marks(address, pages, info.id);
+		offered = info.id;
+		doze(r, 500);
+		give_up(r, info.id);
+		check_marks(r, address, 0, pages, info.id);
+		unmap(r, address, pages);
+	}
+}
+
+static void owner(struct racer *r)
+{
+	come_and_go(r);
+	at_work--;
+}
+
+static void give_up_offered(struct racer *r)
+{
+	while (at_work) {
+		uint32_t id = atomic_exchange(&offered, 0);
+
+		if (id)
+			give_up(r, id);
+		doze(r, 500);
+	}
+}
+
+static void connect_slot(struct racer *r, int from, int to)
+{
+	struct cmamem_info info = { .id = to };
+
+	TRY(r, "connect", ioctl(from, CMEM_CONNECT, &info),
+	    also_if_closing(ERRNOS(EINVAL, EBUSY), ERRNOS(EINVAL, EBUSY, EBADF)));
+}
+
+/* Round in circles, were it let; and what is connected goes while others look through it. */
+static void connect_slots(struct racer *r)
+{
+	while (at_work) {
+		connect_slot(r, SLOT2 + below(r, 2), SLOT + below(r, 3));
+		connect_slot(r, SLOT3, SLOT2);
+		if (below(r, 3) == 0)
+			open_as(r, "/dev/cma_mem", SLOT2 + below(r, 2));
+		doze(r, 500);
+	}
+}
+
+static void look_through(struct racer *r)
+{
+	static const unsigned int requests[] = { CMEM_MAP, CMEM_GET_SIZE, CMEM_GET_PHYS, CMEM_CACHE_FLUSH };
+
+	while (at_work) {
+		struct cmamem_info info = { .id = last_id - below(r, 3), .len = page_size };
+		struct cmem_export export = { .id = info.id, .fd_flags = O_CLOEXEC | O_RDWR };
+		int view = SLOT2 + below(r, 2);
+		char *address;
+
+		TRY(r, "look at a guess", ioctl(view, requests[below(r, ARRAY_SIZE(requests))], &info),
+		    ERRNOS(EINVAL));
+		if (TRY(r, "export a guess", ioctl(view, CMEM_IOC_EXPORT, &export), ERRNOS(EINVAL)) == 0)
+			close(export.fd);
+		address = (char *)TRY(r, "map a guess",
+				      mmap(NULL, page_size, PROT_READ, MAP_SHARED, view,
+					   (off_t)below(r, last_page + 1) * page_size), ERRNOS(EINVAL));
+		if (address != MAP_FAILED) {
+			(void)*(volatile char *)address;
+			unmap(r, address, 1);
+		}
+		TRY(r, "allocate in a view", ioctl(view, CMEM_ALLOCATE, &info), ERRNOS(EPERM));
+	}
+}
+
+/* In a file of its own, connected or not by the time it asks. */
+static void connect_new(struct racer *r)
+{
+	while (at_work) {
+		struct cmamem_info info = { .len = page_size };
+		int fd = must_open(r, "/dev/cma_mem");
+
+		connect_slot(r, fd, SLOT + below(r, 3));
+		TRY(r, "allocate in a new file", ioctl(fd, CMEM_ALLOCATE, &info), ERRNOS(EPERM));
+		connect_slot(r, SLOT2 + below(r, 2), fd);
+		TRY(r, "close", close(fd), NONE);
+		doze(r, 500);
+	}
+}
+
+static void connect_after(struct racer *r)
+{
+	for (int slot = closing ? SLOT2 : SLOT; slot <= SLOT3; slot++)
+		TRY(r, "close a file", close(slot), NONE);
 }
 
 /* ---- slot: one number, behind which the buffers change ---- */
@@ -2644,6 +2786,13 @@ static const struct scenario scenarios[] = {
 		.racers = { allocate_regions, allocate_regions, fail_regions, export_guesses, map_guesses,
 			    close_slot },
 		.after = regions_after,
+	}, {
+		.name = "connect",
+		.title = "files of /dev/cma_mem that connect to each other while regions come and go",
+		.rounds = 16,
+		.before = connect_before,
+		.racers = { owner, owner, give_up_offered, connect_slots, connect_new, look_through, close_slot },
+		.after = connect_after,
 	}, {
 		.name = "slot",
 		.title = "calls on a descriptor that is closed and replaced",
