@@ -21,22 +21,25 @@ const commandsOf = (text: string) =>
 
 const commands = commandsOf(readme);
 
-/** Runs a command in a folder of its own, with a script in shared/ there. */
-function tryOut(command: string, name: string, script: string) {
+/** Runs a command in a folder of its own, with files in shared/ there. */
+function tryOutAll(command: string, files: Iterable<[name: string, text: string]>) {
   const directory = mkdtempSync(join(tmpdir(), 'dmabuf-readme-'));
   try {
-    symlinkSync(join(projectRoot, 'scripts'), join(directory, 'scripts'));
+    for (const folder of ['scripts', 'kernel-modules']) symlinkSync(join(projectRoot, folder), join(directory, folder));
     mkdirSync(join(directory, 'shared'));
-    writeFileSync(join(directory, 'shared', name), script);
+    for (const [name, text] of files) writeFileSync(join(directory, 'shared', name), text);
     return spawnSync('sh', ['-c', command], { cwd: directory, encoding: 'utf8' });
   } finally {
     rmSync(directory, { recursive: true });
   }
 }
 
+const tryOut = (command: string, name: string, script: string) => tryOutAll(command, [[name, script]]);
+
 function linksSomewhere(name: string): void {
   for (const [, target] of page(name).matchAll(/\]\(((?!https?:)[^)]+)\)/g)) {
-    assert(existsSync(join(projectRoot, name, '..', target as string)), target);
+    const [file] = (target as string).split('#');
+    assert(existsSync(join(projectRoot, name, '..', file as string)), target);
   }
 }
 
@@ -126,4 +129,51 @@ describe('docs/ion-handles.md', function () {
   });
 
   it('links to nothing that is not there', () => linksSomewhere('docs/ion-handles.md'));
+});
+
+describe('docs/abi.md and docs/from-the-tutorials.md', function () {
+  this.timeout(240_000);
+  this.slow(60_000);
+  const abi = page('docs/abi.md');
+  const lessons = page('docs/from-the-tutorials.md');
+
+  /** Examples by the name that stands in their first line. */
+  const named = (language: string, text: string) =>
+    new Map(blocks(language, text).map((code) => [/^\/[/*] ([\w.]+)/.exec(code)?.[1] ?? '', code]));
+
+  it('have examples that work, in C and in TypeScript, of all three devices', () => {
+    const [compile = '', runC = '', runTypeScript = '', ...others] = commandsOf(abi);
+    const [lesson = '', ...more] = commandsOf(lessons);
+    assert.deepEqual([...others, ...more], []);
+    const c = named('c', abi);
+    const typeScript = new Map([...named('ts', abi), ...named('ts', lessons)]);
+    assert.deepEqual([...c.keys()], ['hello.c', 'ion.c', 'frame.c']);
+    assert.deepEqual([...typeScript.keys()], ['hello.ts', 'ion.ts', 'frame.ts', 'lesson.ts']);
+    // All in one guest.
+    const [guest, inGuest] = runC.split(' -- ') as [string, string];
+    const [, script] = runTypeScript.split(' -- ') as [string, string];
+    const commands = ['hello', 'ion', 'frame'].flatMap((name) => [
+      inGuest.replaceAll('hello', name),
+      script.replaceAll('hello', name),
+    ]);
+    const [lessonGuest, lessonCommand] = lesson.split(' -- ') as [string, string];
+    assert.equal(lessonGuest, guest);
+    const compiles = ['hello', 'ion', 'frame'].map((name) => compile.replaceAll('hello', name));
+    const all = `${compiles.join(' && ')} && ${guest} -- sh -ec '${[...commands, lessonCommand].join('\n')}'`;
+    const { status, stdout, stderr } = tryOutAll(all, [...c, ...typeScript]);
+    assert.equal(status, 0, stderr);
+    const twice = (line: string) => `${line}\n${line}\n`;
+    assert.equal(
+      stdout,
+      twice('hello world') +
+        twice('12288 bytes of ion, the last one is a') +
+        twice('1536000 bytes of cma_mem, the last pixel is 42') +
+        'read from dmabuf: hello world\n',
+    );
+  });
+
+  it('link to nothing that is not there', () => {
+    linksSomewhere('docs/abi.md');
+    linksSomewhere('docs/from-the-tutorials.md');
+  });
 });
