@@ -1389,7 +1389,7 @@ static const struct command commands[] = {
 	{ "CMEM_UNMAP", CMEM_UNMAP, INFO_SIZE, 12, A(CMA), fill_info, succeeded_silently, 0, 0 },
 	{ "CMEM_ALLOCATE", CMEM_ALLOCATE, INFO_SIZE, 45, A(CMA), fill_allocate, succeeded_allocate,
 	  LEN_OF(cmamem_info, len) },
-	{ "CMEM_CONNECT", CMEM_CONNECT, INFO_SIZE, 12, A(CMA), fill_connect, succeeded_connect, 0, 0 },
+	{ "CMEM_CONNECT", CMEM_CONNECT, INFO_SIZE, 24, A(CMA), fill_connect, succeeded_connect, 0, 0 },
 	{ "CMEM_GET_TOTAL_SIZE", CMEM_GET_TOTAL_SIZE, INFO_SIZE, 5, A(CMA), fill_info, succeeded_info, 0, 0 },
 	{ "CMEM_CACHE_FLUSH", CMEM_CACHE_FLUSH, INFO_SIZE, 12, A(CMA), fill_info, succeeded_silently, 0, 0 },
 	{ "CMEM_IOC_ALLOC", CMEM_IOC_ALLOC, sizeof(struct cmem_alloc), 40, A(CMA), fill_cmem_alloc,
