@@ -15,7 +15,15 @@ import {
   type Range,
 } from './arguments.js';
 import { type DmaBuf, ownDmaBuf } from './dmabuf.js';
-import { type Call, DmaBufError, invalidType, invalidValue, outOfRange, systemError } from './errors.js';
+import {
+  type Call,
+  DmaBufError,
+  invalidType,
+  invalidValue,
+  outOfRange,
+  type SystemError,
+  systemError,
+} from './errors.js';
 import { OwnedHandle } from './handle.js';
 import { CMA_MEM_PATH, cmaMemoryAdvice } from './heap/cma-mem.js';
 import { type AllocOptions, deviceAdvice, openDevice, sysfsFolder } from './heap/heap.js';
@@ -99,7 +107,12 @@ export class Region implements Disposable {
       syscall: 'mmap',
       path,
     });
-    return createMapping(device, { offset: this.offset + offset, length }, path);
+    try {
+      return createMapping(device, { offset: this.offset + offset, length }, path);
+    } catch (error) {
+      if ((error as SystemError).errno === -EINVAL) throw this.#error(-EINVAL, 'mmap');
+      throw error;
+    }
   }
 
   /**
@@ -168,10 +181,10 @@ export class Region implements Disposable {
     throw new DmaBufError('ERR_DMABUF_CLOSED', message, { errno: -EBADF, syscall, path });
   }
 
-  #error(error: number) {
+  #error(error: number, syscall = 'ioctl'): SystemError {
     const { path } = this.#device;
     const gone = 'The region was given up by another object that has its file, or that file was closed.';
-    return systemError(error, 'ioctl', path, error === -EINVAL ? gone : allocationAdvice(error, path, false));
+    return systemError(error, syscall, path, error === -EINVAL ? gone : allocationAdvice(error, path, false));
   }
 }
 

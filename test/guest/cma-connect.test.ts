@@ -276,9 +276,10 @@ describeModules('CmaMem.connect()', () => {
       owner.close();
       region.close();
       assert.equal(counters('cma_mem').buffers, 0);
-      assert.throws(() => found.map(), { code: 'EINVAL', syscall: 'mmap' });
-      assert.throws(() => found.export(), { code: 'EINVAL', message: /given up by another object.*was closed/ });
-      assert.throws(() => found.flush(), { code: 'EINVAL' });
+      const gone = { code: 'EINVAL', path: '/dev/cma_mem', message: /given up by another object.*was closed/ };
+      assert.throws(() => found.map(), { ...gone, syscall: 'mmap' });
+      assert.throws(() => found.export(), { ...gone, syscall: 'ioctl' });
+      assert.throws(() => found.flush(), { ...gone, syscall: 'ioctl' });
       assert.throws(() => view.region(region.id), { code: 'EINVAL' });
       found.close();
     });
