@@ -18,7 +18,7 @@ import {
 
 /** Fewer where each takes long. */
 const { DMABUF_ROUNDS } = process.env;
-const rounds = Number(DMABUF_ROUNDS ?? 100_000);
+const rounds = Number(DMABUF_ROUNDS ?? 20_000);
 
 const { path, missing } = program('cma-regions');
 
