@@ -21,6 +21,10 @@
 MODULE_ALIAS("of:N*T*C" COMPATIBLE);
 MODULE_ALIAS("of:N*T*C" COMPATIBLE "C*");
 
+static bool region = true;
+module_param(region, bool, 0444);
+MODULE_PARM_DESC(region, "Take memory from the region that the device tree sets aside, if it does (default: Y)");
+
 static struct dmabuf_heap heap = {
 	.name = "cma_mem",
 	.exp_name = KBUILD_MODNAME,
@@ -56,6 +60,17 @@ static const char *take_region(const struct device_node *node)
 	return NULL;
 }
 
+static struct device_node *find_node(void)
+{
+	struct device_node *node;
+
+	for_each_compatible_node(node, NULL, COMPATIBLE)
+		if (of_device_is_available(node))
+			break;
+
+	return node;
+}
+
 /**
  * cmem_heap_init() - find the memory
  * @device:	whose it will be
@@ -65,12 +80,9 @@ static const char *take_region(const struct device_node *node)
  */
 int cmem_heap_init(struct dmabuf_device *device)
 {
+	struct device_node *node = region ? find_node() : NULL;
 	const char *why = NULL;
-	struct device_node *node;
 
-	for_each_compatible_node(node, NULL, COMPATIBLE)
-		if (of_device_is_available(node))
-			break;
 	if (node) {
 		why = take_region(node);
 		if (why)

@@ -125,6 +125,36 @@ const wrong: Wrong[] = [
   },
 ];
 
+/** Memory for cma_mem, beside a node of it that is switched off, which nobody asks. */
+const cmaMem = (name: string, properties: string) => `${name} { compatible = "dmabuf,cma-mem"; ${properties} };`;
+
+interface WrongMemory {
+  what: string;
+  region: string;
+  why: string;
+  options?: string[];
+}
+
+const wrongMemory: WrongMemory[] = [
+  {
+    what: 'from what is no region',
+    region: 'memory-region = <&other>;',
+    why: 'its memory-region is not reserved memory',
+  },
+  {
+    what: 'without struct pages',
+    region: 'memory-region = <&unmapped>;',
+    why: 'its region is no-map: it has no struct pages',
+  },
+  { what: 'from no region at all', region: '', why: 'its memory-region is not one that is there' },
+  {
+    what: 'beyond the end of RAM',
+    region: 'memory-region = <&hole>;',
+    why: 'its memory is not all RAM',
+    options: ['--arch', 'arm64', '--kernel', '6.12', '--mem', '518'],
+  },
+];
+
 describe('a device tree', function () {
   this.timeout(300_000);
   this.slow(60_000);
@@ -206,30 +236,21 @@ describe('a device tree', function () {
     ]);
   });
 
-  // One machine: of several nodes the first one that is not switched off counts, and what is wrong with it is told.
-  const cmaMem = (name: string, properties: string) => `${name} { compatible = "dmabuf,cma-mem"; ${properties} };`;
-  for (const [what, region, why, options] of [
-    ['that is none', 'memory-region = <&other>;', 'its memory-region is not reserved memory'],
-    ['without struct pages', 'memory-region = <&unmapped>;', 'its region is no-map: it has no struct pages'],
-    ['that is not named', '', 'its memory-region is not one that is there'],
-    [
-      'beyond the end of RAM',
-      'memory-region = <&hole>;',
-      'its memory is not all RAM',
-      ['--arch', 'arm64', '--kernel', '6.12', '--mem', '518'],
-    ],
-  ] as [string, string, string, string[]?][]) {
-    it(`gives cma_mem no memory from a region ${what}`, async () => {
-      const script = 'if modprobe cma_mem; then exit 9; fi; dmesg | grep "cma_mem: "';
-      const cma = cmaMem('cma-off', 'memory-region = <&whole>; status = "disabled";') + cmaMem('cma-mem', region);
-      // Only the core, which the guest would not load without the module.
-      const loaded = [...(options ?? []), '--no-modules'];
-      const said = await boot(typed(0, 'any', 'system'), script, loaded, cma);
-      assert.match(said, new RegExp(`cma_mem: /cma-mem: ${why}$`, 'm'));
+  // Two machines at a time, of cma_mem's as of ion_lite's.
+  for (let i = 0; i < wrongMemory.length; i += 2) {
+    const pair = wrongMemory.slice(i, i + 2);
+    it(`gives cma_mem no memory ${pair.map(({ what }) => what).join(', or ')}`, async () => {
+      const script = 'rmmod cma_mem; if modprobe cma_mem; then exit 9; fi; dmesg | grep "cma_mem: "';
+      const boots = pair.map(({ region, options = [] }) => {
+        const nodes = cmaMem('cma-off', 'memory-region = <&whole>; status = "disabled";') + cmaMem('cma-mem', region);
+        return boot(typed(0, 'any', 'system'), script, [...options, '--module', 'cma_mem region=N'], nodes);
+      });
+      for (const [at, said] of (await Promise.all(boots)).entries()) {
+        assert.match(said, new RegExp(`cma_mem: /cma-mem: ${pair[at]?.why}$`, 'm'));
+      }
     });
   }
 
-  // Two machines at a time.
   for (let i = 0; i < wrong.length; i += 2) {
     const pair = wrong.slice(i, i + 2);
     it(`is refused that has ${pair.map(({ what }) => what).join(', or ')}`, async () => {
