@@ -37,9 +37,9 @@ const count = (said: Record<string, number>, what: string) => said[what] ?? 0;
 
 describeModules('two processes with several regions each', () => {
   it('never see a byte of the other, at any offset, where memory is given up and used again, too', async function () {
-    const said = await regions(this, 'strangers', Math.min(rounds, 150), 1);
-    assert(count(said, 'mapped') > 100, JSON.stringify(said));
-    assert(count(said, 'refused') > 1000, JSON.stringify(said));
+    const said = await regions(this, 'strangers', Math.min(rounds / 4, 150), 1);
+    assert(count(said, 'mapped') > 50, JSON.stringify(said));
+    assert(count(said, 'refused') > 500, JSON.stringify(said));
     // else the one never got what the other one had
     assert(count(said, 'inherited') > 0, JSON.stringify(said));
   });
