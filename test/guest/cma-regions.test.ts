@@ -40,8 +40,8 @@ describeModules('two processes with several regions each', () => {
     const said = await regions(this, 'strangers', Math.min(rounds / 4, 150), 1);
     assert(count(said, 'mapped') > 50, JSON.stringify(said));
     assert(count(said, 'refused') > 500, JSON.stringify(said));
-    // else the one never got what the other one had
-    assert(count(said, 'inherited') > 0, JSON.stringify(said));
+    // Else the one never got what the other one had. A few rounds need not come to it.
+    assert(rounds < 1000 || count(said, 'inherited') > 0, JSON.stringify(said));
   });
 });
 
