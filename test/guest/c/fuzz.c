@@ -1132,8 +1132,13 @@ static void fill_allocate(struct me *me, struct target target, union argument *a
 
 static void fill_connect(struct me *me, struct target target, union argument *arg)
 {
+	struct target other = pick(me, A(CMA));
+
+	/* To itself it is refused. */
+	for (int tries = 0; tries < 4 && other.fd == target.fd; tries++)
+		other = pick(me, A(CMA));
 	fill_info(me, target, arg);
-	arg->info.id = pick(me, A(CMA)).fd;
+	arg->info.id = other.fd;
 }
 
 static void check_phys(const union argument *out)
