@@ -2,6 +2,7 @@
 /** What to do about an error of the kernel, said in a sentence. @module */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { constants, totalmem } from 'node:os';
+import type { Origin } from './dmabuf.js';
 import type { DeviceLimit } from './heap/stats.js';
 
 const { errno } = constants;
@@ -178,4 +179,21 @@ export function allocationAdvice(error: number, path: string, contiguous: boolea
     default:
       return descriptorAdvice(error);
   }
+}
+
+/** Why a driver did not take a buffer of `size` bytes. */
+export function importAdvice(error: number, dma: boolean, size: number, heap: Origin | undefined): string | undefined {
+  if (-error !== errno.EFAULT && -error !== errno.EINVAL) return descriptorAdvice(error);
+  if (!dma)
+    return 'It is a memfd, which stands in for a dma-buf where there is no device: a heap of DMA memory has what drivers take.';
+  if (heap?.protected) {
+    return `It comes from ${heap.name}, which is protected: a driver that uses the CPU is refused it, as programs are.`;
+  }
+  const large = `a larger buffer: this one has ${kibibytes(size)}`;
+  if (heap?.contiguous) return `It is one piece from ${heap.name}. The driver may want memory elsewhere, or ${large}.`;
+  const pieces =
+    heap === undefined
+      ? 'It may be in pieces, depending on the heap it is from'
+      : `It comes from ${heap.name}, whose memory is in pieces`;
+  return `${pieces}: a driver that wants one piece of memory takes buffers of contiguous heaps, which heaps() lists: openHeap('ion', { contiguous: true }). It may also want ${large}.`;
 }

@@ -25,7 +25,7 @@ import {
   systemError,
 } from './errors.js';
 import { OwnedHandle } from './handle.js';
-import { CMA_MEM_PATH, cmaMemoryAdvice } from './heap/cma-mem.js';
+import { CMA_MEM_PATH, cmaMemoryAdvice, cmaMemTraits } from './heap/cma-mem.js';
 import { type AllocOptions, deviceAdvice, openDevice, sysfsFolder } from './heap/heap.js';
 import { readLimit } from './heap/stats.js';
 import { createMapping, type Mapping, wholePages } from './mapping.js';
@@ -137,7 +137,7 @@ export class Region implements Disposable {
       native.close(buffer);
       throw systemError(error, 'ioctl', path, 'DMA_BUF_SET_NAME was refused.');
     }
-    return ownDmaBuf(buffer, { length: this.length, ...(name === undefined ? {} : { name }) });
+    return ownDmaBuf(buffer, { length: this.length, heap: cmaMemTraits, ...(name === undefined ? {} : { name }) });
   }
 
   /**

@@ -1,27 +1,36 @@
 // SPDX-License-Identifier: MIT
 import { readFileSync, readlinkSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
-import { descriptorAdvice, mapAdvice } from './advice.js';
-import { checkFd, checkRange, type Range } from './arguments.js';
-import { DmaBufError, invalidType, invalidValue, systemError } from './errors.js';
+import { descriptorAdvice, importAdvice, mapAdvice } from './advice.js';
+import { checkFd, checkInteger, checkRange, type Range } from './arguments.js';
+import { DmaBufError, invalidType, invalidValue, type SystemError, systemError } from './errors.js';
 import { OwnedHandle } from './handle.js';
+import type { HeapTraits } from './heap/choice.js';
 import { createMapping, type Mapping } from './mapping.js';
 import { type Description, FileKind, type Handle, native } from './native.js';
 
 const { constants } = native;
 const { errno } = osConstants;
 
+/** What is known of the heap a buffer comes from. @internal */
+export type Origin = Pick<HeapTraits, 'name' | 'contiguous' | 'protected'>;
+
 /** What is known of a new buffer before the kernel is asked. @internal */
 export interface DmaBufOptions {
   /** bytes asked for; default: its size */
   length?: number;
   name?: string;
+  /** default: it comes from elsewhere */
+  heap?: Origin | undefined;
 }
 
 /** Makes a {@link DmaBuf} that owns `handle`, or closes it and throws. @internal */
 export let ownDmaBuf: (handle: Handle, options?: DmaBufOptions) => DmaBuf;
 
 const secret = Symbol('dmabuf');
+
+/** The largest number the kernel tells errors by (linux/err.h). */
+const MAX_ERRNO = 4095;
 
 /** A bracket that was begun, and the flags that end it. */
 interface Bracket {
@@ -78,6 +87,7 @@ export class DmaBuf implements Disposable {
   /** what errors call it */
   readonly #path: string;
   readonly #handle: OwnedHandle;
+  readonly #heap: Origin | undefined;
   readonly #brackets = new Set<Bracket>();
   #name: string | undefined;
   #exporterName: string | undefined;
@@ -104,6 +114,7 @@ export class DmaBuf implements Disposable {
     const writeSeals = constants.F_SEAL_WRITE | constants.F_SEAL_FUTURE_WRITE;
     this.#writable = description.access === constants.O_RDWR && (description.seals & writeSeals) === 0;
     this.#name = options.name;
+    this.#heap = options.heap;
     this.#path = pathOf(description, options.name);
     const title = options.name ? ` '${options.name}'` : '';
     this.#handle = new OwnedHandle(
@@ -253,6 +264,20 @@ export class DmaBuf implements Disposable {
   }
 
   /**
+   * The error for a driver that was given the buffer and did not take it; its message says why, as far as that lies
+   * in the buffer: a heap of scattered pages where the driver wants one piece of memory, a protected heap where it
+   * uses the CPU. For code that hands buffers to drivers (V4L2_MEMORY_DMABUF, DRM PRIME).
+   *
+   * @param errno - negative: what the driver answered, such as -14 (EFAULT), which is what V4L2 has for both
+   * @param path - the driver's device
+   * @throws RangeError ERR_OUT_OF_RANGE: no errno
+   */
+  importError(errno: number, path: string, syscall = 'ioctl'): SystemError {
+    checkInteger(errno, 'errno', -MAX_ERRNO, -1);
+    return systemError(errno, syscall, path, importAdvice(errno, this.dma, this.size, this.#heap));
+  }
+
+  /**
    * Another owner of another descriptor of the same buffer.
    *
    * @throws SystemError EMFILE: no descriptor left
@@ -262,7 +287,8 @@ export class DmaBuf implements Disposable {
     this.#handle.fd('fcntl');
     const handle = native.duplicate(this.#handle.get('fcntl'));
     if (handle < 0) throw systemError(handle, 'fcntl', this.#path, descriptorAdvice(handle));
-    return ownDmaBuf(handle, { length: this.length, ...(this.#name === undefined ? {} : { name: this.#name }) });
+    const name = this.#name === undefined ? {} : { name: this.#name };
+    return ownDmaBuf(handle, { length: this.length, heap: this.#heap, ...name });
   }
 
   /**

@@ -169,7 +169,9 @@ export abstract class Heap implements Disposable, HeapTraits {
       native.close(handle);
       throw systemError(error, 'ioctl', this.path, 'DMA_BUF_SET_NAME was refused.');
     }
-    return ownDmaBuf(handle, { length, name });
+    // Not the heap itself, which would live as long as its buffers.
+    const heap = { name: this.name, contiguous: this.contiguous, protected: this.protected };
+    return ownDmaBuf(handle, { length, name, heap });
   }
 }
 

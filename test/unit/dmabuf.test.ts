@@ -166,6 +166,21 @@ describe('DmaBuf', () => {
     });
   });
 
+  it('says that it is no dma-buf where a driver did not take it', () => {
+    using buffer = heap.allocSync(PAGE);
+    const error = buffer.importError(-22, '/dev/video0');
+    const { code, errno, syscall, path } = error;
+    assert.deepEqual(
+      { code, errno, syscall, path },
+      { code: 'EINVAL', errno: -22, syscall: 'ioctl', path: '/dev/video0' },
+    );
+    assert.match(error.message, /^EINVAL: .*\. It is a memfd/);
+    assert.equal(buffer.importError(-19, '/dev/video0', 'open').message, "ENODEV: no such device, open '/dev/video0'");
+    for (const wrong of [0, 22, -4096, 1.5]) {
+      assert.throws(() => buffer.importError(wrong, '/dev/video0'), { code: 'ERR_OUT_OF_RANGE' });
+    }
+  });
+
   it('refuses callbacks that are none', () => {
     using buffer = heap.allocSync(PAGE);
     for (const wrong of [undefined, null, 'fn', {}]) {

@@ -31,6 +31,11 @@ struct drm_mode_create_dumb {
 	__u64 size;
 };
 
+struct drm_mode_map_dumb {
+	__u32 handle, pad;
+	__u64 offset;
+};
+
 struct drm_vgem_fence_attach {
 	__u32 handle, flags, out_fence, pad;
 };
@@ -44,6 +49,7 @@ struct drm_vgem_fence_signal {
 #define DRM_IOCTL_PRIME_HANDLE_TO_FD	_IOWR('d', 0x2d, struct drm_prime_handle)
 #define DRM_IOCTL_PRIME_FD_TO_HANDLE	_IOWR('d', 0x2e, struct drm_prime_handle)
 #define DRM_IOCTL_MODE_CREATE_DUMB	_IOWR('d', 0xb2, struct drm_mode_create_dumb)
+#define DRM_IOCTL_MODE_MAP_DUMB		_IOWR('d', 0xb3, struct drm_mode_map_dumb)
 #define DRM_IOCTL_VGEM_FENCE_ATTACH	_IOWR('d', 0x41, struct drm_vgem_fence_attach)
 #define DRM_IOCTL_VGEM_FENCE_SIGNAL	_IOW('d', 0x42, struct drm_vgem_fence_signal)
 

@@ -4,14 +4,17 @@
  * up to 6.12 maps it for a device, and meanwhile does what the CPU may do:
  * brackets of cache sync, and poll, which has to wait while a fence of the
  * driver is attached. Prints the size and the inode of what the driver exports
- * again, and holds on to it until its standard input ends: vgem-import CARD.
- * With one more word the buffer is a protected one, which it cannot write to.
+ * again, and whether it wrote through the driver's own map, and holds on to it
+ * until its standard input ends: vgem-import CARD.
+ * With one more word, protected, the buffer is one that it cannot write to; with
+ * map it writes through the driver's own map where the driver has one.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/dma-buf.h>
 #include <poll.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -61,14 +64,32 @@ static int check_fence(int card, int handle, int fd)
 	return 0;
 }
 
+static void *mmap_buffer(int fd, off_t offset, off_t size)
+{
+	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+}
+
+/* 5.10 has a map of its own of what it imports; later ones refuse that. */
+static int has_own_map(int card, int handle, off_t *offset)
+{
+	struct drm_mode_map_dumb map = { .handle = handle };
+
+	if (ioctl(card, DRM_IOCTL_MODE_MAP_DUMB, &map) < 0)
+		return 0;
+	*offset = map.offset;
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
 	struct drm_prime_handle import = { .fd = 3 };
 	struct drm_prime_handle export = { .flags = O_CLOEXEC | O_RDWR };
 	struct drm_gem_close done = { 0 };
 	unsigned char *bytes;
-	int is_protected = argc > 2;
+	int is_protected = argc > 2 && !strcmp(argv[2], "protected");
+	int by_driver = argc > 2 && !strcmp(argv[2], "map");
 	struct stat status;
+	off_t offset = 0;
 	off_t size;
 	int card;
 
@@ -89,7 +110,8 @@ int main(int argc, char **argv)
 		return fail("fstat");
 	size = lseek(export.fd, 0, SEEK_END);
 
-	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, export.fd, 0);
+	by_driver = by_driver && has_own_map(card, import.handle, &offset);
+	bytes = mmap_buffer(by_driver ? card : export.fd, offset, size);
 	if (is_protected ? bytes != MAP_FAILED || errno != EPERM : bytes == MAP_FAILED)
 		return fail("mmap");
 	if (sync_cache(export.fd, DMA_BUF_SYNC_START | DMA_BUF_SYNC_WRITE) < 0)
@@ -100,7 +122,7 @@ int main(int argc, char **argv)
 		return fail("the end of a bracket");
 	if (!is_protected)
 		munmap(bytes, size);
-	printf("%lld %llu\n", (long long)size, (unsigned long long)status.st_ino);
+	printf("%lld %llu %d\n", (long long)size, (unsigned long long)status.st_ino, by_driver);
 	fflush(stdout);
 	while (getchar() != EOF)
 		;
