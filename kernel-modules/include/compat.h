@@ -68,6 +68,7 @@
 #define iosys_map		dma_buf_map
 #define iosys_map_set_vaddr	dma_buf_map_set_vaddr
 #elif !defined(__IOSYS_MAP_H__)
+#define COMPAT_VMAP_BARE
 #define COMPAT_VMAP_OP(name)		void *(name)(struct dma_buf *dmabuf)
 #define COMPAT_VUNMAP_OP(name)		void name(struct dma_buf *dmabuf, void *vaddr)
 #define COMPAT_VMAP_RESULT(vaddr)	compat_null_if_error(vaddr)
@@ -92,5 +93,56 @@ static inline int compat_set_map(struct iosys_map *map, void *vaddr)
 	return 0;
 }
 #endif
+
+/*
+ * The other side of a dma-buf, for importers. By 7.2: what follows
+ * allow_peer2peer, move_notify until then, is invalidate_mappings.
+ */
+#define COMPAT_MOVE_NOTIFY(callback)	.allow_peer2peer = false, callback
+
+/*
+ * 6.2: whoever maps holds the reservation lock, or has it taken. Before, static
+ * importers map without it.
+ */
+#if COMPAT_SINCE(6, 2)
+#define compat_map_attachment		dma_buf_map_attachment_unlocked
+#define compat_unmap_attachment		dma_buf_unmap_attachment_unlocked
+#define compat_vmap_locking		dma_buf_vmap_unlocked
+#define compat_vunmap_locking		dma_buf_vunmap_unlocked
+#else
+#define compat_map_attachment		dma_buf_map_attachment
+#define compat_unmap_attachment		dma_buf_unmap_attachment
+#define compat_vmap_locking		dma_buf_vmap
+#define compat_vunmap_locking		dma_buf_vunmap
+#endif
+
+/* The kernel address of a dma-buf in plain memory, or an ERR_PTR. */
+static inline void *compat_vmap(struct dma_buf *dmabuf)
+{
+#ifdef COMPAT_VMAP_BARE
+	return compat_vmap_locking(dmabuf) ?: ERR_PTR(-ENOMEM);
+#else
+	struct iosys_map map;
+	int ret;
+
+	ret = compat_vmap_locking(dmabuf, &map);
+	if (ret)
+		return ERR_PTR(ret);
+
+	return map.vaddr;
+#endif
+}
+
+static inline void compat_vunmap(struct dma_buf *dmabuf, void *vaddr)
+{
+#ifdef COMPAT_VMAP_BARE
+	compat_vunmap_locking(dmabuf, vaddr);
+#else
+	struct iosys_map map;
+
+	iosys_map_set_vaddr(&map, vaddr);
+	compat_vunmap_locking(dmabuf, &map);
+#endif
+}
 
 #endif /* _COMPAT_H */

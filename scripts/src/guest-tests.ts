@@ -48,6 +48,31 @@ export const prepareBoard = (directory: string) =>
 /** Options of scripts/guest that make it that board. */
 export const boardOptions = (directory: string) => ['--dtbo', overlayOf(directory)];
 
+const EDU = ['--qemu-arg', '-device', '--qemu-arg', 'edu,dma_mask=0xffffffff'];
+
+/** Options of scripts/guest for two devices that do DMA, which most of the tests in test/guest leave alone. */
+export const EDUS = [...EDU, ...EDU];
+
+/** Tests of such devices in guests of their own: what may be between them and memory. */
+export const EDU_GUESTS = {
+  bounce: {
+    title: 'with devices whose memory bounces',
+    folder: 'test/guest/edu',
+    files: /^bounce\.test\.ts$/,
+    options: EDUS,
+    append: 'swiotlb=65536,force',
+  },
+  iommu: {
+    title: 'with devices behind an IOMMU',
+    folder: 'test/guest/edu',
+    files: /^iommu\.test\.ts$/,
+    options: [...EDUS, '--qemu-arg', '-machine', '--qemu-arg', 'iommu=smmuv3'],
+  },
+};
+
+/** Whether QEMU's machine can have an IOMMU; others do not come with the tests. */
+export const hasIommu = ({ name }: Architecture) => name === 'arm64';
+
 export interface GuestTests {
   /** Of scripts/guest, besides --share. */
   options: string[];

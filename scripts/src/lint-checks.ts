@@ -85,6 +85,7 @@ async function shellcheck(): Promise<string> {
 const NO_LICENCE = /(^|\/)(\.gitignore|LICENSE|sources\.txt)$|\.(json|md|png|svg)$/;
 const LICENCES = {
   'kernel-modules/include/uapi/': '(GPL-2.0-only WITH Linux-syscall-note) OR MIT',
+  'kernel-modules/selftest/edu_importer.h': '(GPL-2.0-only WITH Linux-syscall-note) OR MIT',
   'kernel-modules/': 'GPL-2.0-only',
   '': 'MIT',
 };

@@ -12,6 +12,7 @@ import { EXIT_FAILED, Failure, told } from './failure.ts';
 import {
   BOARD,
   boardOptions,
+  EDUS,
   FEWER_ROUNDS,
   type GuestTests,
   guestTests,
@@ -120,7 +121,7 @@ function guestsOf({ machine, options }: Combination, fewer: boolean): Guest[] {
   const env = fewer ? FEWER_ROUNDS : {};
   const usual: Guest = {
     prepare: (directory) => prepareGuestTests(directory, machine.userland),
-    tests: async () => ({ options, env, files: await testFiles('test/guest', SHORT) }),
+    tests: async () => ({ options: [...options, ...EDUS], env, files: await testFiles('test/guest', SHORT) }),
   };
   const board: Guest = {
     prepare: prepareBoard,

@@ -4,7 +4,7 @@
 import { existsSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, join, relative } from 'node:path';
+import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildModules, GCNO } from './build.ts';
 import { buildHere } from './build-here.ts';
@@ -14,8 +14,11 @@ import {
   BOARD,
   boardOptions,
   type Counts,
+  EDU_GUESTS,
+  EDUS,
   FEWER_ROUNDS,
   guestTests,
+  hasIommu,
   prepareBoard,
   prepareGuestTests,
   reporter,
@@ -164,8 +167,7 @@ function inGuest(name: Part, { architecture, userland }: Machine, kept: string, 
       }
       // Not there where the guest died; what was left says so.
       const counts = join(directory, 'gcov');
-      if (existsSync(counts))
-        await cp(counts, join(kept, `${basename(part.folder)}-${name}-${userland.name}`), { recursive: true });
+      if (existsSync(counts)) await cp(counts, await mkdtemp(join(kept, `${name}-`)), { recursive: true });
     },
   };
 }
@@ -188,9 +190,12 @@ function suitesFor(
         folder: 'test/guest',
         files: SHORT,
         env: FEWER_ROUNDS,
-        options: ONE,
+        options: [...ONE, ...EDUS],
       }),
       guest('tests', { ...BOARD, files: SHORT, options: ONE, board: true }),
+      ...[EDU_GUESTS.bounce, ...(hasIommu(machine.architecture) ? [EDU_GUESTS.iommu] : [])].map((part) =>
+        guest('tests', { ...part, options: [...ONE, ...part.options] }),
+      ),
     ],
     errors: [...new Set([machine, narrow])].map((on) =>
       guest(

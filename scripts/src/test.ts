@@ -11,6 +11,7 @@ import {
   BOARD,
   boardOptions,
   type Counts,
+  EDUS,
   guestTests,
   prepareBoard,
   prepareGuestTests,
@@ -30,7 +31,7 @@ const here: Suite['command'] = (files, directory) => ({
 
 /** Of "more", by what their files begin with: what runs beside all else, and what takes turns. */
 const BESIDE = ['bench', 'matrix'];
-const IN_TURN = ['cma-regions', 'device-tree', 'fragmentation', 'ion-clients'];
+const IN_TURN = ['cma-regions', 'device-tree', 'edu', 'fragmentation', 'ion-clients'];
 
 const beginning = (names: string[]) => `(${names.join('|')})\\.`;
 
@@ -64,7 +65,9 @@ const suitesOf = (turn: number | undefined): Suite[] => [
     folder: 'test/guest',
     files: SHORT,
     prepare: (directory) => prepareGuestTests(directory, guest.machine.userland),
-    command: (files, directory) => ({ argv: guestTests(directory, { options: guest.options, files }) }),
+    command: (files, directory) => ({
+      argv: guestTests(directory, { options: [...guest.options, ...EDUS], files }),
+    }),
   },
   {
     name: 'board',

@@ -6,7 +6,9 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { type DmaBuf, heaps, openHeap } from 'dmabuf';
 import { vgemCard, vividCamera, vividWith, whileImported, withDriver } from './drivers.ts';
+import { describeEdus, EduProcess } from './edu.ts';
 import { everyHeap, everyHeapTable } from './ion.ts';
+import { allocate, called } from './memories.ts';
 import { describeModules, leavesNoPage, PAGE, saysCached, suiteWithParameters } from './support.ts';
 
 const TRACEFS = '/sys/kernel/tracing';
@@ -102,6 +104,51 @@ describeModules('the tracepoints', () => {
     const most = contiguous ? size / MAX_SEGMENT : size / PAGE;
     assert(Number(segments) >= 1 && Number(segments) <= most, `${segments} segments`);
   }
+
+  // What QEMU, which has no caches, cannot show: without these calls a real device would see old bytes.
+  describeEdus('with a device that does DMA', (first, second) => {
+    const kinds = ['the_system', 'the_dma', 'the_protected', 'cma_mem'];
+    for (const info of buffers.filter(({ name }) => kinds.includes(name))) {
+      it(`tell of a sync of a buffer of ${called(info)}, for each device that has it mapped, and those that read come first`, async () => {
+        const events = await traced(async () => {
+          using buffer = allocate(info, PAGE);
+          await using edu = new EduProcess(buffer);
+          const writer = await edu.mapped(buffer, first, 'from-device');
+          const reader = await edu.mapped(buffer, second, 'to-device', 'static');
+          const idle = await edu.import(buffer, first);
+          // A bracket, in which it is mapped.
+          if (info.protected) assert.throws(() => buffer.copy(), { code: 'EPERM' });
+          else buffer.copy();
+          await reader.unmap();
+          await writer.unmap();
+          await idle.close();
+        });
+        const id = events[0]?.[1].id;
+        const common = { id, cached: saysCached(info.cached) ? '1' : '0', size: `${PAGE}` };
+        const [writes, reads] = [
+          { ...common, segments: '1', importer: first, direction: 'from-device' },
+          { ...common, segments: '1', importer: second, direction: 'to-device' },
+        ];
+        assert.deepEqual(events.slice(1, -1), [
+          ['map', writes],
+          ['sync_for_device', writes],
+          ['map', reads],
+          ['sync_for_device', reads],
+          // start
+          ['sync_for_cpu', reads],
+          ['sync_for_cpu', writes],
+          ...(info.protected ? [] : [['mmap', { ...common, offset: '0' }]]),
+          // end
+          ['sync_for_device', reads],
+          ['sync_for_device', writes],
+          ['sync_for_cpu', reads],
+          ['unmap', reads],
+          ['sync_for_cpu', writes],
+          ['unmap', writes],
+        ]);
+      });
+    }
+  });
 
   describe('with vivid', () => {
     const capture = withDriver('vivid', vividWith('device'), 'v4l2-capture');
