@@ -177,3 +177,7 @@ describe('docs/abi.md and docs/from-the-tutorials.md', function () {
     linksSomewhere('docs/from-the-tutorials.md');
   });
 });
+
+describe('docs/importers.md', () => {
+  it('links to nothing that is not there', () => linksSomewhere('docs/importers.md'));
+});
