@@ -16,15 +16,48 @@ import { UDMABUF_PATH, UdmabufHeap, udmabufTraits } from './heap/udmabuf.js';
 
 const { errno } = osConstants;
 
-/** One heap of this machine. `openHeap(info.path, { heap: info.name })` opens it. */
-export interface HeapInfo extends HeapTraits {
-  kind: HeapKind;
-  /** the device; `'memfd'` for that kind */
+/** One heap of /dev/ion. Where that cannot be opened one entry stands for all of them, with the reason and no `id`. */
+export interface IonHeapInfo extends HeapTraits {
+  kind: 'ion';
   path: string;
-  /** whether devices can use the buffers */
-  dma: boolean;
-  /** why it cannot be used, where that is so */
+  /** Devices can use the buffers. */
+  dma: true;
+  /** why it cannot be opened, where that is so */
   error?: SystemError;
+}
+
+/** A heap that is a device of its own. */
+export interface DeviceHeapInfo extends HeapTraits {
+  kind: Exclude<HeapKind, 'ion' | 'memfd'>;
+  path: string;
+  /** Devices can use the buffers. */
+  dma: true;
+  /** why it cannot be opened, where that is so */
+  error?: SystemError;
+}
+
+/** What every machine has. */
+export interface MemfdHeapInfo extends HeapTraits {
+  kind: 'memfd';
+  path: 'memfd';
+  /** No device can use the buffers. */
+  dma: false;
+  error?: never;
+}
+
+/** One heap of this machine; its `kind` tells them apart. `openHeap(info.path, { heap: info.name })` opens it. */
+export type HeapInfo = IonHeapInfo | DeviceHeapInfo | MemfdHeapInfo;
+
+/** Options of {@link heaps}. */
+export interface HeapsOptions {
+  /** true: an entry for each kind that this machine lacks, too, whose `error` says what would bring it */
+  absent?: boolean;
+}
+
+/** What {@link openHeap} is told where neither a kind nor a path matters: at least one of them. */
+export interface HeapNeeds extends Pick<HeapChoice, 'contiguous' | 'protected' | 'cached'> {
+  /** Whether devices are to use the buffers. Default true; false is `memfd`. */
+  dma?: boolean;
 }
 
 /**
@@ -77,9 +110,8 @@ function isSystemError(error: unknown): error is SystemError {
   return error instanceof Error && 'errno' in error;
 }
 
-function ionInfos(): HeapInfo[] {
+function ionInfos(): IonHeapInfo[] {
   const common = { kind: 'ion', path: ION_PATH, dma: true } as const;
-  if (!exists(ION_PATH)) return [];
   try {
     return ionHeaps(ION_PATH).map((heap) => ({ ...common, ...heap }));
   } catch (error) {
@@ -89,7 +121,7 @@ function ionInfos(): HeapInfo[] {
 }
 
 /** A heap that is a device of its own, with the reason where it cannot be opened. */
-function tried(info: HeapInfo, open: (path: string) => Heap): HeapInfo {
+function tried(info: DeviceHeapInfo, open: (path: string) => Heap): DeviceHeapInfo {
   try {
     open(info.path).close();
     return info;
@@ -99,20 +131,37 @@ function tried(info: HeapInfo, open: (path: string) => Heap): HeapInfo {
   }
 }
 
+function dmaHeapInfos(absent: boolean): DeviceHeapInfo[] {
+  const common = { kind: 'dma-heap', dma: true } as const;
+  const found = dmaHeapNames().map((name) => {
+    const path = join(DMA_HEAP_DIRECTORY, name);
+    return tried({ ...common, path, ...dmaHeapTraits(path) }, DmaHeap.open);
+  });
+  if (found.length > 0 || !absent) return found;
+  const path = DMA_HEAP_DIRECTORY;
+  return [{ ...common, path, ...dmaHeapTraits(path), error: noDmaHeaps() }];
+}
+
 /**
  * The heaps this machine has: every heap of /dev/ion (ION_IOC_HEAP_QUERY), /dev/dma_heap/*,
- * /dev/cma_mem, /dev/udmabuf, and `memfd`, which is always there.
+ * /dev/cma_mem, /dev/udmabuf, and `memfd`, which is always there. One that is there and cannot be
+ * opened has an `error` that says why, and what to do.
+ *
+ * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
  */
-export function heaps(): HeapInfo[] {
-  const found = ionInfos();
-  for (const name of dmaHeapNames()) {
-    const path = join(DMA_HEAP_DIRECTORY, name);
-    found.push(tried({ kind: 'dma-heap', path, dma: true, ...dmaHeapTraits(path) }, DmaHeap.open));
-  }
-  if (exists(CMA_MEM_PATH)) {
+export function heaps(options: HeapsOptions = {}): HeapInfo[] {
+  const call = { syscall: 'open' };
+  checkOptions(options, 'options', call);
+  checkOptionNames(options, ['absent'] satisfies (keyof HeapsOptions)[], call);
+  checkFlag(options.absent, 'absent', call);
+  const { absent = false } = options;
+  const wanted = (path: string) => absent || exists(path);
+  const found: HeapInfo[] = wanted(ION_PATH) ? ionInfos() : [];
+  found.push(...dmaHeapInfos(absent));
+  if (wanted(CMA_MEM_PATH)) {
     found.push(tried({ kind: 'cma-mem', path: CMA_MEM_PATH, dma: true, ...cmaMemTraits }, CmaMemHeap.open));
   }
-  if (exists(UDMABUF_PATH)) {
+  if (wanted(UDMABUF_PATH)) {
     found.push(tried({ kind: 'udmabuf', path: UDMABUF_PATH, dma: true, ...udmabufTraits }, UdmabufHeap.open));
   }
   found.push({ kind: 'memfd', path: MEMFD_PATH, dma: false, ...memfdTraits });
@@ -144,11 +193,15 @@ function kindOf(path: string): HeapKind {
   );
 }
 
+function noDmaHeaps(): SystemError {
+  return systemError(-errno.ENOENT, 'open', DMA_HEAP_DIRECTORY, openAdvice(-errno.ENOENT, DMA_HEAP_DIRECTORY));
+}
+
 function openDmaHeap(choice: HeapChoice): DmaHeap {
   const names = dmaHeapNames();
   const heap = choice.heap === undefined ? undefined : String(choice.heap);
   if (heap === undefined && names.length === 0) {
-    throw systemError(-errno.ENOENT, 'open', DMA_HEAP_DIRECTORY, openAdvice(-errno.ENOENT, DMA_HEAP_DIRECTORY));
+    throw noDmaHeaps();
   }
   if (heap !== undefined && !names.includes(heap)) {
     const path = join(DMA_HEAP_DIRECTORY, basename(heap));
@@ -190,9 +243,37 @@ function checkOpenOptions(options: unknown, call: Call): asserts options is Open
   if (other !== undefined) throw invalidValue('mask', `says all: leave it or '${other}' out`, call);
 }
 
+/** The names of {@link HeapNeeds}. */
+const needNames: Readonly<Record<keyof HeapNeeds, true>> = {
+  contiguous: true,
+  protected: true,
+  cached: true,
+  dma: true,
+};
+
+/** The first heap there is that has what is needed and can be opened. */
+function openByNeed(needs: HeapNeeds): Heap {
+  const call = { syscall: 'open' };
+  checkOptionNames(needs, Object.keys(needNames), call);
+  for (const [name, value] of Object.entries(needs)) checkFlag(value, name, call);
+  const { dma = true, ...choice } = needs;
+  const found = heaps({ absent: true });
+  const reasons: string[] = [];
+  for (const info of found) {
+    if (info.error !== undefined) reasons.push(info.error.message);
+    else if (info.dma === dma && choose([info], choice) !== undefined) {
+      return openHeap(info.path, { heap: info.name });
+    }
+  }
+  const usable = found.filter(({ error }) => error === undefined).map(({ kind, name }) => `${kind} ${name}`);
+  const list = `there are ${usable.join(', ')}`;
+  const wanted = `There is no heap ${inWords({ ...needs })}: ${list}. These cannot be opened: ${reasons.join(' ')}`;
+  throw systemError(-errno.ENODEV, 'open', undefined, wanted);
+}
+
 /**
- * Opens a heap by its kind or by the path of its device: the one that is named, or one that has
- * what is needed.
+ * Opens a heap by its kind, by the path of its device, or by what is needed: the one that is named, or
+ * one that has what is needed.
  *
  * @param kindOrPath - `'ion'`, `'dma-heap'`, `'cma-mem'`, `'udmabuf'`, `'memfd'`, or a path
  *   such as `/dev/dma_heap/system`
@@ -201,16 +282,31 @@ function checkOpenOptions(options: unknown, call: Call): asserts options is Open
  * @throws SystemError ENOENT (module not loaded), EACCES, ENOTTY (not such a device),
  *   ENODEV (no such heap there); the message says what to do
  */
-export function openHeap(kindOrPath: HeapKind | (string & {}), options: OpenHeapOptions = {}): Heap {
-  checkPath(kindOrPath, 'kindOrPath', 'open');
-  const path = isKind(kindOrPath) ? paths[kindOrPath] : kindOrPath;
+export function openHeap(kindOrPath: HeapKind | (string & {}), options?: OpenHeapOptions): Heap;
+/**
+ * Opens the first heap, in the order of {@link heaps}, that has what is needed and can be opened.
+ *
+ * @param needs - such as `{ contiguous: true }`
+ * @throws SystemError ENODEV: there is none; the message says what there is, and what keeps others from
+ *   being opened
+ */
+export function openHeap(needs: HeapNeeds): Heap;
+export function openHeap(which: string | HeapNeeds, options: OpenHeapOptions = {}): Heap {
+  if (typeof which === 'object' && which !== null && Object.keys(which).length > 0) return openByNeed(which);
+  if (typeof which !== 'string') {
+    throw invalidType('kindOrPath', 'a kind, a path, or an object that says what is needed', which, {
+      syscall: 'open',
+    });
+  }
+  checkPath(which, 'kindOrPath', 'open');
+  const path = isKind(which) ? paths[which] : which;
   const call = { syscall: 'open', path };
   checkOpenOptions(options, call);
-  if (!isKind(kindOrPath) && !kindOrPath.includes('/')) {
-    const choice = `must be one of ${Object.keys(paths).join(', ')}, or a path. heaps() lists what this machine has: openHeap(path, { heap: name }). Received '${kindOrPath}'`;
+  if (!isKind(which) && !which.includes('/')) {
+    const choice = `must be one of ${Object.keys(paths).join(', ')}, or a path. heaps() lists what this machine has: openHeap(path, { heap: name }). Received '${which}'`;
     throw invalidValue('kindOrPath', choice, call);
   }
-  const kind = isKind(kindOrPath) ? kindOrPath : kindOf(path);
+  const kind = isKind(which) ? which : kindOf(path);
   const { mask, ...choice } = options;
   if (mask !== undefined && kind !== 'ion') throw invalidValue('mask', `is for heaps of ion, not of ${kind}`, call);
   switch (kind) {
@@ -219,7 +315,7 @@ export function openHeap(kindOrPath: HeapKind | (string & {}), options: OpenHeap
     case 'cma-mem':
       return only(CmaMemHeap.open(path), choice);
     case 'dma-heap':
-      return isKind(kindOrPath) ? openDmaHeap(choice) : only(DmaHeap.open(path), choice);
+      return isKind(which) ? openDmaHeap(choice) : only(DmaHeap.open(path), choice);
     case 'udmabuf':
       return only(UdmabufHeap.open(path), choice);
     default:

@@ -15,5 +15,15 @@ export { type FdMessage, FdServer, FdSocket, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS 
 export type { HeapChoice, HeapTraits, IonHeapType } from './heap/choice.js';
 export { type AllocOptions, Heap, type HeapKind } from './heap/heap.js';
 export { type HeapFigures, type HeapStats, heapStats } from './heap/stats.js';
-export { type HeapInfo, heaps, type OpenHeapOptions, openHeap } from './heaps.js';
+export {
+  type DeviceHeapInfo,
+  type HeapInfo,
+  type HeapNeeds,
+  type HeapsOptions,
+  heaps,
+  type IonHeapInfo,
+  type MemfdHeapInfo,
+  type OpenHeapOptions,
+  openHeap,
+} from './heaps.js';
 export { Mapping, PAGE_SIZE } from './mapping.js';

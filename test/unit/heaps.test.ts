@@ -9,6 +9,29 @@ import { leavesNothing } from '../support.ts';
 
 for (const kind of ['memfd', 'ion', 'dma-heap', 'cma-mem', 'udmabuf'] as const) describeHeap(kind);
 
+describe('heaps', () => {
+  const kinds = ['ion', 'dma-heap', 'cma-mem', 'udmabuf', 'memfd'];
+
+  it('lists what is absent on demand, with what would bring it', async () => {
+    await leavesNothing(() => {
+      const here = heaps();
+      const all = heaps({ absent: true });
+      assert.deepEqual([...new Set(all.map(({ kind }) => kind))], kinds);
+      for (const info of all.filter(({ path }) => !here.some((other) => other.path === path))) {
+        const { error } = info;
+        assert.deepEqual([error?.code, error?.syscall, error?.path], ['ENOENT', 'open', info.path]);
+        assert.match(error?.message ?? '', /modprobe|CONFIG_UDMABUF/);
+      }
+    });
+  });
+
+  it('refuses options there are not', () => {
+    assert.throws(() => heaps({ absnet: true } as never), { code: 'ERR_INVALID_ARG_VALUE', syscall: 'open' });
+    assert.throws(() => heaps({ absent: 1 } as never), { code: 'ERR_INVALID_ARG_TYPE', syscall: 'open' });
+    assert.throws(() => heaps(null as never), { code: 'ERR_INVALID_ARG_TYPE', syscall: 'open' });
+  });
+});
+
 describe('openHeap', () => {
   let folder: string;
   before(() => {
@@ -88,6 +111,39 @@ describe('openHeap', () => {
     ] as const) {
       const message = `ENODEV: no such device, open 'memfd'. There is no heap ${words} there; its only heap is memfd.`;
       assert.throws(() => openHeap('memfd', needs), { code: 'ENODEV', message });
+    }
+  });
+
+  it('opens the first heap that has what is needed, of whatever kind', async () => {
+    await leavesNothing(() => {
+      using memory = openHeap({ dma: false });
+      assert.equal(memory.kind, 'memfd');
+      const usable = heaps().find(({ dma, error, ...info }) => dma && !error && !info.protected);
+      if (usable === undefined) {
+        const message =
+          /There is no heap with cached: true: there are memfd memfd\. These cannot be opened: ENOENT.*'\/dev\/ion'\. .*modprobe/;
+        assert.throws(() => openHeap({ cached: true }), { code: 'ENODEV', errno: -19, syscall: 'open', message });
+      } else {
+        using heap = openHeap({ cached: true });
+        assert.deepEqual([heap.kind, heap.path, heap.name], [usable.kind, usable.path, usable.name]);
+      }
+      assert.throws(() => openHeap({ dma: false, contiguous: true }), {
+        code: 'ENODEV',
+        message: /There is no heap with dma: false and contiguous: true/,
+      });
+    });
+  });
+
+  it('checks what is needed at the door', () => {
+    const call = { name: 'TypeError', errno: -22, syscall: 'open' };
+    const unknown = /has no 'contigous': there are contiguous, protected, cached, dma/;
+    assert.throws(() => openHeap({ contigous: true } as never), {
+      ...call,
+      code: 'ERR_INVALID_ARG_VALUE',
+      message: unknown,
+    });
+    for (const name of ['contiguous', 'protected', 'cached', 'dma']) {
+      assert.throws(() => openHeap({ [name]: 1 } as never), { ...call, code: 'ERR_INVALID_ARG_TYPE' }, name);
     }
   });
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,22 +21,40 @@ describe('the addon', () => {
     assert.deepEqual({ status, signal }, { status: 0, signal: null }, stderr);
   });
 
-  it('says what was looked for, what was found and what to run where it is missing', () => {
+  /** What a program says that loads the library from a folder where the addon is what `prepare` makes it. */
+  function complaint(prepare: (release: string) => void): string {
     const folder = mkdtempSync(join(tmpdir(), 'dmabuf-'));
     try {
       for (const part of ['package.json', 'dist']) cpSync(join(root, part), join(folder, part), { recursive: true });
       symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
+      prepare(join(folder, 'build/Release'));
       const { status, stderr } = spawnSync(process.execPath, ['-e', 'require("dmabuf")'], {
         cwd: folder,
         encoding: 'utf8',
       });
       assert.notEqual(status, 0);
       assert.match(stderr, /cannot load its native part, dmabuf\.node for linux-/);
-      assert.match(stderr, /build\/Release holds no addon/);
       assert.match(stderr, /npm run build:native/);
+      return stderr;
     } finally {
       rmSync(folder, { recursive: true });
     }
+  }
+
+  it('says what was looked for, what was found and what to run where it is missing', () => {
+    assert.match(
+      complaint(() => {}),
+      /build\/Release holds no addon/,
+    );
+  });
+
+  it('says so where it was built for another machine', () => {
+    const said = complaint((release) => {
+      mkdirSync(release, { recursive: true });
+      writeFileSync(join(release, 'dmabuf.node'), 'no ELF file');
+    });
+    assert.match(said, /ERR_DLOPEN_FAILED|invalid ELF header|file too short/);
+    assert.match(said, /found dmabuf\.node in .*build\/Release/);
   });
 });
 
