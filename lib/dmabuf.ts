@@ -1,13 +1,43 @@
 // SPDX-License-Identifier: MIT
 import { readFileSync, readlinkSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
+import { type Access, openAccess } from './access.js';
 import { descriptorAdvice, importAdvice, mapAdvice } from './advice.js';
-import { checkFd, checkInteger, checkRange, type Range } from './arguments.js';
-import { DmaBufError, invalidType, invalidValue, type SystemError, systemError } from './errors.js';
-import { OwnedHandle } from './handle.js';
+import {
+  checkFd,
+  checkFlag,
+  checkInteger,
+  checkOptionNames,
+  checkOptions,
+  checkRange,
+  type Range,
+} from './arguments.js';
+import {
+  type Call,
+  DmaBufError,
+  invalidType,
+  invalidValue,
+  outOfRange,
+  type SystemError,
+  systemError,
+} from './errors.js';
+import {
+  type AccessDirection,
+  checkDirection,
+  checkWaitOptions,
+  directionFlags,
+  handleOfSyncFile,
+  noSyncFiles,
+  ownSyncFile,
+  SyncFile,
+  type WaitOptions,
+  Waits,
+} from './fences.js';
+import { liveOwners, OwnedHandle } from './handle.js';
 import type { HeapTraits } from './heap/choice.js';
 import { createMapping, type Mapping } from './mapping.js';
 import { type Description, FileKind, type Handle, native } from './native.js';
+import { checkPlanes, type Plane, type PlaneOptions, somePlanes } from './planes.js';
 
 const { constants } = native;
 const { errno } = osConstants;
@@ -22,6 +52,37 @@ export interface DmaBufOptions {
   name?: string;
   /** default: it comes from elsewhere */
   heap?: Origin | undefined;
+  planes?: readonly Plane[];
+}
+
+/** What is known of a buffer that comes from elsewhere. */
+export interface FromFdOptions {
+  /** bytes in use, of its {@link DmaBuf.size}, which is the default */
+  length?: number;
+  /** where the planes of the picture in it lie */
+  planes?: readonly PlaneOptions[];
+}
+
+/** Options of {@link DmaBuf.toNativePixmap}. */
+export interface NativePixmapOptions {
+  /** Format modifier of DRM; default 0n, DRM_FORMAT_MOD_LINEAR: rows one after the other. */
+  modifier?: bigint;
+  /** Whether WebGPU can import it without a copy; default false. */
+  supportsZeroCopyWebGpuImport?: boolean;
+}
+
+/** `nativePixmap` of Electron's `SharedTextureHandle`, the shape that `sharedTexture.importSharedTexture()` takes. */
+export interface NativePixmap {
+  planes: {
+    /** the buffer's own: good until that is closed */
+    fd: number;
+    stride: number;
+    offset: number;
+    size: number;
+  }[];
+  /** decimal */
+  modifier: string;
+  supportsZeroCopyWebGpuImport: boolean;
 }
 
 /** Makes a {@link DmaBuf} that owns `handle`, or closes it and throws. @internal */
@@ -31,6 +92,12 @@ const secret = Symbol('dmabuf');
 
 /** The largest number the kernel tells errors by (linux/err.h). */
 const MAX_ERRNO = 4095;
+/**
+ * The buffers of this thread that are neither closed nor given away by {@link DmaBuf.takeFd}, oldest first.
+ */
+export function liveBuffers(): DmaBuf[] {
+  return liveOwners().filter((owner) => owner instanceof DmaBuf);
+}
 
 /** A bracket that was begun, and the flags that end it. */
 interface Bracket {
@@ -83,12 +150,15 @@ export class DmaBuf implements Disposable {
   readonly inode: number;
   /** Whether devices can use it: false for a memfd. */
   readonly dma: boolean;
+  /** Where the planes of the picture in it lie, as it was told. */
+  readonly planes: readonly Plane[];
   readonly #writable: boolean;
   /** what errors call it */
   readonly #path: string;
   readonly #handle: OwnedHandle;
   readonly #heap: Origin | undefined;
   readonly #brackets = new Set<Bracket>();
+  readonly #waits = new Waits();
   #name: string | undefined;
   #exporterName: string | undefined;
   /** what read() and write() show, kept for the next one */
@@ -111,6 +181,7 @@ export class DmaBuf implements Disposable {
     this.length = options.length ?? description.size;
     this.inode = description.inode;
     this.dma = description.kind === FileKind.dmaBuf;
+    this.planes = options.planes ?? [];
     const writeSeals = constants.F_SEAL_WRITE | constants.F_SEAL_FUTURE_WRITE;
     this.#writable = description.access === constants.O_RDWR && (description.seals & writeSeals) === 0;
     this.#name = options.name;
@@ -134,10 +205,12 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError ERR_DMABUF_NOT_A_DMABUF: something else, or a memfd that is not
    *   sealed against shrinking (F_SEAL_SHRINK), which its owner could truncate under a mapping
    * @throws TypeError ERR_INVALID_ARG_VALUE: another object of this library owns the number
+   * @throws RangeError ERR_OUT_OF_RANGE, TypeError ERR_INVALID_ARG_TYPE: what the options say does not fit into it
    */
-  static fromFd(fd: number): DmaBuf {
+  static fromFd(fd: number, options: FromFdOptions = {}): DmaBuf {
     checkFd(fd, 'fd', 'fstat');
     const path = `/proc/self/fd/${fd}`;
+    checkOptions(options, 'options', { syscall: 'fstat', path });
     const handle = native.adopt(fd);
     if (handle === -errno.EBUSY) {
       const reason = `is ${fd}, which belongs to an open object of this library already: use its dup()`;
@@ -154,7 +227,27 @@ export class DmaBuf implements Disposable {
         path: linkOf(fd),
       });
     }
-    return new DmaBuf(secret, handle, description, {});
+    try {
+      return new DmaBuf(
+        secret,
+        handle,
+        description,
+        checkFromFd(options, description.size, { syscall: 'fstat', path }),
+      );
+    } catch (error) {
+      native.release(handle);
+      throw error;
+    }
+  }
+
+  /**
+   * Whether another object is of the same buffer, by whatever descriptor.
+   *
+   * @throws TypeError ERR_INVALID_ARG_TYPE
+   */
+  isSameBuffer(other: DmaBuf): boolean {
+    if (!(other instanceof DmaBuf)) throw invalidType('other', 'an instance of DmaBuf', other);
+    return this.dma === other.dma && this.inode === other.inode;
   }
 
   /**
@@ -206,32 +299,128 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
   map(range: Range = {}): Mapping {
+    const checked = this.#checkMap(range);
+    return createMapping(this.#handle.get('mmap'), checked, this.#path, this.dma);
+  }
+
+  #checkMap(range: Range): Required<Range> {
     this.#handle.fd('mmap');
     const checked = checkRange(range, this.size, this.length, constants.PAGE_SIZE, {
       syscall: 'mmap',
       path: this.#path,
     });
-    if (!this.#writable) {
-      throw systemError(
-        -errno.EACCES,
-        'mmap',
-        this.#path,
-        'The descriptor is not O_RDWR (or sealed against writing), and JavaScript has no read-only memory: copy() reads the contents.',
-      );
-    }
-    return createMapping(this.#handle.get('mmap'), checked, this.#path, this.dma);
+    if (this.#writable) return checked;
+    throw systemError(
+      -errno.EACCES,
+      'mmap',
+      this.#path,
+      'The descriptor is not O_RDWR (or sealed against writing), and JavaScript has no read-only memory: copy() reads the contents.',
+    );
+  }
+
+  /**
+   * Maps the buffer, or a part of it, as a `SharedArrayBuffer`: `postMessage` gives it to other threads, and
+   * `Atomics` work on it. No close() takes it away: the memory stays as long as any thread has it.
+   *
+   * @param range - as of {@link DmaBuf.map}
+   * @throws DmaBufError ERR_DMABUF_UNSUPPORTED: Node.js 20, and 22, 24 and 26 before their later releases, cannot
+   * @throws what {@link DmaBuf.map} does
+   */
+  mapShared(range: Range = {}): SharedArrayBuffer {
+    const checked = this.#checkMap(range);
+    const mapped = native.mapShared(this.#handle.get('mmap'), checked.offset, checked.length);
+    if (typeof mapped !== 'number') return mapped;
+    if (mapped !== -errno.ENOTSUP) throw systemError(mapped, 'mmap', this.#path, mapAdvice(mapped, this.dma));
+    throw new DmaBufError(
+      'ERR_DMABUF_UNSUPPORTED',
+      `Node.js ${process.version} cannot share memory of others between threads: a later one of 22, 24 or 26 can. Give each thread a descriptor instead, by dup() and takeFd()`,
+      { errno: mapped, syscall: 'mmap', path: this.#path },
+    );
+  }
+
+  /**
+   * Resolves when no device is at work on the buffer that such an access has to wait for: when its fences are
+   * signalled. Waits by poll(2) on the loop of this thread, and keeps the process alive meanwhile. A memfd is always
+   * ready.
+   *
+   * @throws DmaBufError ERR_DMABUF_CLOSED, also when it is closed meanwhile
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; SystemError EMFILE; the reason of `signal`
+   */
+  async ready(direction: AccessDirection, options: WaitOptions = {}): Promise<void> {
+    checkDirection(direction, 'poll');
+    const signal = checkWaitOptions(options, 'poll');
+    this.#handle.fd('poll');
+    signal?.throwIfAborted();
+    if (!this.dma) return;
+    const handle = this.#handle.get('poll');
+    const now = native.ready(handle, directionFlags[direction]);
+    if (now < 0) throw systemError(now, 'poll', this.#path);
+    const event = direction === 'read' ? constants.UV_READABLE : constants.UV_WRITABLE;
+    if (now === 0) await this.#waits.wait(handle, event, this.#path, signal);
+  }
+
+  /**
+   * The fences that such an access has to wait for now, as a descriptor: for Vulkan and the like, or to wait for
+   * these and not for later ones.
+   *
+   * @throws DmaBufError ERR_DMABUF_UNSUPPORTED: a memfd, or a kernel before 6.0; ERR_DMABUF_CLOSED
+   * @throws SystemError EMFILE
+   */
+  exportSyncFile(direction: AccessDirection): SyncFile {
+    checkDirection(direction, 'ioctl');
+    const handle = native.exportSyncFile(this.#forSyncFiles(), directionFlags[direction]);
+    if (handle > 0) return ownSyncFile(handle);
+    throw this.#syncFileError(handle);
+  }
+
+  /**
+   * Makes others wait for a fence as if a device did this to the buffer until it is signalled. The file stays the
+   * caller's.
+   *
+   * @throws DmaBufError ERR_DMABUF_UNSUPPORTED: a memfd, or a kernel before 6.0; ERR_DMABUF_CLOSED
+   */
+  importSyncFile(file: SyncFile, direction: AccessDirection): void {
+    if (!(file instanceof SyncFile)) throw invalidType('file', 'an instance of SyncFile', file, { syscall: 'ioctl' });
+    checkDirection(direction, 'ioctl');
+    const error = native.importSyncFile(this.#forSyncFiles(), handleOfSyncFile(file), directionFlags[direction]);
+    if (error < 0) throw this.#syncFileError(error);
+  }
+
+  /**
+   * What Electron's `sharedTexture.importSharedTexture()` takes as `handle.nativePixmap`. The descriptor stays this
+   * object's, which is to be kept open as long as the texture is in use.
+   *
+   * @throws DmaBufError ERR_DMABUF_UNSUPPORTED: it was made without {@link DmaBuf.planes}; ERR_DMABUF_CLOSED
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; RangeError ERR_OUT_OF_RANGE
+   */
+  toNativePixmap(options: NativePixmapOptions = {}): NativePixmap {
+    const call = { syscall: 'toNativePixmap', path: this.#path };
+    checkOptions(options, 'options', call);
+    checkOptionNames(options, pixmapOptionNames, call);
+    const { modifier = 0n, supportsZeroCopyWebGpuImport } = options;
+    if (typeof modifier !== 'bigint') throw invalidType('modifier', 'of type bigint', modifier, call);
+    if (BigInt.asUintN(64, modifier) !== modifier) throw outOfRange('modifier', 'a number of 64 bits', modifier, call);
+    checkFlag(supportsZeroCopyWebGpuImport, 'supportsZeroCopyWebGpuImport', call);
+    const { fd } = this;
+    const planes = somePlanes(this.planes, this.#handle.what);
+    return {
+      planes: planes.map(({ offset, stride, length }) => ({ fd, stride, offset, size: length })),
+      modifier: String(modifier),
+      supportsZeroCopyWebGpuImport: supportsZeroCopyWebGpuImport ?? false,
+    };
   }
 
   /**
    * Calls `fn` with the bytes between DMA_BUF_IOCTL_SYNC start and end for reading, so
    * that it sees what devices wrote. Where `fn` returns a promise, the end comes when that
-   * is settled. The bytes are the memory itself, and are not to be kept.
+   * is settled. The bytes are the memory itself, and are not to be kept. Brackets may be nested.
    *
    * @returns what `fn` returns
+   * @throws DmaBufError ERR_DMABUF_BUSY where it would have to wait for a device: await {@link DmaBuf.ready} first
    * @throws what {@link DmaBuf.map} does, and what `fn` throws
    */
   read<T>(fn: (bytes: Uint8Array<ArrayBuffer>) => T): T {
-    return this.#access(constants.DMA_BUF_SYNC_READ, 'read', fn);
+    return this.#access('read', fn);
   }
 
   /**
@@ -240,7 +429,54 @@ export class DmaBuf implements Disposable {
    * @returns what `fn` returns
    */
   write<T>(fn: (bytes: Uint8Array<ArrayBuffer>) => T): T {
-    return this.#access(constants.DMA_BUF_SYNC_WRITE, 'write', fn);
+    return this.#access('write', fn);
+  }
+
+  /**
+   * The same for both.
+   *
+   * @returns what `fn` returns
+   */
+  readwrite<T>(fn: (bytes: Uint8Array<ArrayBuffer>) => T): T {
+    return this.#access('readwrite', fn);
+  }
+
+  /**
+   * Waits until no device is in the way, and begins a bracket that lasts until the result is closed: for where it
+   * spans more than a callback.
+   *
+   * @throws what {@link DmaBuf.ready} and {@link DmaBuf.map} do
+   */
+  async access(direction: AccessDirection, options: WaitOptions = {}): Promise<Access> {
+    for (;;) {
+      await this.ready(direction, options);
+      try {
+        return this.accessSync(direction);
+      } catch (error) {
+        // another device was faster
+        if (!(error instanceof DmaBufError && error.code === 'ERR_DMABUF_BUSY')) throw error;
+      }
+    }
+  }
+
+  /**
+   * The same without waiting.
+   *
+   * @throws DmaBufError ERR_DMABUF_BUSY where it would have to wait for a device
+   * @throws what {@link DmaBuf.map} does
+   */
+  accessSync(direction: AccessDirection): Access {
+    checkDirection(direction, 'ioctl');
+    const bytes = this.#bytes(direction);
+    const bracket = this.#begin(directionFlags[direction], direction);
+    return openAccess({
+      direction,
+      bytes,
+      planes: this.planes,
+      what: this.#handle.what,
+      open: () => this.#brackets.has(bracket),
+      end: (loud) => this.#end(bracket, loud),
+    });
   }
 
   /**
@@ -256,7 +492,7 @@ export class DmaBuf implements Disposable {
     this.#handle.fd('mmap');
     const { offset, length } = checkRange(range, this.size, this.length, 1, { syscall: 'mmap', path: this.#path });
     const destination = new ArrayBuffer(length);
-    const bracket = this.#begin(constants.DMA_BUF_SYNC_READ);
+    const bracket = this.#begin(constants.DMA_BUF_SYNC_READ, 'read');
     const error = native.copy(this.#handle.get('mmap'), offset, destination);
     this.#end(bracket, error === 0);
     if (error < 0) throw systemError(error, 'mmap', this.#path, mapAdvice(error, this.dma));
@@ -288,7 +524,7 @@ export class DmaBuf implements Disposable {
     const handle = native.duplicate(this.#handle.get('fcntl'));
     if (handle < 0) throw systemError(handle, 'fcntl', this.#path, descriptorAdvice(handle));
     const name = this.#name === undefined ? {} : { name: this.#name };
-    return ownDmaBuf(handle, { length: this.length, heap: this.#heap, ...name });
+    return ownDmaBuf(handle, { length: this.length, heap: this.#heap, planes: this.planes, ...name });
   }
 
   /**
@@ -299,7 +535,9 @@ export class DmaBuf implements Disposable {
   takeFd(): number {
     this.#handle.fd('takeFd');
     this.#finish();
-    return this.#handle.release('takeFd');
+    const number = this.#handle.release('takeFd');
+    this.#cancel();
+    return number;
   }
 
   /**
@@ -310,6 +548,7 @@ export class DmaBuf implements Disposable {
     if (this.closed) return;
     this.#finish();
     this.#handle.close();
+    this.#cancel();
   }
 
   /** The same as {@link DmaBuf.close}. */
@@ -323,17 +562,33 @@ export class DmaBuf implements Disposable {
     this.#view = undefined;
   }
 
+  /** After the descriptor is gone: what is told of it may run at once. */
+  #cancel(): void {
+    this.#waits.cancel(() => this.#handle.isClosed('poll'));
+  }
+
   #bytes(operation: string): Uint8Array<ArrayBuffer> {
-    this.#handle.fd(operation);
+    // Beginning a bracket checks the descriptor of a dma-buf.
+    if (!this.dma) this.#handle.fd(operation);
     // empty: script has detached it
-    if (this.#view === undefined || this.#view.buffer.byteLength === 0) this.#view = this.map();
+    if (this.#view === undefined || this.#view.buffer.byteLength === 0) {
+      this.#handle.fd(operation);
+      this.#view = this.map();
+    }
     return new Uint8Array(this.#view.buffer, 0, Math.min(this.length, this.#view.buffer.byteLength));
   }
 
-  #begin(direction: number): Bracket {
-    const bracket = { flags: direction | constants.DMA_BUF_SYNC_END };
+  #begin(flags: number, direction: AccessDirection): Bracket {
+    const bracket = { flags: flags | constants.DMA_BUF_SYNC_END };
     if (this.dma) {
-      const error = native.sync(this.#handle.get('ioctl'), direction | constants.DMA_BUF_SYNC_START);
+      const error = native.sync(this.#handle.get('ioctl'), flags | constants.DMA_BUF_SYNC_START);
+      if (error === -errno.EBUSY) {
+        throw new DmaBufError(
+          'ERR_DMABUF_BUSY',
+          `A device is at work on ${this.#handle.what}: await ready('${direction}') first`,
+          { errno: error, syscall: 'poll', path: this.#path },
+        );
+      }
       if (error < 0) throw this.#syncError(error);
     }
     this.#brackets.add(bracket);
@@ -352,10 +607,25 @@ export class DmaBuf implements Disposable {
     return systemError(error, 'ioctl', this.#path, 'DMA_BUF_IOCTL_SYNC was refused by the exporter.');
   }
 
-  #access<T>(direction: number, operation: string, fn: (bytes: Uint8Array<ArrayBuffer>) => T): T {
+  #forSyncFiles(): Handle {
+    this.#handle.fd('ioctl');
+    if (this.dma) return this.#handle.get('ioctl');
+    throw new DmaBufError('ERR_DMABUF_UNSUPPORTED', 'A memfd has no fences: no device is ever at work on it', {
+      errno: -errno.ENOTSUP,
+      syscall: 'ioctl',
+      path: this.#path,
+    });
+  }
+
+  #syncFileError(error: number): Error {
+    if (error === -errno.ENOTTY) return noSyncFiles(this.#path);
+    return systemError(error, 'ioctl', this.#path, descriptorAdvice(error));
+  }
+
+  #access<T>(direction: AccessDirection, fn: (bytes: Uint8Array<ArrayBuffer>) => T): T {
     if (typeof fn !== 'function') throw invalidType('fn', 'of type function', fn);
-    const bytes = this.#bytes(operation);
-    const bracket = this.#begin(direction);
+    const bytes = this.#bytes(direction);
+    const bracket = this.#begin(directionFlags[direction], direction);
     let result: T;
     try {
       result = fn(bytes);
@@ -379,6 +649,15 @@ export class DmaBuf implements Disposable {
     this.#end(bracket, true);
     return result;
   }
+}
+
+const pixmapOptionNames = ['modifier', 'supportsZeroCopyWebGpuImport'] satisfies (keyof NativePixmapOptions)[];
+
+function checkFromFd(options: FromFdOptions, size: number, call: Call): DmaBufOptions {
+  checkOptionNames(options, ['length', 'planes'] satisfies (keyof FromFdOptions)[], call);
+  const { length = size, planes } = options;
+  checkInteger(length, 'length', 1, size, call);
+  return { length, planes: checkPlanes(planes, size, length, call) };
 }
 
 function notABuffer(description: Description): string | undefined {

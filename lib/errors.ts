@@ -15,7 +15,9 @@ export type DmaBufErrorCode =
   | 'ERR_DMABUF_CLOSED'
   /** a descriptor that is neither a dma-buf nor a sealed memfd */
   | 'ERR_DMABUF_NOT_A_DMABUF'
-  /** this kind of heap cannot do it */
+  /** a device is at work on the buffer: a fence is not signalled */
+  | 'ERR_DMABUF_BUSY'
+  /** this kind of heap, this kernel, or this Node.js cannot do it */
   | 'ERR_DMABUF_UNSUPPORTED'
   /** a peer of an {@link FdSocket} does not keep to its format */
   | 'ERR_DMABUF_PROTOCOL'

@@ -9,12 +9,21 @@ interface State {
   poller: Handle;
   what: string;
   path: string | undefined;
-  /** whether being left to the collector is worth a warning */
-  warn: boolean;
+  /** Where being left to the collector is worth a warning: the owner. */
+  reference: WeakRef<object> | undefined;
+}
+
+/** Owners of what is open, where being left to the collector is worth a warning. */
+const live = new Set<WeakRef<object>>();
+
+/** What was not closed yet, of what is reported when it is left to the collector; oldest first. */
+export function liveOwners(): object[] {
+  return [...live].map((reference) => reference.deref()).filter((owner) => owner !== undefined);
 }
 
 function free(state: State): void {
-  const { handle, poller } = state;
+  const { handle, poller, reference } = state;
+  if (reference !== undefined) live.delete(reference);
   state.handle = 0;
   state.poller = 0;
   if (poller !== 0) native.pollerClose(poller);
@@ -23,9 +32,9 @@ function free(state: State): void {
 }
 
 const registry = new FinalizationRegistry<State>((state) => {
-  const { what, warn } = state;
+  const { what, reference } = state;
   free(state);
-  if (!warn) return;
+  if (reference === undefined) return;
   process.emitWarning(`${what} was left to the garbage collector: call close(), or declare it with \`using\``, {
     type: 'DmaBufWarning',
     code: 'DMABUF_NOT_CLOSED',
@@ -41,7 +50,9 @@ export class OwnedHandle {
 
   /** @param what - names the owner in messages */
   constructor(owner: object, handle: Handle, what: string, path: string | undefined, warn = false) {
-    this.#state = { handle, poller: 0, what, path, warn };
+    const reference = warn ? new WeakRef(owner) : undefined;
+    this.#state = { handle, poller: 0, what, path, reference };
+    if (reference !== undefined) live.add(reference);
     registry.register(owner, this.#state, this);
   }
 
@@ -51,11 +62,19 @@ export class OwnedHandle {
 
   /** The handle, for a call that checks the descriptor itself. */
   get(operation: string): Handle {
-    if (this.#state.handle === 0) {
-      const message = `${this.#state.what} is closed: close it after its last use, or make another`;
-      throw new DmaBufError('ERR_DMABUF_CLOSED', message, this.#details(operation));
-    }
+    if (this.#state.handle === 0) throw this.isClosed(operation);
     return this.#state.handle;
+  }
+
+  /** What its owner is called in messages. */
+  get what(): string {
+    return this.#state.what;
+  }
+
+  /** The owner was closed. */
+  isClosed(operation: string): DmaBufError {
+    const message = `${this.#state.what} is closed: close it after its last use, or make another`;
+    return new DmaBufError('ERR_DMABUF_CLOSED', message, this.#details(operation));
   }
 
   /** The number of the descriptor, which is checked to be the one we know. */

@@ -6,12 +6,14 @@
  *
  * @packageDocumentation
  */
+export { Access } from './access.js';
 export type { Range } from './arguments.js';
 export { CmaMem, type CmaTotals, type ExportOptions, Region } from './cma-mem.js';
-export { DmaBuf } from './dmabuf.js';
+export { DmaBuf, type FromFdOptions, liveBuffers, type NativePixmap, type NativePixmapOptions } from './dmabuf.js';
 export { DmaBufError, type DmaBufErrorCode, type ErrorDetails, type SystemError } from './errors.js';
 export { Exporter, type ExporterOptions } from './exporter.js';
 export { type FdMessage, FdServer, FdSocket, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS } from './fd-socket.js';
+export { type AccessDirection, SyncFile, type WaitOptions } from './fences.js';
 export type { HeapChoice, HeapTraits, IonHeapType } from './heap/choice.js';
 export { type AllocOptions, Heap, type HeapKind } from './heap/heap.js';
 export { type HeapFigures, type HeapStats, heapStats } from './heap/stats.js';
@@ -27,3 +29,4 @@ export {
   openHeap,
 } from './heaps.js';
 export { Mapping, PAGE_SIZE } from './mapping.js';
+export { type Plane, type PlaneOptions, rows } from './planes.js';

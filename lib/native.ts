@@ -118,13 +118,23 @@ interface Native {
 
   /** Maps for reading and writing, shared; `offset` is a multiple of the page size. */
   map(handle: Handle, offset: number, length: number): OrErrno<{ id: Handle; buffer: ArrayBuffer }>;
+  /** The same for all threads; -ENOTSUP where Node cannot. */
+  mapShared(handle: Handle, offset: number, length: number): OrErrno<SharedArrayBuffer>;
   /** Detaches; 1 where script has moved the memory out of the ArrayBuffer: it lives on then. */
   unmap(id: Handle): number;
   /** Fills `destination` through a read-only mapping that is gone afterwards. */
   copy(handle: Handle, offset: number, destination: ArrayBuffer): number;
 
-  /** DMA_BUF_IOCTL_SYNC, repeated on EINTR and EAGAIN. */
+  /** DMA_BUF_IOCTL_SYNC, repeated on EINTR and EAGAIN; -EBUSY where its start would wait for a fence. */
   sync(handle: Handle, flags: number): number;
+  /** poll(2) of a dma-buf: 1 where no fence is in the way of such an access (DMA_BUF_SYNC_READ, …_WRITE), else 0. */
+  ready(handle: Handle, flags: number): number;
+  /** DMA_BUF_IOCTL_EXPORT_SYNC_FILE */
+  exportSyncFile(handle: Handle, flags: number): Handle;
+  /** DMA_BUF_IOCTL_IMPORT_SYNC_FILE */
+  importSyncFile(handle: Handle, syncFile: Handle, flags: number): number;
+  /** SYNC_IOC_FILE_INFO: 0 active, 1 signalled, or the negative errno it ended with; -ENOTTY where it is no such file. */
+  syncFileStatus(handle: Handle): OrErrno<{ status: number }>;
   /** DMA_BUF_SET_NAME */
   setName(handle: Handle, name: string): number;
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 /** The one test body that runs against every kind of heap. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { totalmem } from 'node:os';
+import { Worker } from 'node:worker_threads';
 import { DmaBuf, FdSocket, type Heap, type HeapInfo, type HeapKind, heaps, openHeap } from 'dmabuf';
 import { available, leavesNothing, PAGE, wholePages } from './support.ts';
 
@@ -92,6 +94,8 @@ function contract(info: HeapInfo, large: number): void {
     assert.equal(new Uint8Array(second.buffer)[3], 42);
     assert.notEqual(other.fd, buffer.fd);
     assert.equal(other.inode, buffer.inode);
+    using third = heap.allocSync(2 * PAGE);
+    assert.deepEqual([other.isSameBuffer(buffer), third.isSameBuffer(buffer)], [true, false]);
   });
 
   it('brackets access, nested ones and failing ones too', async () => {
@@ -121,6 +125,108 @@ function contract(info: HeapInfo, large: number): void {
       buffer.read((bytes) => bytes.reduce((sum, byte) => sum + byte, 0)),
       7 * PAGE,
     );
+  });
+
+  it('has brackets that span awaits, nested ones too, which end once', async () => {
+    await leavesNothing(async () => {
+      using buffer = heap.allocSync(PAGE);
+      {
+        using outer = await buffer.access('write');
+        outer.bytes.fill(4);
+        {
+          using inner = buffer.accessSync('readwrite');
+          await inner.bytes.set([1, 2, 3]);
+          assert.equal(inner.direction, 'readwrite');
+        }
+        assert.deepEqual([...outer.bytes.subarray(0, 4)], [1, 2, 3, 4]);
+        assert(!outer.closed);
+        outer.close();
+        outer.close();
+        assert(outer.closed);
+        assert.throws(() => outer.bytes, { name: 'DmaBufError', code: 'ERR_DMABUF_CLOSED' });
+      }
+      assert.equal(
+        buffer.readwrite((bytes) => bytes[2]),
+        3,
+      );
+      const left = buffer.accessSync('read');
+      await assert.rejects(
+        (async () => {
+          using access = await buffer.access('read');
+          throw new Error(`mine, ${access.direction}`);
+        })(),
+        /^Error: mine, read$/,
+      );
+      buffer.close();
+      assert(left.closed);
+      assert.throws(() => left.bytes, { code: 'ERR_DMABUF_CLOSED' });
+      left.close();
+    });
+  });
+
+  it('is ready while no device is at work', async () => {
+    using buffer = heap.allocSync(PAGE);
+    for (const direction of ['read', 'write', 'readwrite'] as const) await buffer.ready(direction);
+    buffer.close();
+    await assert.rejects(buffer.ready('read'), { code: 'ERR_DMABUF_CLOSED' });
+    await assert.rejects(buffer.access('read'), { code: 'ERR_DMABUF_CLOSED' });
+    assert.throws(() => buffer.accessSync('read'), { code: 'ERR_DMABUF_CLOSED' });
+  });
+
+  it('shows a picture by its rows, and as Electron takes it', async () => {
+    await leavesNothing(() => {
+      const planes = [
+        { stride: 64, length: 10 * 64 },
+        { offset: 640, stride: 32 },
+      ];
+      using buffer = heap.allocSync(640 + 5 * 32, { planes });
+      assert.deepEqual(buffer.planes, [
+        { offset: 0, stride: 64, length: 640 },
+        { offset: 640, stride: 32, length: 160 },
+      ]);
+      {
+        using access = buffer.accessSync('write');
+        for (const row of access.rows(0, 60)) row.fill(1);
+        for (const row of access.rows(1, 20)) row.fill(2);
+      }
+      const bytes = new Uint8Array(buffer.copy());
+      assert.equal(bytes.filter((byte) => byte === 1).length, 10 * 60);
+      assert.equal(bytes.filter((byte) => byte === 2).length, 5 * 20);
+      assert.deepEqual([...bytes.subarray(59, 65)], [1, 0, 0, 0, 0, 1]);
+      using copy = buffer.dup();
+      const { fd } = copy;
+      assert.deepEqual(copy.toNativePixmap(), {
+        planes: [
+          { fd, offset: 0, stride: 64, size: 640 },
+          { fd, offset: 640, stride: 32, size: 160 },
+        ],
+        modifier: '0',
+        supportsZeroCopyWebGpuImport: false,
+      });
+    });
+  });
+
+  it('shares its memory with other threads, where Node.js can', async () => {
+    await leavesNothing(async () => {
+      using buffer = heap.allocSync(PAGE + 4);
+      let shared: SharedArrayBuffer;
+      try {
+        shared = buffer.mapShared();
+      } catch (error) {
+        const { code, message } = error as NodeJS.ErrnoException;
+        assert.deepEqual([code, /later one of 22, 24 or 26/.test(message)], ['ERR_DMABUF_UNSUPPORTED', true]);
+        return;
+      }
+      assert.equal(shared.byteLength, PAGE + 4);
+      const words = new Int32Array(shared);
+      const worker = new Worker('require("node:worker_threads").workerData[0] = 77', { eval: true, workerData: words });
+      await once(worker, 'exit');
+      assert.equal(Atomics.add(words, 0, 1), 77);
+      assert.equal(
+        buffer.read((bytes) => bytes[0]),
+        78,
+      );
+    });
   });
 
   it('closes a buffer inside its own bracket', async () => {

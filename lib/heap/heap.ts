@@ -9,6 +9,7 @@ import { type Call, DmaBufError, systemError } from '../errors.js';
 import { OwnedHandle } from '../handle.js';
 import { wholePages } from '../mapping.js';
 import { type Handle, native } from '../native.js';
+import { checkPlanes, type Plane, type PlaneOptions } from '../planes.js';
 import type { HeapTraits, IonHeapType } from './choice.js';
 import { type DeviceLimit, type HeapStats, ifReadable, readLimit, readStats } from './stats.js';
 
@@ -21,6 +22,8 @@ export interface AllocOptions {
   name?: string;
   /** whether CPU mappings are cached; default true. Not cached is write-combined; on x86 all is cached. */
   cached?: boolean;
+  /** where the planes of a picture lie in it: {@link DmaBuf.planes} */
+  planes?: readonly PlaneOptions[];
 }
 
 /** An allocation whose arguments are right. @internal */
@@ -28,6 +31,7 @@ export interface Request {
   length: number;
   name: string;
   cached: boolean;
+  planes: readonly Plane[];
 }
 
 /**
@@ -140,8 +144,8 @@ export abstract class Heap implements Disposable, HeapTraits {
     const call = this.#call;
     checkLength(length, 'length', call);
     checkOptions(options, 'options', call);
-    checkOptionNames(options, ['name', 'cached'] satisfies (keyof AllocOptions)[], call);
-    const { name, cached } = options as AllocOptions;
+    checkOptionNames(options, ['name', 'cached', 'planes'] satisfies (keyof AllocOptions)[], call);
+    const { name, cached, planes } = options as AllocOptions;
     checkName(name, 'name', call);
     checkFlag(cached, 'cached', call);
     if (cached === false && !this.uncached) {
@@ -151,7 +155,8 @@ export abstract class Heap implements Disposable, HeapTraits {
         { ...call, errno: -osConstants.errno.ENOTSUP },
       );
     }
-    return { length, name: name ?? '', cached: cached ?? true };
+    const checked = checkPlanes(planes, wholePages(length), length, call);
+    return { length, name: name ?? '', cached: cached ?? true, planes: checked };
   }
 
   /** What allocating is, in errors. */
@@ -159,7 +164,7 @@ export abstract class Heap implements Disposable, HeapTraits {
     return { syscall: this.dma ? 'ioctl' : 'memfd_create', path: this.path };
   }
 
-  #finish(handle: Handle, { length, name }: Request): DmaBuf {
+  #finish(handle: Handle, { length, name, planes }: Request): DmaBuf {
     if (handle < 0) {
       const { syscall } = this.#call;
       throw systemError(handle, syscall, this.path, this.advice(handle, length));
@@ -171,7 +176,7 @@ export abstract class Heap implements Disposable, HeapTraits {
     }
     // Not the heap itself, which would live as long as its buffers.
     const heap = { name: this.name, contiguous: this.contiguous, protected: this.protected };
-    return ownDmaBuf(handle, { length, name, heap });
+    return ownDmaBuf(handle, { length, name, heap, planes });
   }
 }
 

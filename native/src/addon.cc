@@ -21,6 +21,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   RegisterMemfd(env, exports);
   RegisterPoller(env, exports);
   RegisterSocket(env, exports);
+  RegisterSyncFile(env, exports);
   RegisterUdmabuf(env, exports);
   return exports;
 }

@@ -18,6 +18,7 @@ void RegisterMapping(Napi::Env env, Napi::Object exports);
 void RegisterMemfd(Napi::Env env, Napi::Object exports);
 void RegisterPoller(Napi::Env env, Napi::Object exports);
 void RegisterSocket(Napi::Env env, Napi::Object exports);
+void RegisterSyncFile(Napi::Env env, Napi::Object exports);
 void RegisterUdmabuf(Napi::Env env, Napi::Object exports);
 
 }  // namespace dmabuf

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What every dma-buf takes, whoever exported it (linux/dma-buf.h).
 #include <linux/dma-buf.h>
+#include <poll.h>
 
 #include "bindings.h"
 #include "device.h"
@@ -8,20 +9,86 @@
 namespace dmabuf {
 namespace {
 
-// sync(buffer, flags): one half of a bracket
+// 1 where no fence is left that such an access has to wait for, 0 where one is, or -errno
+int Ready(int fd, uint64_t flags) {
+  const auto events = static_cast<short>((flags & DMA_BUF_SYNC_WRITE) != 0 ? POLLOUT : POLLIN);
+  pollfd descriptor = {fd, events, 0};
+  int count;
+  do {
+    count = poll(&descriptor, 1, 0);
+  } while (count < 0 && errno == EINTR);
+  return count < 0 ? -errno : count;
+}
+
+// The dma-buf of argument 0, checked, and the DMA_BUF_SYNC_ bits of another argument.
+struct Request {
+  Request(const Napi::CallbackInfo& info, size_t flags_index) {
+    Arguments arguments(info);
+    fd = Environment::Of(info.Env()).Fd(arguments.Unsigned(0));
+    flags = arguments.Unsigned32(flags_index);
+    if (!arguments.Ok()) fd = -EINVAL;
+  }
+
+  // or -errno
+  int fd;
+  uint32_t flags;
+};
+
+// sync(buffer, flags): one half of a bracket; -EBUSY where its start would wait for a device
 Napi::Value Sync(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  Arguments arguments(info);
-  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const Request request(info, 1);
+  if (request.fd < 0) return Result(env, request.fd);
+  if ((request.flags & DMA_BUF_SYNC_END) == 0) {
+    const int ready = Ready(request.fd, request.flags);
+    if (ready <= 0) return Result(env, ready == 0 ? -EBUSY : ready);
+  }
   dma_buf_sync data = {};
-  data.flags = arguments.Unsigned(1);
-  if (!arguments.Ok()) return Result(env, -EINVAL);
-  if (fd < 0) return Result(env, fd);
+  data.flags = request.flags;
   int error;
   do {
-    error = Ioctl(fd, DMA_BUF_IOCTL_SYNC, &data);
+    error = Ioctl(request.fd, DMA_BUF_IOCTL_SYNC, &data);
   } while (error == -EAGAIN);
   return Result(env, error);
+}
+
+// ready(buffer, flags)
+Napi::Value IsReady(const Napi::CallbackInfo& info) {
+  const Request request(info, 1);
+  return Result(info.Env(), request.fd < 0 ? request.fd : Ready(request.fd, request.flags));
+}
+
+// exportSyncFile(buffer, flags): a handle; -ENOTTY before Linux 6.0
+Napi::Value ExportSyncFile(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Request request(info, 1);
+  if (request.fd < 0) return Result(env, request.fd);
+#ifdef DMA_BUF_IOCTL_EXPORT_SYNC_FILE
+  dma_buf_export_sync_file data = {};
+  data.flags = request.flags;
+  data.fd = -1;
+  const int error = Ioctl(request.fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &data);
+  return error < 0 ? Result(env, error) : Environment::Of(env).Adopt(env, UniqueFd(data.fd));
+#else
+  return Result(env, -ENOTTY);
+#endif
+}
+
+// importSyncFile(buffer, syncFile, flags): the same
+Napi::Value ImportSyncFile(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Request request(info, 2);
+  Arguments arguments(info);
+  const int sync_file = Environment::Of(env).Fd(arguments.Unsigned(1));
+  if (request.fd < 0 || sync_file < 0) return Result(env, request.fd < 0 ? request.fd : sync_file);
+#ifdef DMA_BUF_IOCTL_IMPORT_SYNC_FILE
+  dma_buf_import_sync_file data = {};
+  data.flags = request.flags;
+  data.fd = sync_file;
+  return Result(env, Ioctl(request.fd, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &data));
+#else
+  return Result(env, -ENOTTY);
+#endif
 }
 
 // setName(buffer, name)
@@ -39,6 +106,9 @@ Napi::Value SetName(const Napi::CallbackInfo& info) {
 
 void RegisterDmaBuf(Napi::Env env, Napi::Object exports) {
   exports.Set("sync", Napi::Function::New<Sync>(env, "sync"));
+  exports.Set("ready", Napi::Function::New<IsReady>(env, "ready"));
+  exports.Set("exportSyncFile", Napi::Function::New<ExportSyncFile>(env, "exportSyncFile"));
+  exports.Set("importSyncFile", Napi::Function::New<ImportSyncFile>(env, "importSyncFile"));
   exports.Set("setName", Napi::Function::New<SetName>(env, "setName"));
 }
 

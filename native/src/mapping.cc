@@ -13,6 +13,10 @@
 #include "arguments.h"
 #include "bindings.h"
 
+// Node 22.23, 24.16 and 26.1 have it, and later ones; weak, so that one binary serves all.
+extern "C" __attribute__((weak)) napi_status node_api_create_external_sharedarraybuffer(
+    napi_env env, void* data, size_t length, void (*finalize)(void* data, void* hint), void* hint, napi_value* result);
+
 namespace dmabuf {
 namespace {
 
@@ -159,32 +163,72 @@ void CollectGarbage(napi_env env) {
   napi_adjust_external_memory(env, -kExplosion, &total);
 }
 
-// map(file, offset, length): {id, buffer}
-Napi::Value Map(const Napi::CallbackInfo& info) {
+// Part of a file in the address space, for reading and writing.
+struct Mapped {
+  // 0 or -errno
+  int error = 0;
+  void* address = nullptr;
+  // bytes, whole pages
+  size_t length = 0;
+  // bytes asked for
+  size_t visible = 0;
+};
+
+// The file of argument 0, from the offset of argument 1 on, so many bytes as argument 2.
+Mapped MapFile(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Environment& environment = Environment::Of(env);
   Arguments arguments(info);
   const int fd = environment.Fd(arguments.Unsigned(0));
   const uint64_t offset = arguments.Unsigned(1);
   const uint64_t length = arguments.Unsigned(2);
-  if (!arguments.Ok()) return Result(env, -EINVAL);
-  if (fd < 0) return Result(env, fd);
-  const size_t mapped = WholePages(length);
-  if (mapped == 0) return Result(env, length == 0 ? -EINVAL : -ENOMEM);
-  if (EndsBefore(fd, offset + length)) return Result(env, -EINVAL);
+  Mapped result;
+  result.length = WholePages(length);
+  result.visible = static_cast<size_t>(length);
+  if (!arguments.Ok() || length == 0) result.error = -EINVAL;
+  else if (fd < 0) result.error = fd;
+  else if (result.length == 0) result.error = -ENOMEM;
+  else if (EndsBefore(fd, offset + length)) result.error = -EINVAL;
+  if (result.error < 0) return result;
 
   if (environment.parked_bytes > environment.parked_sweep_at) Mapping::Sweep(env, environment);
   const auto map = [&] {
-    return mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
+    return mmap(nullptr, result.length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
   };
-  void* address = map();
-  if (address == MAP_FAILED && errno == ENOMEM && environment.parked_bytes > 0) {
+  result.address = map();
+  if (result.address == MAP_FAILED && errno == ENOMEM && environment.parked_bytes > 0) {
     CollectGarbage(env);
     Mapping::Sweep(env, environment);
-    address = map();
+    result.address = map();
   }
-  if (address == MAP_FAILED) return Result(env, -errno);
-  return Mapping::Create(env, address, mapped, static_cast<size_t>(length));
+  if (result.address == MAP_FAILED) result.error = -errno;
+  return result;
+}
+
+// map(file, offset, length): {id, buffer}
+Napi::Value Map(const Napi::CallbackInfo& info) {
+  const Mapped mapped = MapFile(info);
+  if (mapped.error < 0) return Result(info.Env(), mapped.error);
+  return Mapping::Create(info.Env(), mapped.address, mapped.length, mapped.visible);
+}
+
+// On whatever thread lets go of the memory last.
+void UnmapShared(void* address, void* length) { munmap(address, reinterpret_cast<size_t>(length)); }
+
+// mapShared(file, offset, length): a SharedArrayBuffer, whose memory stays as long as any
+// thread has it; -ENOTSUP where Node has no such thing
+Napi::Value MapShared(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (node_api_create_external_sharedarraybuffer == nullptr) return Result(env, -ENOTSUP);
+  const Mapped mapped = MapFile(info);
+  if (mapped.error < 0) return Result(env, mapped.error);
+  napi_value buffer;
+  if (node_api_create_external_sharedarraybuffer(env, mapped.address, mapped.visible, UnmapShared,
+                                                 reinterpret_cast<void*>(mapped.length), &buffer) != napi_ok) {
+    munmap(mapped.address, mapped.length);
+    return Result(env, -ENOTSUP);
+  }
+  return Napi::Value(env, buffer);
 }
 
 // unmap(id): 0; 1 where script moved the memory out of the ArrayBuffer
@@ -225,6 +269,7 @@ Napi::Value Copy(const Napi::CallbackInfo& info) {
 void RegisterMapping(Napi::Env env, Napi::Object exports) {
   exports.Set("map", Napi::Function::New<Map>(env, "map"));
   exports.Set("unmap", Napi::Function::New<Unmap>(env, "unmap"));
+  exports.Set("mapShared", Napi::Function::New<MapShared>(env, "mapShared"));
   exports.Set("copy", Napi::Function::New<Copy>(env, "copy"));
 }
 

@@ -59,6 +59,13 @@ export const DMA_BUF_SYNC_READ = 1;
 export const DMA_BUF_SYNC_WRITE = 2;
 export const DMA_BUF_SYNC_END = 4;
 
+/** _IOW('b', 3, 8 bytes) */
+export const DMA_BUF_IOCTL_IMPORT_SYNC_FILE = 0x40086203;
+
+/** drivers/dma-buf/sw_sync.c, which has no header */
+export const SW_SYNC_IOC_CREATE_FENCE = 0xc0285700;
+export const SW_SYNC_IOC_INC = 0x40045701;
+
 /** Integers, little-endian as every machine here is, of 4 or 8 bytes. */
 function pack(...fields: [bytes: 4 | 8, value: number | bigint][]): Buffer {
   return Buffer.concat(
@@ -190,3 +197,10 @@ export const cmaExportFd = (bytes: Buffer) => bytes.readInt32LE(8);
 
 /** `{u64 flags}` of DMA_BUF_IOCTL_SYNC */
 export const sync = (flags: number | bigint) => pack([8, flags]);
+
+/** `{u32 flags; s32 fd}` of DMA_BUF_IOCTL_IMPORT_SYNC_FILE */
+export const syncFile = (flags: number, fd: number) => pack([4, flags], [4, fd]);
+
+/** `{u32 value; char name[32]; s32 fence}`: a fence for when the timeline gets there */
+export const swSyncFence = (value: number) => Buffer.concat([pack([4, value]), Buffer.alloc(32), pack([4, 0])]);
+export const swSyncFenceFd = (bytes: Buffer) => bytes.readInt32LE(36);

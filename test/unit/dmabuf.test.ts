@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
-import { DmaBuf, type Heap, openHeap } from 'dmabuf';
-import { leavesNothing, openFds, PAGE, withoutDescriptors } from '../support.ts';
+import { fileURLToPath } from 'node:url';
+import { DmaBuf, type Heap, liveBuffers, openHeap, rows, SyncFile } from 'dmabuf';
+import { collect, collectUntil, leavesNothing, openFds, PAGE, withoutDescriptors } from '../support.ts';
 
 describe('DmaBuf', () => {
   let heap: Heap;
@@ -37,6 +38,178 @@ describe('DmaBuf', () => {
       encoding: 'utf8',
     });
     assert.equal(stdout, 'for the child');
+  });
+
+  it('gives its descriptor to a child that uses this library', () => {
+    using buffer = heap.allocSync(PAGE, { name: 'handed over' });
+    const code = `const { DmaBuf } = require('dmabuf'); const b = DmaBuf.fromFd(3);
+      b.write((bytes) => bytes.fill(0x33)); console.log(b.name, b.size, b.inode); b.close();`;
+    const { stdout, stderr } = spawnSync(process.execPath, ['-e', code], {
+      stdio: [0, 'pipe', 'pipe', buffer.fd],
+      cwd: fileURLToPath(new URL('../..', import.meta.url)),
+      encoding: 'utf8',
+    });
+    assert.equal(stdout, `handed over ${PAGE} ${buffer.inode}\n`, stderr);
+    assert.equal(
+      buffer.read((bytes) => bytes.at(-1)),
+      0x33,
+    );
+  });
+
+  it('is among the live buffers of this thread until it is closed, given away or collected', async () => {
+    await collect();
+    const before = liveBuffers().length;
+    using first = heap.allocSync(PAGE, { name: 'first' });
+    const second = first.dup();
+    const third = await heap.alloc(PAGE);
+    assert.deepEqual(liveBuffers().slice(before), [first, second, third]);
+    second.close();
+    closeSync(third.takeFd());
+    assert.deepEqual(liveBuffers().slice(before), [first]);
+    (() => heap.allocSync(PAGE))();
+    await collectUntil(() => liveBuffers().length === before + 1);
+    assert.deepEqual(liveBuffers().slice(before), [first]);
+  });
+
+  it('says what it can do only where the other is a buffer', () => {
+    using buffer = heap.allocSync(PAGE);
+    for (const wrong of [undefined, null, 3, {}, { inode: buffer.inode, dma: false }]) {
+      assert.throws(() => buffer.isSameBuffer(wrong as never), { code: 'ERR_INVALID_ARG_TYPE' });
+    }
+  });
+
+  it('refuses directions there are not', async () => {
+    using buffer = heap.allocSync(PAGE);
+    for (const [wrong, code] of [
+      ['toString', 'ERR_INVALID_ARG_VALUE'],
+      ['', 'ERR_INVALID_ARG_VALUE'],
+      [undefined, 'ERR_INVALID_ARG_TYPE'],
+      [1, 'ERR_INVALID_ARG_TYPE'],
+    ] as const) {
+      await assert.rejects(buffer.ready(wrong as never), { name: 'TypeError', code });
+      await assert.rejects(buffer.access(wrong as never), { name: 'TypeError', code });
+      assert.throws(() => buffer.accessSync(wrong as never), { name: 'TypeError', code });
+      assert.throws(() => buffer.exportSyncFile(wrong as never), { name: 'TypeError', code });
+    }
+  });
+
+  it('does not wait for whom a signal tells not to', async () => {
+    using buffer = heap.allocSync(PAGE);
+    const reason = new Error('mine');
+    await assert.rejects(buffer.ready('read', { signal: AbortSignal.abort(reason) }), reason);
+    await assert.rejects(buffer.access('read', { signal: AbortSignal.abort() }), { name: 'AbortError' });
+    await buffer.ready('read', { signal: new AbortController().signal });
+    for (const wrong of [null, 'signal', {}]) {
+      await assert.rejects(buffer.ready('read', { signal: wrong as never }), { code: 'ERR_INVALID_ARG_TYPE' });
+    }
+    await assert.rejects(buffer.ready('read', { sginal: 1 } as never), { code: 'ERR_INVALID_ARG_VALUE' });
+  });
+
+  it('has no fences to export where it is a memfd, and takes none', async () => {
+    await leavesNothing(() => {
+      using buffer = heap.allocSync(PAGE);
+      assert.throws(() => buffer.exportSyncFile('read'), { code: 'ERR_DMABUF_UNSUPPORTED', message: /no fences/ });
+      for (const wrong of [undefined, null, buffer, 3]) {
+        assert.throws(() => buffer.importSyncFile(wrong as never, 'read'), { code: 'ERR_INVALID_ARG_TYPE' });
+      }
+      for (const path of ['/dev/null', '/dev/zero', '/etc/passwd']) {
+        const fd = openSync(path, 'r');
+        assert.throws(() => SyncFile.fromFd(fd), { code: 'ENOTTY', syscall: 'ioctl', message: /no sync file/ });
+        fstatSync(fd);
+        closeSync(fd);
+      }
+      assert.throws(() => SyncFile.fromFd(buffer.fd), { code: 'ERR_INVALID_ARG_VALUE' });
+      assert.throws(() => SyncFile.fromFd(9999), { code: 'EBADF' });
+    });
+  });
+
+  describe('planes', () => {
+    it('lie inside the buffer', async () => {
+      await leavesNothing(() => {
+        for (const [plane, name] of [
+          [{ stride: 0 }, 'RangeError'],
+          [{ stride: PAGE + 1, length: PAGE }, 'RangeError'],
+          [{ stride: 1.5 }, 'RangeError'],
+          [{ stride: 8, offset: -1 }, 'RangeError'],
+          [{ stride: 8, offset: 2 * PAGE }, 'RangeError'],
+          [{ stride: 8, offset: PAGE, length: PAGE + 1 }, 'RangeError'],
+          [{ stride: 8, length: 2 ** 53 }, 'RangeError'],
+          [{}, 'TypeError'],
+          [null, 'TypeError'],
+          [{ stride: '8' }, 'TypeError'],
+          [{ stride: 8, strid: 8 }, 'TypeError'],
+        ] as const) {
+          assert.throws(() => heap.allocSync(PAGE + 1, { planes: [plane as never] }), {
+            name,
+            message: /planes\[0\]|strid/,
+          });
+        }
+        assert.throws(() => heap.allocSync(PAGE, { planes: 'none' as never }), { code: 'ERR_INVALID_ARG_TYPE' });
+        // biome-ignore lint/suspicious/noSparseArray: a caller may pass one
+        assert.throws(() => heap.allocSync(PAGE, { planes: [, { stride: 8 }] as never }), {
+          code: 'ERR_INVALID_ARG_TYPE',
+        });
+      });
+    });
+
+    it('are told of a buffer that comes from elsewhere, or it is the caller’s still', async () => {
+      await leavesNothing(() => {
+        using buffer = heap.allocSync(2 * PAGE);
+        const fd = buffer.dup().takeFd();
+        for (const options of [
+          { length: 2 * PAGE + 1 },
+          { length: 0 },
+          { planes: [{ stride: 0 }] },
+          { plane: [] },
+          null,
+        ]) {
+          assert.throws(() => DmaBuf.fromFd(fd, options as never), { errno: -22, syscall: 'fstat' });
+        }
+        using other = DmaBuf.fromFd(fd, { length: 100, planes: [{ stride: 10 }] });
+        assert.deepEqual(
+          [other.length, other.size, other.planes],
+          [100, 2 * PAGE, [{ offset: 0, stride: 10, length: 100 }]],
+        );
+        assert.throws(() => Object.assign(other.planes[0] as object, { offset: 1 }), TypeError);
+      });
+    });
+
+    it('are needed for a pixmap', () => {
+      using buffer = heap.allocSync(PAGE);
+      const message = /DmaBuf \(.*\) has no planes: name them/;
+      assert.throws(() => buffer.toNativePixmap(), { code: 'ERR_DMABUF_UNSUPPORTED', message });
+      using access = buffer.accessSync('read');
+      assert.throws(() => access.rows(), { code: 'ERR_DMABUF_UNSUPPORTED', message });
+      using other = heap.allocSync(PAGE, { planes: [{ stride: 64 }] });
+      assert.equal(other.toNativePixmap({ modifier: 2n ** 56n + 1n }).modifier, '72057594037927937');
+      for (const [options, code] of [
+        [{ modifier: 0 }, 'ERR_INVALID_ARG_TYPE'],
+        [{ modifier: -1n }, 'ERR_OUT_OF_RANGE'],
+        [{ modifier: 2n ** 64n }, 'ERR_OUT_OF_RANGE'],
+        [{ fourcc: 1 }, 'ERR_INVALID_ARG_VALUE'],
+      ] as const) {
+        assert.throws(() => other.toNativePixmap(options as never), { code });
+      }
+      other.close();
+      assert.throws(() => other.toNativePixmap(), { code: 'ERR_DMABUF_CLOSED' });
+    });
+
+    it('have rows, the last of which need not be padded', () => {
+      const bytes = Uint8Array.from({ length: 30 }, (_, index) => index);
+      const of = (plane: object, width?: number) => [...rows(bytes, plane as never, width)].map((row) => [...row]);
+      assert.deepEqual(of({ offset: 2, stride: 10, length: 23 }, 3), [
+        [2, 3, 4],
+        [12, 13, 14],
+        [22, 23, 24],
+      ]);
+      assert.equal(of({ stride: 10 }).length, 3);
+      assert.equal(of({ stride: 10, length: 29 }).length, 2);
+      for (const width of [0, 11, -1, 2.5]) {
+        assert.throws(() => rows(bytes, { stride: 10 }, width), { code: 'ERR_OUT_OF_RANGE' });
+      }
+      assert.throws(() => rows(new Uint8Array(), { stride: 10 }), { code: 'ERR_OUT_OF_RANGE' });
+      assert.throws(() => rows([1, 2] as never, { stride: 1 }), { code: 'ERR_INVALID_ARG_TYPE' });
+    });
   });
 
   describe('fromFd', () => {

@@ -51,6 +51,17 @@ describe('what is left to the garbage collector', () => {
     closeSync(fd);
   });
 
+  it('ends a bracket that nobody closes, and reports it', async () => {
+    using buffer = openHeap('memfd').allocSync(PAGE, { name: 'held open' });
+    const weak = (() => new WeakRef(buffer.accessSync('write')))();
+    await collectUntil(() => warnings.length > 0);
+    assert.equal(weak.deref(), undefined);
+    assert.match(warnings[0]?.message ?? '', /An access to DmaBuf 'held open' .* was left to the garbage collector/);
+    (() => buffer.accessSync('read').close())();
+    await collect();
+    assert.equal(warnings.length, 1);
+  });
+
   it('does not include a buffer whose bracket is open', async () => {
     const pending = (() =>
       openHeap('memfd')
