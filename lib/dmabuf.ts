@@ -94,6 +94,7 @@ const secret = Symbol('dmabuf');
 const MAX_ERRNO = 4095;
 /**
  * The buffers of this thread that are neither closed nor given away by {@link DmaBuf.takeFd}, oldest first.
+ * {@link dmabufs} lists those of the whole machine.
  */
 export function liveBuffers(): DmaBuf[] {
   return liveOwners().filter((owner) => owner instanceof DmaBuf);

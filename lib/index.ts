@@ -10,6 +10,7 @@ export { Access } from './access.js';
 export type { Range } from './arguments.js';
 export { CmaMem, type CmaTotals, type ExportOptions, Region } from './cma-mem.js';
 export { DmaBuf, type FromFdOptions, liveBuffers, type NativePixmap, type NativePixmapOptions } from './dmabuf.js';
+export { type DmaBufHolder, type DmaBufInfo, dmabufs } from './dmabufs.js';
 export { DmaBufError, type DmaBufErrorCode, type ErrorDetails, type SystemError } from './errors.js';
 export { Exporter, type ExporterOptions } from './exporter.js';
 export { type FdMessage, FdServer, FdSocket, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS } from './fd-socket.js';
