@@ -43,6 +43,7 @@ class Environment : public std::enable_shared_from_this<Environment> {
   std::unordered_set<Mapping*> parked;
   uint64_t parked_bytes = 0;
   uint64_t parked_sweep_at = 32 << 20;
+  uint64_t parked_collect_at = uint64_t{4} << 30;
 
   // Owned by libuv until their close callback, see poller.cc.
   std::unordered_map<Handle, Poller*> pollers;

@@ -23,6 +23,12 @@ namespace {
 // How many more parked bytes make it worth looking for ranges to give up.
 constexpr uint64_t kSweepFrom = 32 << 20;
 
+// V8 is told of parked ranges where they take a process's 3 GiB of addresses. It collects
+// garbage each 64 MiB then; where addresses are plenty, that would be most of what a
+// mapping costs, and we have it collect each 4 GiB.
+constexpr bool kAddressesAreFew = sizeof(void*) == 4;
+constexpr uint64_t kCollectFrom = uint64_t{4} << 30;
+
 size_t PageSize() {
   static const auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   return size;
@@ -46,6 +52,14 @@ bool EndsBefore(int fd, uint64_t end) {
 int Sharing(int fd) {
   struct stat status;
   return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) ? MAP_PRIVATE : MAP_SHARED;
+}
+
+// Node-API has no call for it, but V8 collects at once where external memory explodes.
+void CollectGarbage(napi_env env) {
+  constexpr int64_t kExplosion = int64_t{1} << 40;
+  int64_t total;
+  napi_adjust_external_memory(env, kExplosion, &total);
+  napi_adjust_external_memory(env, -kExplosion, &total);
 }
 
 }  // namespace
@@ -106,6 +120,7 @@ void Mapping::Park(napi_env env) {
   parked_ = true;
   environment_->parked.insert(this);
   environment_->parked_bytes += mapped_;
+  if (!kAddressesAreFew) return;
   // V8 counted the bytes until they were detached; the address space is still taken.
   int64_t total;
   napi_adjust_external_memory(env, static_cast<int64_t>(mapped_), &total);
@@ -118,6 +133,7 @@ void Mapping::Unmap(napi_env env) {
   if (!parked_) return;
   environment_->parked.erase(this);
   environment_->parked_bytes -= mapped_;
+  if (!kAddressesAreFew) return;
   int64_t total;
   napi_adjust_external_memory(env, -static_cast<int64_t>(mapped_), &total);
 }
@@ -153,15 +169,13 @@ void Mapping::Sweep(Napi::Env env, Environment& environment) {
   environment.parked_sweep_at = environment.parked_bytes + std::max(kSweepFrom, environment.parked_bytes / 2);
 }
 
-namespace {
-
-// Node-API has no call for it, but V8 collects at once where external memory explodes.
-void CollectGarbage(napi_env env) {
-  constexpr int64_t kExplosion = int64_t{1} << 40;
-  int64_t total;
-  napi_adjust_external_memory(env, kExplosion, &total);
-  napi_adjust_external_memory(env, -kExplosion, &total);
+void Mapping::Collect(Napi::Env env, Environment& environment) {
+  CollectGarbage(env);
+  Sweep(env, environment);
+  environment.parked_collect_at = environment.parked_bytes + kCollectFrom;
 }
+
+namespace {
 
 // Part of a file in the address space, for reading and writing.
 struct Mapped {
@@ -192,13 +206,13 @@ Mapped MapFile(const Napi::CallbackInfo& info) {
   if (result.error < 0) return result;
 
   if (environment.parked_bytes > environment.parked_sweep_at) Mapping::Sweep(env, environment);
+  if (environment.parked_bytes > environment.parked_collect_at) Mapping::Collect(env, environment);
   const auto map = [&] {
     return mmap(nullptr, result.length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
   };
   result.address = map();
   if (result.address == MAP_FAILED && errno == ENOMEM && environment.parked_bytes > 0) {
-    CollectGarbage(env);
-    Mapping::Sweep(env, environment);
+    Mapping::Collect(env, environment);
     result.address = map();
   }
   if (result.address == MAP_FAILED) result.error = -errno;

@@ -28,6 +28,8 @@ class Mapping {
   // Gives up parked ranges whose ArrayBuffer the collector has taken already, without
   // waiting for its finalizers: those run only when JavaScript returns to its loop.
   static void Sweep(Napi::Env env, Environment& environment);
+  // The same after a garbage collection.
+  static void Collect(Napi::Env env, Environment& environment);
 
  private:
   Mapping(std::shared_ptr<Environment> environment, void* address, size_t mapped)
