@@ -5,6 +5,9 @@ import { constants as osConstants, totalmem } from 'node:os';
 import { type Call, invalidType, invalidValue, outOfRange } from './errors.js';
 import { native } from './native.js';
 
+/** Bytes; asking for them reads /proc/meminfo, which is most of what a small allocation would take. */
+const memory = totalmem();
+
 /** An integer in [min, max]. */
 export function checkInteger(
   value: unknown,
@@ -22,11 +25,10 @@ export function checkInteger(
 /** Bytes of new memory: at least one, no more than this machine has. */
 export function checkLength(value: unknown, name: string, call: Call): asserts value is number {
   if (typeof value !== 'number') throw invalidType(name, 'of type number', value, call);
-  const most = totalmem();
-  if (!Number.isSafeInteger(value) || value < 1 || value > most) {
-    const range = `a whole number of bytes from 1 to ${most}, the memory of this machine`;
+  if (!Number.isSafeInteger(value) || value < 1 || value > memory) {
+    const range = `a whole number of bytes from 1 to ${memory}, the memory of this machine`;
     const { EINVAL, ENOMEM } = osConstants.errno;
-    throw outOfRange(name, range, value, { ...call, errno: value > most ? -ENOMEM : -EINVAL });
+    throw outOfRange(name, range, value, { ...call, errno: value > memory ? -ENOMEM : -EINVAL });
   }
 }
 

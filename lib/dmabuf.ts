@@ -36,7 +36,7 @@ import {
 import { liveOwners, OwnedHandle } from './handle.js';
 import type { HeapTraits } from './heap/choice.js';
 import { createMapping, type Mapping } from './mapping.js';
-import { type Description, FileKind, type Handle, native } from './native.js';
+import { type Description, describe, FileKind, type Handle, native } from './native.js';
 import { checkPlanes, type Plane, type PlaneOptions, somePlanes } from './planes.js';
 
 const { constants } = native;
@@ -73,6 +73,7 @@ export interface NativePixmapOptions {
 
 /** `nativePixmap` of Electron's `SharedTextureHandle`, the shape that `sharedTexture.importSharedTexture()` takes. */
 export interface NativePixmap {
+  /** one for each of the buffer's; bytes */
   planes: {
     /** the buffer's own: good until that is closed */
     fd: number;
@@ -82,6 +83,7 @@ export interface NativePixmap {
   }[];
   /** decimal */
   modifier: string;
+  /** whether WebGPU can import it without a copy */
   supportsZeroCopyWebGpuImport: boolean;
 }
 
@@ -128,6 +130,11 @@ function pathOf({ fd, kind }: Description, name: string | undefined): string {
   return kind === FileKind.dmaBuf ? `/dmabuf:${name}` : `/memfd:${name} (deleted)`;
 }
 
+/** Whether a call found the descriptor closed, or the number given to another file. */
+function isLost(error: number | undefined): boolean {
+  return error === -errno.EBADF || error === -errno.ESTALE;
+}
+
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return (
     ((typeof value === 'object' && value !== null) || typeof value === 'function') &&
@@ -167,7 +174,7 @@ export class DmaBuf implements Disposable {
 
   static {
     ownDmaBuf = (handle, options = {}) => {
-      const description = native.describe(handle);
+      const description = describe(handle);
       if (typeof description === 'number') {
         native.close(handle);
         throw systemError(description, 'fstat');
@@ -218,7 +225,7 @@ export class DmaBuf implements Disposable {
       throw invalidValue('fd', reason, { syscall: 'fstat', path });
     }
     if (handle < 0) throw systemError(handle, 'fstat', path, 'The descriptor is not open in this process.');
-    const description = native.describe(handle);
+    const description = describe(handle);
     const problem = typeof description === 'number' ? 'cannot be examined' : notABuffer(description);
     if (typeof description === 'number' || problem !== undefined) {
       native.release(handle);
@@ -301,11 +308,15 @@ export class DmaBuf implements Disposable {
    */
   map(range: Range = {}): Mapping {
     const checked = this.#checkMap(range);
-    return createMapping(this.#handle.get('mmap'), checked, this.#path, this.dma);
+    try {
+      return createMapping(this.#handle.get('mmap'), checked, this.#path, this.dma);
+    } catch (error) {
+      throw isLost((error as NodeJS.ErrnoException).errno) ? this.#handle.lost('mmap') : error;
+    }
   }
 
   #checkMap(range: Range): Required<Range> {
-    this.#handle.fd('mmap');
+    this.#handle.get('mmap');
     const checked = checkRange(range, this.size, this.length, constants.PAGE_SIZE, {
       syscall: 'mmap',
       path: this.#path,
@@ -331,6 +342,7 @@ export class DmaBuf implements Disposable {
     const checked = this.#checkMap(range);
     const mapped = native.mapShared(this.#handle.get('mmap'), checked.offset, checked.length);
     if (typeof mapped !== 'number') return mapped;
+    if (isLost(mapped)) throw this.#handle.lost('mmap');
     if (mapped !== -errno.ENOTSUP) throw systemError(mapped, 'mmap', this.#path, mapAdvice(mapped, this.dma));
     throw new DmaBufError(
       'ERR_DMABUF_UNSUPPORTED',
@@ -490,12 +502,13 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
   copy(range: Range = {}): ArrayBuffer {
-    this.#handle.fd('mmap');
+    this.#handle.get('mmap');
     const { offset, length } = checkRange(range, this.size, this.length, 1, { syscall: 'mmap', path: this.#path });
     const destination = new ArrayBuffer(length);
     const bracket = this.#begin(constants.DMA_BUF_SYNC_READ, 'read');
     const error = native.copy(this.#handle.get('mmap'), offset, destination);
     this.#end(bracket, error === 0);
+    if (isLost(error)) throw this.#handle.lost('mmap');
     if (error < 0) throw systemError(error, 'mmap', this.#path, mapAdvice(error, this.dma));
     return destination;
   }
@@ -521,8 +534,8 @@ export class DmaBuf implements Disposable {
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
   dup(): DmaBuf {
-    this.#handle.fd('fcntl');
     const handle = native.duplicate(this.#handle.get('fcntl'));
+    if (isLost(handle)) throw this.#handle.lost('fcntl');
     if (handle < 0) throw systemError(handle, 'fcntl', this.#path, descriptorAdvice(handle));
     const name = this.#name === undefined ? {} : { name: this.#name };
     return ownDmaBuf(handle, { length: this.length, heap: this.#heap, planes: this.planes, ...name });
@@ -571,11 +584,9 @@ export class DmaBuf implements Disposable {
   #bytes(operation: string): Uint8Array<ArrayBuffer> {
     // Beginning a bracket checks the descriptor of a dma-buf.
     if (!this.dma) this.#handle.fd(operation);
+    else this.#handle.get(operation);
     // empty: script has detached it
-    if (this.#view === undefined || this.#view.buffer.byteLength === 0) {
-      this.#handle.fd(operation);
-      this.#view = this.map();
-    }
+    if (this.#view === undefined || this.#view.buffer.byteLength === 0) this.#view = this.map();
     return new Uint8Array(this.#view.buffer, 0, Math.min(this.length, this.#view.buffer.byteLength));
   }
 
@@ -604,7 +615,7 @@ export class DmaBuf implements Disposable {
   }
 
   #syncError(error: number): Error {
-    if (error === -errno.EBADF || error === -errno.ESTALE) return this.#handle.lost('ioctl');
+    if (isLost(error)) return this.#handle.lost('ioctl');
     return systemError(error, 'ioctl', this.#path, 'DMA_BUF_IOCTL_SYNC was refused by the exporter.');
   }
 

@@ -38,20 +38,20 @@ export class Mapping implements Disposable {
   readonly offset: number;
   /** bytes */
   readonly length: number;
-  readonly #id: Handle;
+  readonly #memory: ArrayBuffer;
   #closed = false;
 
   static {
     createMapping = (handle, { offset, length }, path, dma = true) => {
       const mapped = native.map(handle, offset, length);
       if (typeof mapped === 'number') throw systemError(mapped, 'mmap', path, mapAdvice(mapped, dma));
-      return new Mapping(secret, mapped.id, mapped.buffer, offset);
+      return new Mapping(secret, mapped, offset);
     };
   }
 
-  private constructor(key: symbol, id: Handle, buffer: ArrayBuffer, offset: number) {
+  private constructor(key: symbol, buffer: ArrayBuffer, offset: number) {
     if (key !== secret) throw new TypeError('A Mapping is made by map()');
-    this.#id = id;
+    this.#memory = buffer;
     this.buffer = buffer;
     this.offset = offset;
     this.length = buffer.byteLength;
@@ -72,7 +72,7 @@ export class Mapping implements Disposable {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    native.unmap(this.#id);
+    native.unmap(this.#memory);
   }
 
   /** The same as {@link Mapping.close}. */

@@ -30,7 +30,7 @@ export interface Description {
   access: number;
   /** F_SEAL_… bits of a memfd */
   seals: number;
-  isCharacterDevice: boolean;
+  /** of a character device; -1 of anything else */
   deviceMajor: number;
   deviceMinor: number;
 }
@@ -114,14 +114,15 @@ interface Native {
   close(handle: Handle): number;
   /** Forgets the handle; the number is the caller's. */
   release(handle: Handle): number;
-  describe(handle: Handle): OrErrno<Description>;
+  /** Fills `into` with the fields of {@link Description} as doubles. */
+  describe(handle: Handle, into: ArrayBuffer): number;
 
   /** Maps for reading and writing, shared; `offset` is a multiple of the page size. */
-  map(handle: Handle, offset: number, length: number): OrErrno<{ id: Handle; buffer: ArrayBuffer }>;
+  map(handle: Handle, offset: number, length: number): OrErrno<ArrayBuffer>;
   /** The same for all threads; -ENOTSUP where Node cannot. */
   mapShared(handle: Handle, offset: number, length: number): OrErrno<SharedArrayBuffer>;
   /** Detaches; 1 where script has moved the memory out of the ArrayBuffer: it lives on then. */
-  unmap(id: Handle): number;
+  unmap(buffer: ArrayBuffer): number;
   /** Fills `destination` through a read-only mapping that is gone afterwards. */
   copy(handle: Handle, offset: number, destination: ArrayBuffer): number;
 
@@ -238,3 +239,23 @@ function load(): Native {
 
 /** The addon. */
 export const native: Native = load();
+
+/** Filled anew for each. */
+const described = new Float64Array(8);
+
+/** What a descriptor refers to. */
+export function describe(handle: Handle): OrErrno<Description> {
+  const error = native.describe(handle, described.buffer);
+  if (error < 0) return error;
+  const field = (index: number) => described[index] as number;
+  return {
+    fd: field(0),
+    kind: field(1),
+    size: field(2),
+    inode: field(3),
+    access: field(4),
+    seals: field(5),
+    deviceMajor: field(6),
+    deviceMinor: field(7),
+  };
+}

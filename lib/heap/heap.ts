@@ -8,7 +8,7 @@ import { type DmaBuf, ownDmaBuf } from '../dmabuf.js';
 import { type Call, DmaBufError, systemError } from '../errors.js';
 import { OwnedHandle } from '../handle.js';
 import { wholePages } from '../mapping.js';
-import { type Handle, native } from '../native.js';
+import { describe, type Handle, native } from '../native.js';
 import { checkPlanes, type Plane, type PlaneOptions } from '../planes.js';
 import type { HeapTraits, IonHeapType } from './choice.js';
 import { type DeviceLimit, type HeapStats, ifReadable, readLimit, readStats } from './stats.js';
@@ -36,13 +36,14 @@ export interface Request {
 
 /**
  * Something buffers are allocated from: one interface for every kind. Made by
- * {@link openHeap}.
+ * `openHeap()`.
  *
  * Closing a heap leaves its buffers alone.
  */
 export abstract class Heap implements Disposable, HeapTraits {
+  /** What kind of heap it is. */
   abstract readonly kind: HeapKind;
-  /** What {@link openHeap} opens; `'memfd'` for that kind. */
+  /** What `openHeap()` opens; `'memfd'` for that kind. */
   readonly path: string;
   /** The heap's own name, such as `'ion_system_heap'`; those of several are joined by `+`. */
   readonly name: string;
@@ -230,8 +231,8 @@ export function sysfsDevice(path: string): string | undefined {
 export function openDevice(path: string, flags: number): Handle {
   const handle = native.open(path, flags);
   if (handle < 0) throw systemError(handle, 'open', path, openAdvice(handle, path));
-  const description = native.describe(handle);
-  if (typeof description === 'number' || !description.isCharacterDevice) {
+  const description = describe(handle);
+  if (typeof description === 'number' || description.deviceMajor < 0) {
     native.close(handle);
     throw systemError(
       -osConstants.errno.ENOTTY,
@@ -245,7 +246,7 @@ export function openDevice(path: string, flags: number): Handle {
 
 /** The folder of sysfs that is about an open device, whatever its node is called. @internal */
 export function sysfsFolder(device: Handle): string {
-  const description = native.describe(device);
+  const description = describe(device);
   const number = typeof description === 'number' ? 'none' : `${description.deviceMajor}:${description.deviceMinor}`;
   return join('/sys/dev/char', number);
 }

@@ -40,11 +40,9 @@ class Arguments {
   }
 
   bool Boolean(size_t index) {
-    if (!info_[index].IsBoolean()) {
-      ok_ = false;
-      return false;
-    }
-    return info_[index].As<Napi::Boolean>().Value();
+    bool value = false;
+    if (napi_get_value_bool(info_.Env(), info_[index], &value) != napi_ok) ok_ = false;
+    return value;
   }
 
   std::string String(size_t index) {
@@ -59,11 +57,9 @@ class Arguments {
   static constexpr uint64_t kMaxSafeInteger = (uint64_t{1} << 53) - 1;
 
   double Double(size_t index) {
-    if (!info_[index].IsNumber()) {
-      ok_ = false;
-      return -1;
-    }
-    return info_[index].As<Napi::Number>().DoubleValue();
+    double value = -1;
+    if (napi_get_value_double(info_.Env(), info_[index], &value) != napi_ok) ok_ = false;
+    return value;
   }
 
   const Napi::CallbackInfo& info_;

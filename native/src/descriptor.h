@@ -3,6 +3,7 @@
 #pragma once
 
 #include <napi.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <memory>
@@ -42,8 +43,9 @@ class Descriptor {
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
 
-  // The number, -EBADF where it was closed, -ESTALE where it is another file now.
-  int Fd() const;
+  // The number, -EBADF where it was closed, -ESTALE where it is another file now; and
+  // what fstat says of it.
+  int Fd(struct stat* status = nullptr) const;
   // The same unchecked.
   int Number() const { return fd_; }
   int Close();

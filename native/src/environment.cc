@@ -81,9 +81,9 @@ std::shared_ptr<Descriptor> Environment::Forget(Handle handle) {
   return descriptor;
 }
 
-int Environment::Fd(Handle handle) const {
+int Environment::Fd(Handle handle, struct stat* status) const {
   const auto descriptor = Find(handle);
-  return descriptor ? descriptor->Fd() : -EBADF;
+  return descriptor ? descriptor->Fd(status) : -EBADF;
 }
 
 }  // namespace dmabuf

@@ -32,18 +32,19 @@ class Environment : public std::enable_shared_from_this<Environment> {
   bool Owns(int fd) const;
   std::shared_ptr<Descriptor> Find(Handle handle) const;
   std::shared_ptr<Descriptor> Forget(Handle handle);
-  // The checked number behind a handle, or -errno.
-  int Fd(Handle handle) const;
+  // The checked number behind a handle, or -errno; and what fstat says of it.
+  int Fd(Handle handle, struct stat* status = nullptr) const;
 
   Handle NextHandle() { return next_handle_++; }
 
-  // Owned by the finalizers of their ArrayBuffers, see mapping.cc.
-  std::unordered_map<Handle, Mapping*> mappings;
+  // By their address, as long as that is mapped; owned by the finalizers of their
+  // ArrayBuffers, see mapping.cc.
+  std::unordered_map<void*, Mapping*> mappings;
   // Mappings closed, whose address range is not given up yet, and their bytes.
   std::unordered_set<Mapping*> parked;
   uint64_t parked_bytes = 0;
   uint64_t parked_sweep_at = 32 << 20;
-  uint64_t parked_collect_at = uint64_t{4} << 30;
+  uint64_t parked_after_collection = 0;
 
   // Owned by libuv until their close callback, see poller.cc.
   std::unordered_map<Handle, Poller*> pollers;

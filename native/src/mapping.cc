@@ -23,11 +23,10 @@ namespace {
 // How many more parked bytes make it worth looking for ranges to give up.
 constexpr uint64_t kSweepFrom = 32 << 20;
 
-// V8 is told of parked ranges where they take a process's 3 GiB of addresses. It collects
-// garbage each 64 MiB then; where addresses are plenty, that would be most of what a
-// mapping costs, and we have it collect each 4 GiB.
-constexpr bool kAddressesAreFew = sizeof(void*) == 4;
-constexpr uint64_t kCollectFrom = uint64_t{4} << 30;
+// How many make it worth having garbage collected for them: what they take is addresses,
+// of which a 32-bit process has 3 GiB. V8 is not told of them: it would collect each
+// 64 MiB, which would be most of what a mapping costs.
+constexpr uint64_t kCollectFrom = sizeof(void*) == 4 ? uint64_t{256} << 20 : uint64_t{4} << 30;
 
 size_t PageSize() {
   static const auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
@@ -42,17 +41,13 @@ size_t WholePages(uint64_t length) {
 
 // mmap of a dma-buf or a device fails beyond its end, that of a file makes touching the
 // bytes there SIGBUS.
-bool EndsBefore(int fd, uint64_t end) {
-  struct stat status;
-  return fstat(fd, &status) != 0 || (S_ISREG(status.st_mode) && static_cast<uint64_t>(status.st_size) < end);
+bool EndsBefore(const struct stat& status, uint64_t end) {
+  return S_ISREG(status.st_mode) && static_cast<uint64_t>(status.st_size) < end;
 }
 
 // How to map what is only read. Before Linux 6.7 nobody maps a memfd shared that is sealed
 // against writing; a private mapping shows the same pages, and not every exporter allows one.
-int Sharing(int fd) {
-  struct stat status;
-  return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) ? MAP_PRIVATE : MAP_SHARED;
-}
+int Sharing(const struct stat& status) { return S_ISREG(status.st_mode) ? MAP_PRIVATE : MAP_SHARED; }
 
 // Node-API has no call for it, but V8 collects at once where external memory explodes.
 void CollectGarbage(napi_env env) {
@@ -72,42 +67,27 @@ Napi::Value Mapping::Create(Napi::Env env, void* address, size_t mapped, size_t 
     // Whether the finalizer will be called is not said: unmap now, and let the few
     // bytes of this object be what stays if it is not.
     mapping->object_gone_ = true;
-    mapping->Unmap(env);
+    mapping->Unmap();
     if (env.IsExceptionPending()) env.GetAndClearPendingException();
     return Result(env, -ENOTSUP);
   }
   if (napi_add_finalizer(env, buffer, mapping, ObjectCollected, nullptr, &mapping->object_) != napi_ok) {
     mapping->object_gone_ = true;
     napi_detach_arraybuffer(env, buffer);
-    mapping->Unmap(env);
+    mapping->Unmap();
     return Result(env, -ENOMEM);
   }
-  mapping->handle_ = environment.NextHandle();
-  environment.mappings.emplace(mapping->handle_, mapping);
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("id", static_cast<double>(mapping->handle_));
-  result.Set("buffer", Napi::Value(env, buffer));
-  return result;
+  environment.mappings.emplace(address, mapping);
+  return Napi::Value(env, buffer);
 }
 
-Mapping::~Mapping() { environment_->mappings.erase(handle_); }
-
-int Mapping::Close(Napi::Env env) {
-  if (parked_ || object_ == nullptr) return 0;
-  napi_value buffer = nullptr;
-  if (napi_get_reference_value(env, object_, &buffer) != napi_ok) return 1;
-  // Collected: its finalizers do the rest.
-  if (buffer == nullptr) return 0;
-  void* data = nullptr;
-  size_t length = 0;
-  // Detached, but not by us: the memory belongs to another ArrayBuffer now.
-  if (napi_get_arraybuffer_info(env, buffer, &data, &length) != napi_ok || data != address_) return 1;
+int Mapping::Close(Napi::Env env, napi_value buffer) {
   if (napi_detach_arraybuffer(env, buffer) != napi_ok) return 1;
-  Park(env);
+  Park();
   return 0;
 }
 
-void Mapping::Park(napi_env env) {
+void Mapping::Park() {
   // Memory and not PROT_NONE: crypto.randomFill and the like touch the bytes in threads of
   // their own, where a fault is SIGSEGV and not EFAULT. What is under way writes into, or
   // sends the zeroes of, pages that nobody else will ever see.
@@ -118,24 +98,21 @@ void Mapping::Park(napi_env env) {
     (void)mmap(address_, mapped_, PROT_NONE, kFlags, -1, 0);
   }
   parked_ = true;
+  environment_->mappings.erase(address_);
   environment_->parked.insert(this);
   environment_->parked_bytes += mapped_;
-  if (!kAddressesAreFew) return;
-  // V8 counted the bytes until they were detached; the address space is still taken.
-  int64_t total;
-  napi_adjust_external_memory(env, static_cast<int64_t>(mapped_), &total);
 }
 
-void Mapping::Unmap(napi_env env) {
+void Mapping::Unmap() {
   if (unmapped_) return;
   unmapped_ = true;
   munmap(address_, mapped_);
-  if (!parked_) return;
+  if (!parked_) {
+    environment_->mappings.erase(address_);
+    return;
+  }
   environment_->parked.erase(this);
   environment_->parked_bytes -= mapped_;
-  if (!kAddressesAreFew) return;
-  int64_t total;
-  napi_adjust_external_memory(env, -static_cast<int64_t>(mapped_), &total);
 }
 
 void Mapping::ObjectCollected(napi_env env, void* self, void*) {
@@ -144,15 +121,15 @@ void Mapping::ObjectCollected(napi_env env, void* self, void*) {
   napi_delete_reference(env, mapping->object_);
   mapping->object_ = nullptr;
   if (!mapping->backing_gone_) return;
-  mapping->Unmap(env);
+  mapping->Unmap();
   delete mapping;
 }
 
-void Mapping::BackingStoreFreed(napi_env env, void*, void* self) {
+void Mapping::BackingStoreFreed(napi_env, void*, void* self) {
   auto* const mapping = static_cast<Mapping*>(self);
   mapping->backing_gone_ = true;
   if (!mapping->object_gone_) return;
-  mapping->Unmap(env);
+  mapping->Unmap();
   delete mapping;
 }
 
@@ -165,14 +142,14 @@ void Mapping::Sweep(Napi::Env env, Environment& environment) {
       collected.push_back(mapping);
     }
   }
-  for (Mapping* mapping : collected) mapping->Unmap(env);
+  for (Mapping* mapping : collected) mapping->Unmap();
   environment.parked_sweep_at = environment.parked_bytes + std::max(kSweepFrom, environment.parked_bytes / 2);
 }
 
 void Mapping::Collect(Napi::Env env, Environment& environment) {
   CollectGarbage(env);
   Sweep(env, environment);
-  environment.parked_collect_at = environment.parked_bytes + kCollectFrom;
+  environment.parked_after_collection = environment.parked_bytes;
 }
 
 namespace {
@@ -193,7 +170,8 @@ Mapped MapFile(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Environment& environment = Environment::Of(env);
   Arguments arguments(info);
-  const int fd = environment.Fd(arguments.Unsigned(0));
+  struct stat status;
+  const int fd = environment.Fd(arguments.Unsigned(0), &status);
   const uint64_t offset = arguments.Unsigned(1);
   const uint64_t length = arguments.Unsigned(2);
   Mapped result;
@@ -202,11 +180,11 @@ Mapped MapFile(const Napi::CallbackInfo& info) {
   if (!arguments.Ok() || length == 0) result.error = -EINVAL;
   else if (fd < 0) result.error = fd;
   else if (result.length == 0) result.error = -ENOMEM;
-  else if (EndsBefore(fd, offset + length)) result.error = -EINVAL;
+  else if (EndsBefore(status, offset + length)) result.error = -EINVAL;
   if (result.error < 0) return result;
 
   if (environment.parked_bytes > environment.parked_sweep_at) Mapping::Sweep(env, environment);
-  if (environment.parked_bytes > environment.parked_collect_at) Mapping::Collect(env, environment);
+  if (environment.parked_bytes > environment.parked_after_collection + kCollectFrom) Mapping::Collect(env, environment);
   const auto map = [&] {
     return mmap(nullptr, result.length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
   };
@@ -245,22 +223,23 @@ Napi::Value MapShared(const Napi::CallbackInfo& info) {
   return Napi::Value(env, buffer);
 }
 
-// unmap(id): 0; 1 where script moved the memory out of the ArrayBuffer
+// unmap(buffer): 0; 1 where script moved the memory out of it, which lives on then
 Napi::Value Unmap(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  Arguments arguments(info);
+  void* data = nullptr;
+  size_t length = 0;
+  if (napi_get_arraybuffer_info(env, info[0], &data, &length) != napi_ok) return Result(env, -EINVAL);
   const auto& mappings = Environment::Of(env).mappings;
-  const auto found = mappings.find(arguments.Unsigned(0));
-  if (!arguments.Ok()) return Result(env, -EINVAL);
-  if (found == mappings.end()) return Result(env, 0);
-  return Result(env, found->second->Close(env));
+  const auto found = mappings.find(data);
+  return Result(env, found == mappings.end() ? 1 : found->second->Close(env, info[0]));
 }
 
 // copy(file, offset, destination): fills an ordinary ArrayBuffer through a read-only mapping
 Napi::Value Copy(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
+  struct stat status;
+  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0), &status);
   const uint64_t offset = arguments.Unsigned(1);
   if (!arguments.Ok() || !info[2].IsArrayBuffer()) return Result(env, -EINVAL);
   if (fd < 0) return Result(env, fd);
@@ -270,8 +249,8 @@ Napi::Value Copy(const Napi::CallbackInfo& info) {
   if (napi_get_arraybuffer_info(env, destination, &data, &length) != napi_ok) return Result(env, -EINVAL);
   const uint64_t skip = offset % PageSize();
   const size_t mapped = WholePages(skip + length);
-  if (data == nullptr || length == 0 || mapped == 0 || EndsBefore(fd, offset + length)) return Result(env, -EINVAL);
-  void* const source = mmap(nullptr, mapped, PROT_READ, Sharing(fd), fd, static_cast<off_t>(offset - skip));
+  if (data == nullptr || length == 0 || mapped == 0 || EndsBefore(status, offset + length)) return Result(env, -EINVAL);
+  void* const source = mmap(nullptr, mapped, PROT_READ, Sharing(status), fd, static_cast<off_t>(offset - skip));
   if (source == MAP_FAILED) return Result(env, -errno);
   std::memcpy(data, static_cast<const char*>(source) + skip, length);
   munmap(source, mapped);

@@ -19,11 +19,11 @@ namespace dmabuf {
 
 class Mapping {
  public:
-  // {id, buffer}, or -errno; `address` is unmapped in that case
+  // the ArrayBuffer, or -errno; `address` is unmapped in that case
   static Napi::Value Create(Napi::Env env, void* address, size_t mapped, size_t visible);
 
-  // 0, or 1 where the memory lives on because script moved or pinned it
-  int Close(Napi::Env env);
+  // 0, or 1 where the ArrayBuffer that has the memory now cannot be detached
+  int Close(Napi::Env env, napi_value buffer);
 
   // Gives up parked ranges whose ArrayBuffer the collector has taken already, without
   // waiting for its finalizers: those run only when JavaScript returns to its loop.
@@ -34,15 +34,12 @@ class Mapping {
  private:
   Mapping(std::shared_ptr<Environment> environment, void* address, size_t mapped)
       : environment_(std::move(environment)), address_(address), mapped_(mapped) {}
-  ~Mapping();
-
   static void ObjectCollected(napi_env env, void* self, void*);
   static void BackingStoreFreed(napi_env env, void* self, void*);
-  void Park(napi_env env);
-  void Unmap(napi_env env);
+  void Park();
+  void Unmap();
 
   const std::shared_ptr<Environment> environment_;
-  Environment::Handle handle_ = 0;
   void* const address_;
   // bytes, whole pages
   const size_t mapped_;

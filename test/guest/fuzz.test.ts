@@ -5,7 +5,7 @@ import { allCounters, describeModules, eventually, idleCounters } from './suppor
 
 describeModules('the library on the devices', () => {
   // Emulation is slow.
-  fuzz(500);
+  fuzz(300);
 
   after('has given back every page', () => eventually(() => assert.deepEqual(allCounters(), idleCounters)));
 });
