@@ -107,6 +107,24 @@ describe('docs/heaps.md', function () {
   it('links to nothing that is not there', () => linksSomewhere('docs/heaps.md'));
 });
 
+describe('docs/buffers.md', function () {
+  this.timeout(240_000);
+  this.slow(60_000);
+
+  it('is a script that works', () => {
+    const text = page('docs/buffers.md');
+    const [command, ...others] = commandsOf(text);
+    assert(command !== undefined && others.length === 0);
+    const { status, stdout, stderr } = tryOut(command, 'buffers.ts', blocks('ts', text).join('\n'));
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, /^udmabuf cannot be used: ENOENT: .*CONFIG_UDMABUF/m);
+    assert.match(stdout, /^ion \/dev\/ion$/m);
+    assert.match(stdout, /^30720\n255\n\[ 'picture' \]\npicture 32768 ion_lite \[\s+\{ pid: \d+, command: 'node'/m);
+  });
+
+  it('links to nothing that is not there', () => linksSomewhere('docs/buffers.md'));
+});
+
 describe('docs/ion-handles.md', function () {
   this.timeout(240_000);
   this.slow(60_000);
