@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
  * What here.ts does with the library, by system calls. For each line on
- * standard input, "map BYTES COUNT" or "pass DESCRIPTORS COUNT", it does that
- * COUNT times and prints the nanoseconds of one time.
+ * standard input it does that COUNT times and prints the nanoseconds of one:
+ * "map BYTES COUNT", "life BYTES COUNT", "fill BYTES COUNT", "copy BYTES COUNT"
+ * or "pass DESCRIPTORS COUNT".
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +40,23 @@ static void map(int fd, size_t size)
 
 	if (bytes == MAP_FAILED || munmap(bytes, size))
 		fail("mmap");
+}
+
+/* Sealed and with all its pages, as the heap memfd makes them. */
+static void life(size_t size)
+{
+	int fd = memfd_create("", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	unsigned char *bytes;
+
+	if (fd < 0 || fallocate(fd, 0, 0, size) ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
+		fail("memfd_create");
+	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (bytes == MAP_FAILED)
+		fail("mmap");
+	bytes[0] = 1;
+	if (munmap(bytes, size) || close(fd))
+		fail("munmap");
 }
 
 /* As FdSocket does it: the length of the text and the number of descriptors, then the text. */
@@ -136,6 +155,43 @@ static double time_map(size_t size, unsigned int count)
 	return (end - start) / count;
 }
 
+static double time_life(size_t size, unsigned int count)
+{
+	double start = now();
+
+	for (unsigned int i = 0; i < count; i++)
+		life(size);
+
+	return (now() - start) / count;
+}
+
+/* Bytes of a mapping set, or copied to others of the same. */
+static double time_bytes(size_t size, unsigned int count, int copies)
+{
+	int fd = new_buffer(2 * size);
+	unsigned char *bytes = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	double start;
+	double end;
+
+	if (bytes == MAP_FAILED)
+		fail("mmap");
+	memset(bytes, 1, 2 * size);
+	start = now();
+	for (unsigned int i = 0; i < count; i++) {
+		if (copies)
+			memcpy(bytes + size, bytes, size);
+		else
+			memset(bytes, i, size);
+		/* else it would do it once */
+		__asm__ volatile("" : : "r"(bytes) : "memory");
+	}
+	end = now();
+	munmap(bytes, 2 * size);
+	close(fd);
+
+	return (end - start) / count;
+}
+
 static double time_pass(uint32_t fd_count, unsigned int count)
 {
 	int sockets[2];
@@ -166,6 +222,10 @@ int main(void)
 	while (scanf("%7s %lu %u", what, &argument, &count) == 3) {
 		if (!strcmp(what, "map"))
 			printf("%.1f\n", time_map(argument, count));
+		else if (!strcmp(what, "life"))
+			printf("%.1f\n", time_life(argument, count));
+		else if (!strcmp(what, "fill") || !strcmp(what, "copy"))
+			printf("%.1f\n", time_bytes(argument, count, what[0] == 'c'));
 		else if (!strcmp(what, "pass") && argument <= MOST_FDS)
 			printf("%.1f\n", time_pass(argument, count));
 		else

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /**
- * What a script does with the library, for here.c to be compared with: for each line on
- * standard input, "map BYTES COUNT" or "pass DESCRIPTORS COUNT", it does that COUNT times
- * and prints the nanoseconds of one time.
+ * What a script does with the library, for here.c and koffi.ts to be compared with: for each line on
+ * standard input it does that COUNT times and prints the nanoseconds of one: "map BYTES COUNT",
+ * "life BYTES COUNT", "fill BYTES COUNT", "copy BYTES COUNT" or "pass DESCRIPTORS COUNT".
  *
  * @module
  */
@@ -22,6 +22,35 @@ async function timeMap(size: number, count: number): Promise<number> {
   for (let i = 1; i <= count; i++) {
     buffer.map().close();
     if (i % TURN_EVERY === 0) await setImmediate();
+  }
+  return Number(process.hrtime.bigint() - start) / count;
+}
+
+/** What a buffer has from its allocation to its end. */
+async function timeLife(size: number, count: number): Promise<number> {
+  const start = process.hrtime.bigint();
+  for (let i = 1; i <= count; i++) {
+    const buffer = heap.allocSync(size);
+    const mapping = buffer.map();
+    new Uint8Array(mapping.buffer)[0] = 1;
+    mapping.close();
+    buffer.close();
+    if (i % TURN_EVERY === 0) await setImmediate();
+  }
+  return Number(process.hrtime.bigint() - start) / count;
+}
+
+/** Bytes of a mapping set, or copied to others of the same. */
+function timeBytes(size: number, count: number, copies: boolean): number {
+  using buffer = heap.allocSync(2 * size);
+  using mapping = buffer.map();
+  const bytes = new Uint8Array(mapping.buffer);
+  bytes.fill(1);
+  const [first, second] = [bytes.subarray(0, size), bytes.subarray(size)];
+  const start = process.hrtime.bigint();
+  for (let i = 0; i < count; i++) {
+    if (copies) second.set(first);
+    else first.fill(i);
   }
   return Number(process.hrtime.bigint() - start) / count;
 }
@@ -47,8 +76,15 @@ async function timePass(fdCount: number, count: number): Promise<number> {
   return Number(end - start) / count;
 }
 
+const times: Record<string, (argument: number, count: number) => number | Promise<number>> = {
+  map: timeMap,
+  life: timeLife,
+  fill: (size, count) => timeBytes(size, count, false),
+  copy: (size, count) => timeBytes(size, count, true),
+  pass: timePass,
+};
+
 for await (const line of createInterface({ input: process.stdin })) {
-  const [what, argument, count] = line.split(' ');
-  const time = what === 'map' ? timeMap : timePass;
-  console.log((await time(Number(argument), Number(count))).toFixed(1));
+  const [what = '', argument, count] = line.split(' ');
+  console.log((await times[what]?.(Number(argument), Number(count)))?.toFixed(1));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The library against C on this machine: two programs that do the same, in turns.
+// The library against C on this machine, and against koffi: two programs that do the same, in turns.
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
@@ -25,6 +25,9 @@ interface Job {
 const mapping = { group: 'Mapping, on this machine', name: 'map + close', peerName: 'C', where: 'here' } as const;
 const passing = { group: 'Passing descriptors, on this machine', peerName: 'C', where: 'here' } as const;
 
+const life = { name: 'alloc + map + touch + unmap + close', size: 4 << 10, where: 'here' } as const;
+const contents = { group: 'Bytes of a mapping, on this machine', peerName: 'C', where: 'here', goal: 1.05 } as const;
+
 /** So often that a batch has several garbage collections. */
 const jobs: Job[] = [
   ...[
@@ -33,6 +36,20 @@ const jobs: Job[] = [
     { size: 8 << 20, count: 1000 },
     { size: 32 << 20, count: 500 },
   ].map(({ size, count }) => ({ row: { ...mapping, size }, line: `map ${size} ${count}` })),
+  { row: { ...life, group: 'A buffer of memfd, on this machine', peerName: 'C', goal: 1.5 }, line: 'life 4096 1000' },
+  {
+    row: {
+      ...{ ...life, name: `${life.name}, against koffi` },
+      ...{ group: 'A buffer of memfd, on this machine, against koffi', peerName: 'koffi', goal: 1 },
+    },
+    line: 'life 4096 1000',
+  },
+  ...[1 << 20, 8 << 20].flatMap((size) =>
+    ['fill', 'copy'].map((name) => ({
+      row: { ...contents, name, size },
+      line: `${name} ${size} ${(256 << 20) / size}`,
+    })),
+  ),
   { row: { ...passing, name: 'round trip of 1 descriptor' }, line: 'pass 1 300' },
   { row: { ...passing, name: 'round trip of 8 descriptors' }, line: 'pass 8 150' },
 ];
@@ -86,14 +103,18 @@ export async function measureHere(
   const flags = ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror'];
   await run('gcc', [...flags, '-o', program, join(projectRoot, 'bench/here.c')], { purpose: 'compiling bench/here.c' });
   const tsx = join(projectRoot, 'node_modules/tsx/dist/loader.mjs');
-  const ours = new Partner('bench/here.ts', process.execPath, ['--no-warnings', '--import', tsx, 'bench/here.ts']);
-  const peer = new Partner('bench/here.c', program, []);
+  const script = (name: string) => new Partner(name, process.execPath, ['--no-warnings', '--import', tsx, name]);
+  const ours = script('bench/here.ts');
+  const peers: Record<string, Partner> = {
+    C: new Partner('bench/here.c', program, []),
+    koffi: script('bench/koffi.ts'),
+  };
   const rounds = quick ? QUICK_ROUNDS : ROUNDS;
   try {
     const rows = await step('measuring on this machine', async ({ progress }) => {
       const rows: Row[] = [];
       for (const { row, line } of chosen) {
-        const [oursNs, peerNs] = await inTurns(ours, peer, line, rounds);
+        const [oursNs, peerNs] = await inTurns(ours, peers[row.peerName] as Partner, line, rounds);
         rows.push(makeRow(row, oursNs, peerNs));
         progress(rows.length / chosen.length);
       }
@@ -101,8 +122,7 @@ export async function measureHere(
     });
     return { here: { arch: process.arch, node: process.version }, rows };
   } finally {
-    ours.end();
-    peer.end();
+    for (const partner of [ours, ...Object.values(peers)]) partner.end();
   }
 }
 
