@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+/**
+ * What the types of the library promise, checked by `tsc` as part of lint: each line that must not compile says so,
+ * and lint fails where it does. Nothing here is run.
+ *
+ * @module
+ */
+import {
+  type Access,
+  type AccessDirection,
+  DmaBuf,
+  DmaBufError,
+  type DmaBufInfo,
+  type dmabufs,
+  type FdSocket,
+  type Heap,
+  type HeapInfo,
+  type HeapKind,
+  heaps,
+  type liveBuffers,
+  type Mapping,
+  type NativePixmap,
+  openHeap,
+  type Plane,
+  rows,
+  SyncFile,
+} from 'dmabuf';
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+/** Compiles where `A` is exactly `B`. */
+function is<A, B>(..._: Equal<A, B> extends true ? [] : [never]): void {}
+/** What no value of the library may be: `any` is everything at once. */
+type IsAny<T> = 0 extends 1 & T ? true : false;
+
+export async function promises(heap: Heap, buffer: DmaBuf, mapping: Mapping, socket: FdSocket): Promise<void> {
+  // The kinds tell the heaps apart.
+  for (const info of heaps()) {
+    is<typeof info, HeapInfo>();
+    if (info.kind === 'memfd') {
+      is<typeof info.dma, false>();
+      is<typeof info.path, 'memfd'>();
+      is<typeof info.error, undefined>();
+    } else is<typeof info.dma, true>();
+    if (!info.dma) is<typeof info.kind, 'memfd'>();
+  }
+  is<HeapKind, 'ion' | 'dma-heap' | 'cma-mem' | 'udmabuf' | 'memfd'>();
+  is<HeapInfo['kind'], HeapKind>();
+
+  is<ReturnType<typeof openHeap>, Heap>();
+  openHeap('ion', { heap: 4 });
+  openHeap('/dev/somewhere/else');
+  openHeap({ contiguous: true, dma: false });
+  // @ts-expect-error a need there is not
+  openHeap({ contigous: true });
+  // @ts-expect-error needs and a choice
+  openHeap({ contiguous: true }, { heap: 4 });
+  // @ts-expect-error no type of ION
+  openHeap('ion', { type: 'carveouts' });
+
+  is<ReturnType<Heap['alloc']>, Promise<DmaBuf>>();
+  is<ReturnType<Heap['allocSync']>, DmaBuf>();
+  heap.allocSync(4096, { planes: [{ stride: 64 }, { offset: 2048, stride: 32, length: 1024 }] });
+  // @ts-expect-error a plane without a stride
+  heap.allocSync(4096, { planes: [{ offset: 0 }] });
+  // @ts-expect-error bytes are numbers
+  heap.allocSync(4096n);
+
+  // What a callback returns is what is returned, a promise too.
+  is<ReturnType<typeof readNumber>, number>();
+  function readNumber() {
+    return buffer.read((bytes) => bytes.length);
+  }
+  const later = buffer.readwrite(async (bytes) => bytes);
+  is<typeof later, Promise<Uint8Array<ArrayBuffer>>>();
+  buffer.write((bytes) => void is<typeof bytes, Uint8Array<ArrayBuffer>>());
+
+  is<AccessDirection, 'read' | 'write' | 'readwrite'>();
+  const access = await buffer.access('read', { signal: AbortSignal.timeout(1) });
+  is<typeof access, Access>();
+  // @ts-expect-error no direction
+  buffer.accessSync('readonly');
+  // @ts-expect-error the bytes of an access are not replaced
+  access.bytes = new Uint8Array();
+  for (const row of access.rows(0, 12)) is<typeof row, Uint8Array<ArrayBuffer>>();
+  for (const row of rows(new Uint8Array(buffer.mapShared()), { stride: 4 })) {
+    is<typeof row, Uint8Array<SharedArrayBuffer>>();
+  }
+
+  is<Mapping['buffer'], ArrayBuffer>();
+  // @ts-expect-error nor is the memory of a mapping
+  mapping.buffer = new ArrayBuffer(1);
+  is<DmaBuf['planes'], readonly Plane[]>();
+  // @ts-expect-error planes are what they were told
+  buffer.planes[0].stride = 1;
+  is<ReturnType<DmaBuf['toNativePixmap']>, NativePixmap>();
+
+  is<ReturnType<DmaBuf['exportSyncFile']>, SyncFile>();
+  // @ts-expect-error a SyncFile and no number
+  buffer.importSyncFile(3, 'read');
+
+  // @ts-expect-error made by heaps
+  new DmaBuf();
+  // @ts-expect-error by fromFd
+  new SyncFile(3);
+
+  await socket.send({ any: ['JSON'] }, [buffer, 3]);
+  // @ts-expect-error a Mapping is no descriptor
+  await socket.send(0, [mapping]);
+  for await (const { value, fds } of socket) {
+    is<typeof value, unknown>();
+    is<typeof fds, number[]>();
+  }
+
+  is<ReturnType<typeof liveBuffers>, DmaBuf[]>();
+  is<ReturnType<typeof dmabufs>, DmaBufInfo[]>();
+
+  const error: unknown = undefined;
+  if (error instanceof DmaBufError) {
+    if (error.code === 'ERR_DMABUF_BUSY') return;
+    // @ts-expect-error a code there is not
+    if (error.code === 'ERR_DMABUF_BUSIER') return;
+  }
+
+  // All of them are disposables.
+  const all: Disposable[] = [heap, buffer, mapping, access, socket, buffer.exportSyncFile('read')];
+  is<(typeof all)[number], Disposable>();
+}
+
+/** Members that are `any`, of what a program gets; there are none. */
+type AnyMembers<T> = { [K in keyof T]-?: IsAny<T[K]> extends true ? K : never }[keyof T];
+is<AnyMembers<Heap> | AnyMembers<DmaBuf> | AnyMembers<Mapping> | AnyMembers<Access>, never>();
+is<AnyMembers<FdSocket> | AnyMembers<SyncFile> | AnyMembers<DmaBufError> | AnyMembers<HeapInfo>, never>();
+is<AnyMembers<DmaBufInfo> | AnyMembers<NativePixmap> | AnyMembers<Plane>, never>();
