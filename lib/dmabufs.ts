@@ -9,6 +9,7 @@ const { errno } = osConstants;
 
 /** A process that holds a dma-buf. */
 export interface DmaBufHolder {
+  /** its id */
   pid: number;
   /** as `ps` shows it, at most 15 bytes */
   command: string;

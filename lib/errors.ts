@@ -28,15 +28,21 @@ export type DmaBufErrorCode =
 export interface ErrorDetails {
   /** negative, as in Node's system errors */
   errno?: number;
+  /** the call of the kernel that failed, or was not made */
   syscall?: string;
+  /** what it was about */
   path?: string;
 }
 
 /** An error of this library itself; {@link DmaBufError.code} tells them apart. */
 export class DmaBufError extends Error implements ErrorDetails {
+  /** What has happened. */
   readonly code: DmaBufErrorCode;
+  /** Negative, as in Node's system errors. */
   declare readonly errno?: number;
+  /** The call of the kernel that failed, or was not made. */
   declare readonly syscall?: string;
+  /** What it was about. */
   declare readonly path?: string;
 
   /** @internal */
@@ -54,7 +60,9 @@ export interface SystemError extends Error {
   code: string;
   /** negative */
   errno: number;
+  /** the call that failed */
   syscall: string;
+  /** what it was about */
   path?: string;
 }
 

@@ -483,6 +483,7 @@ function listenAdvice(error: number): string | undefined {
 
 /** A listening unix socket: an iteration of the {@link FdSocket}s that connect to it. */
 export class FdServer implements AsyncIterable<FdSocket>, Disposable {
+  /** Where it listens, as it was given. */
   readonly path: string;
   readonly #handle: OwnedHandle;
   readonly #identity: string;

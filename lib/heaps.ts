@@ -18,7 +18,9 @@ const { errno } = osConstants;
 
 /** One heap of /dev/ion. Where that cannot be opened one entry stands for all of them, with the reason and no `id`. */
 export interface IonHeapInfo extends HeapTraits {
+  /** tells it from the others */
   kind: 'ion';
+  /** `'/dev/ion'` */
   path: string;
   /** Devices can use the buffers. */
   dma: true;
@@ -28,7 +30,9 @@ export interface IonHeapInfo extends HeapTraits {
 
 /** A heap that is a device of its own. */
 export interface DeviceHeapInfo extends HeapTraits {
+  /** tells it from the others */
   kind: Exclude<HeapKind, 'ion' | 'memfd'>;
+  /** of the device */
   path: string;
   /** Devices can use the buffers. */
   dma: true;
@@ -38,10 +42,13 @@ export interface DeviceHeapInfo extends HeapTraits {
 
 /** What every machine has. */
 export interface MemfdHeapInfo extends HeapTraits {
+  /** tells it from the others */
   kind: 'memfd';
+  /** what stands for one */
   path: 'memfd';
   /** No device can use the buffers. */
   dma: false;
+  /** It can always be opened. */
   error?: never;
 }
 
@@ -54,14 +61,14 @@ export interface HeapsOptions {
   absent?: boolean;
 }
 
-/** What {@link openHeap} is told where neither a kind nor a path matters: at least one of them. */
+/** What `openHeap()` is told where neither a kind nor a path matters: at least one of them. */
 export interface HeapNeeds extends Pick<HeapChoice, 'contiguous' | 'protected' | 'cached'> {
   /** Whether devices are to use the buffers. Default true; false is `memfd`. */
   dma?: boolean;
 }
 
 /**
- * Options of {@link openHeap}: by which of several heaps is chosen. Where more than one fits it
+ * Options of `openHeap()`: by which of several heaps is chosen. Where more than one fits it
  * is the system heap, or else the first, in the order of {@link heaps}: that one alone, whether or not
  * it has room. Only a `mask` tries one after the other.
  */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /**
  * ION as Linux 3.0 to 4.11 had it: clients, and handles of buffers. For code that is ported from there; new code
- * has {@link openHeap}. `ion_lite` is loaded with `legacy_abi=1` for it.
+ * has `openHeap()`. `ion_lite` is loaded with `legacy_abi=1` for it.
  *
  * @module
  */
@@ -63,6 +63,7 @@ const secret = Symbol('ion-client');
  * clients.
  */
 export class IonClient implements Disposable {
+  /** The device it is a client of. */
   readonly path: string;
   readonly #device: OwnedHandle;
 
@@ -73,6 +74,8 @@ export class IonClient implements Disposable {
   }
 
   /**
+   * Becomes a client.
+   *
    * @throws SystemError ENOENT (module not loaded), EACCES; ENOTTY, EINVAL: it has no handles
    */
   static open(path: string = ION_PATH): IonClient {

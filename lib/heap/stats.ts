@@ -26,6 +26,7 @@ export interface HeapStats {
 export interface HeapFigures extends HeapStats {
   /** the device it belongs to, at its usual place */
   path: string;
+  /** its own, as {@link HeapTraits.name} */
   name: string;
   /** one of ION has it */
   id?: number;
