@@ -31,7 +31,7 @@ const here: Suite['command'] = (files, directory) => ({
 
 /** Of "more", by what their files begin with: what runs beside all else, and what takes turns. */
 const BESIDE = ['bench', 'matrix'];
-const IN_TURN = ['cma-regions', 'device-tree', 'edu', 'fragmentation', 'ion-clients'];
+const IN_TURN = ['cma-regions', 'device-tree', 'edu', 'fragmentation', 'ion-clients', 'nodes', 'sanitizers'];
 
 const beginning = (names: string[]) => `(${names.join('|')})\\.`;
 
