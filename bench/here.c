@@ -3,14 +3,18 @@
  * What here.ts does with the library, by system calls. For each line on
  * standard input it does that COUNT times and prints the nanoseconds of one:
  * "map BYTES COUNT", "life BYTES COUNT", "fill BYTES COUNT", "copy BYTES COUNT"
- * or "pass DESCRIPTORS COUNT".
+ * or "pass DESCRIPTORS COUNT"; where there is an ION, "ion BYTES COUNT", a life
+ * there, and "bracket BYTES COUNT", the two halves of a CPU access.
  */
 #define _GNU_SOURCE
+#include <dmabuf/ion.h>
 #include <fcntl.h>
+#include <linux/dma-buf.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -43,14 +47,38 @@ static void map(int fd, size_t size)
 }
 
 /* Sealed and with all its pages, as the heap memfd makes them. */
-static void life(size_t size)
+static int memfd_buffer(size_t size)
 {
 	int fd = memfd_create("", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	unsigned char *bytes;
 
 	if (fd < 0 || fallocate(fd, 0, 0, size) ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
 		fail("memfd_create");
+
+	return fd;
+}
+
+static int ion_buffer(size_t size)
+{
+	static int device = -1;
+	struct ion_allocation_data data = {
+		.len = size,
+		.heap_id_mask = 1,
+		.flags = ION_FLAG_CACHED,
+	};
+
+	if (device < 0)
+		device = open("/dev/ion", O_RDONLY | O_CLOEXEC);
+	if (ioctl(device, ION_IOC_ALLOC, &data) < 0)
+		fail("ION_IOC_ALLOC");
+
+	return data.fd;
+}
+
+static void life(int fd, size_t size)
+{
+	unsigned char *bytes;
+
 	bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (bytes == MAP_FAILED)
 		fail("mmap");
@@ -155,14 +183,31 @@ static double time_map(size_t size, unsigned int count)
 	return (end - start) / count;
 }
 
-static double time_life(size_t size, unsigned int count)
+static double time_life(int (*make)(size_t size), size_t size, unsigned int count)
 {
 	double start = now();
 
 	for (unsigned int i = 0; i < count; i++)
-		life(size);
+		life(make(size), size);
 
 	return (now() - start) / count;
+}
+
+static double time_bracket(size_t size, unsigned int count)
+{
+	int fd = ion_buffer(size);
+	struct dma_buf_sync begin = { .flags = DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ };
+	struct dma_buf_sync end = { .flags = DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ };
+	double start = now();
+	double stop;
+
+	for (unsigned int i = 0; i < count; i++)
+		if (ioctl(fd, DMA_BUF_IOCTL_SYNC, &begin) || ioctl(fd, DMA_BUF_IOCTL_SYNC, &end))
+			fail("DMA_BUF_IOCTL_SYNC");
+	stop = now();
+	close(fd);
+
+	return (stop - start) / count;
 }
 
 /* Bytes of a mapping set, or copied to others of the same. */
@@ -223,7 +268,11 @@ int main(void)
 		if (!strcmp(what, "map"))
 			printf("%.1f\n", time_map(argument, count));
 		else if (!strcmp(what, "life"))
-			printf("%.1f\n", time_life(argument, count));
+			printf("%.1f\n", time_life(memfd_buffer, argument, count));
+		else if (!strcmp(what, "ion"))
+			printf("%.1f\n", time_life(ion_buffer, argument, count));
+		else if (!strcmp(what, "bracket"))
+			printf("%.1f\n", time_bracket(argument, count));
 		else if (!strcmp(what, "fill") || !strcmp(what, "copy"))
 			printf("%.1f\n", time_bytes(argument, count, what[0] == 'c'));
 		else if (!strcmp(what, "pass") && argument <= MOST_FDS)

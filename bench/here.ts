@@ -2,16 +2,18 @@
 /**
  * What a script does with the library, for here.c and koffi.ts to be compared with: for each line on
  * standard input it does that COUNT times and prints the nanoseconds of one: "map BYTES COUNT",
- * "life BYTES COUNT", "fill BYTES COUNT", "copy BYTES COUNT" or "pass DESCRIPTORS COUNT".
+ * "life BYTES COUNT", "fill BYTES COUNT", "copy BYTES COUNT" or "pass DESCRIPTORS COUNT"; where there is an
+ * ION, "ion BYTES COUNT", a life there, and "bracket BYTES COUNT", the two halves of a CPU access.
  *
  * @module
  */
 import { closeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setImmediate } from 'node:timers/promises';
-import { FdSocket, openHeap } from 'dmabuf';
+import { FdSocket, type Heap, openHeap } from 'dmabuf';
 
 using heap = openHeap('memfd');
+const ion = () => openHeap('ion', { type: 'system' });
 
 /** A turn of the event loop, without which nothing of what was closed is given back. */
 const TURN_EVERY = 16;
@@ -27,7 +29,7 @@ async function timeMap(size: number, count: number): Promise<number> {
 }
 
 /** What a buffer has from its allocation to its end. */
-async function timeLife(size: number, count: number): Promise<number> {
+async function timeLife(heap: Heap, size: number, count: number): Promise<number> {
   const start = process.hrtime.bigint();
   for (let i = 1; i <= count; i++) {
     const buffer = heap.allocSync(size);
@@ -37,6 +39,14 @@ async function timeLife(size: number, count: number): Promise<number> {
     buffer.close();
     if (i % TURN_EVERY === 0) await setImmediate();
   }
+  return Number(process.hrtime.bigint() - start) / count;
+}
+
+function timeBracket(size: number, count: number): number {
+  using buffer = ion().allocSync(size);
+  const nothing = () => {};
+  const start = process.hrtime.bigint();
+  for (let i = 0; i < count; i++) buffer.read(nothing);
   return Number(process.hrtime.bigint() - start) / count;
 }
 
@@ -78,7 +88,9 @@ async function timePass(fdCount: number, count: number): Promise<number> {
 
 const times: Record<string, (argument: number, count: number) => number | Promise<number>> = {
   map: timeMap,
-  life: timeLife,
+  life: (size, count) => timeLife(heap, size, count),
+  ion: (size, count) => timeLife(ion(), size, count),
+  bracket: timeBracket,
   fill: (size, count) => timeBytes(size, count, false),
   copy: (size, count) => timeBytes(size, count, true),
   pass: timePass,

@@ -499,7 +499,7 @@ export class DmaBuf implements Disposable {
    * @param range - default: all {@link DmaBuf.length} bytes
    * @throws RangeError ERR_OUT_OF_RANGE
    * @throws SystemError EPERM: it comes from a protected heap
-   * @throws DmaBufError ERR_DMABUF_CLOSED
+   * @throws DmaBufError ERR_DMABUF_BUSY: a device is at work on it; ERR_DMABUF_CLOSED
    */
   copy(range: Range = {}): ArrayBuffer {
     this.#handle.get('mmap');

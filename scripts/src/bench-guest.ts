@@ -2,6 +2,7 @@
 // Our heaps against the kernel's own, C against C, in a guest whose time follows instructions.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { compileHere } from './bench-here.ts';
 import { label, makeRow, type Results, type Row, type Subject, sizeText } from './bench-results.ts';
 import { Failure } from './failure.ts';
 import { requirePackages } from './host.ts';
@@ -54,6 +55,23 @@ interface Job extends Pair {
   rounds: number;
 }
 
+/** A row of the library against bench/here.c, and the line that both are told. */
+interface LibraryJob {
+  row: Subject & { size: number };
+  line: string;
+}
+
+const library = { group: 'The library on the ION SYSTEM heap, in the guest', peerName: 'C', where: 'guest' } as const;
+const libraryJobs: LibraryJob[] = [
+  {
+    row: { ...library, name: 'alloc + map + touch + unmap + close', size: 1 << 20, goal: 1.1 },
+    line: `ion ${1 << 20} 100`,
+  },
+  { row: { ...library, name: 'bracket', size: 1 << 20, goal: 1.3 }, line: `bracket ${1 << 20} 2000` },
+];
+/** Of a line, the last of which counts: code is compiled as it gets hot. */
+const LIBRARY_BATCHES = 4;
+
 /** In this order they are shown, each by size. */
 const names = pairs.flatMap(({ name }) => steps.map((step) => `${name} ${step}`));
 
@@ -75,8 +93,13 @@ function jobsFor(quick: boolean, wanted: (row: Subject) => boolean): Job[] {
 const SWEEP = '/tmp/heap 33554432 4 cma_mem dma_heap:reserved >/dev/null';
 
 /** What the guest runs: from memory, so that nothing is fetched from this machine meanwhile. */
-function script(jobs: Job[]): string {
+function script(jobs: Job[], chosen: LibraryJob[]): string {
   const lines = jobs.map(({ size, rounds, ours, peer }) => `/tmp/heap ${size} ${rounds} ${ours} ${peer}; echo =`);
+  for (const { line } of chosen) {
+    const batches = `printf '${`${line}\\n`.repeat(LIBRARY_BATCHES)}'`;
+    const last = (program: string) => `$(${batches} | ${program} | tail -n 1)`;
+    lines.push(`echo library ${last('node bench/here.ts')} ${last('/share/here')}; echo =`);
+  }
   return ['set -e', 'uname -r', 'cp /share/heap /tmp', 'echo 3 >/proc/sys/vm/drop_caches', SWEEP, ...lines, ''].join(
     '\n',
   );
@@ -93,7 +116,8 @@ export async function measureInGuest(
   wanted: (row: Subject) => boolean,
 ): Promise<{ guest: NonNullable<Results['guest']>; rows: Row[] } | undefined> {
   const jobs = jobsFor(quick, wanted);
-  if (jobs.length === 0) return undefined;
+  const chosen = libraryJobs.filter(({ row }) => wanted(row));
+  if (jobs.length + chosen.length === 0) return undefined;
   const machine = chooseMachine(arch, KERNEL);
   await requirePackages(toolsFor(machine));
   const source = join(projectRoot, 'bench/heap.c');
@@ -102,8 +126,10 @@ export async function measureInGuest(
   await run(`${machine.userland.gnu}-gcc`, [...flags, '-I', include, '-o', join(directory, 'heap'), source], {
     purpose: 'compiling bench/heap.c',
   });
-  await writeFile(join(directory, 'run'), script(jobs));
-  const [release, ...times] = await inGuest(arch, directory, jobs);
+  await compileHere(`${machine.userland.gnu}-gcc`, join(directory, 'here'), '-static', '-D_FILE_OFFSET_BITS=64');
+  await writeFile(join(directory, 'run'), script(jobs, chosen));
+  const titles = [...jobs, ...chosen.map(({ row }) => row)];
+  const [release, ...times] = await inGuest(arch, directory, titles);
   const rows = jobs.flatMap((job, index) => {
     const measured = new Map(times[index]?.map(([step, ours, peer]) => [step, [Number(ours), Number(peer)] as const]));
     return rowsOf(job).map((row, at) => {
@@ -115,11 +141,15 @@ export async function measureInGuest(
   const shown = rows.filter(wanted).sort((a, b) => {
     return names.indexOf(a.name) - names.indexOf(b.name) || (a.size ?? 0) - (b.size ?? 0);
   });
+  for (const [index, { row }] of chosen.entries()) {
+    const [, ours, peer] = times[jobs.length + index]?.[0] ?? [];
+    shown.push(makeRow(row, Number(ours), Number(peer)));
+  }
   return { guest: { arch, kernel: release?.[0]?.[0] ?? '' }, rows: shown };
 }
 
 /** The words of each line, by job; before those of the first job what the kernel is called. */
-async function inGuest(arch: string, share: string, jobs: Job[]): Promise<string[][][]> {
+async function inGuest(arch: string, share: string, jobs: { name: string; size: number }[]): Promise<string[][][]> {
   const options = { arch, kernel: KERNEL, mem: MEMORY_MIB, cma: CMA_MIB, timeout: TIMEOUT_S, share };
   const child = start(
     join(projectRoot, 'scripts/guest'),
@@ -138,7 +168,7 @@ async function inGuest(arch: string, share: string, jobs: Job[]): Promise<string
         said[0].push([line]);
         said.push([]);
       } else if (line === '=') {
-        const done = jobs[said.length - 2] as Job;
+        const done = jobs[said.length - 2] as (typeof jobs)[0];
         say(`  ${said.length - 1} of ${jobs.length} measured in the guest: ${done.name} ${sizeText(done.size)}`);
         said.push([]);
       } else {

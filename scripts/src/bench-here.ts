@@ -89,6 +89,13 @@ function median(values: number[]): number {
   return sorted.length % 2 ? (sorted[half] as number) : ((sorted[half - 1] as number) + (sorted[half] as number)) / 2;
 }
 
+/** Makes a program of bench/here.c. */
+export async function compileHere(compiler: string, program: string, ...flags: string[]): Promise<void> {
+  const include = join(projectRoot, 'kernel-modules/include/uapi');
+  const all = [...flags, '-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror', '-I', include, '-o', program];
+  await run(compiler, [...all, join(projectRoot, 'bench/here.c')], { purpose: 'compiling bench/here.c' });
+}
+
 /** Measures the rows that are wanted; undefined where that is none. */
 export async function measureHere(
   quick: boolean,
@@ -100,8 +107,7 @@ export async function measureHere(
   await buildHere();
   await requirePackages(['gcc', 'libc6-dev']);
   const program = join(directory, 'here');
-  const flags = ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror'];
-  await run('gcc', [...flags, '-o', program, join(projectRoot, 'bench/here.c')], { purpose: 'compiling bench/here.c' });
+  await compileHere('gcc', program);
   const tsx = join(projectRoot, 'node_modules/tsx/dist/loader.mjs');
   const script = (name: string) => new Partner(name, process.execPath, ['--no-warnings', '--import', tsx, name]);
   const ours = script('bench/here.ts');
