@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "arguments.h"
@@ -205,7 +206,10 @@ Napi::Value Map(const Napi::CallbackInfo& info) {
 }
 
 // On whatever thread lets go of the memory last.
-void UnmapShared(void* address, void* length) { munmap(address, reinterpret_cast<size_t>(length)); }
+void UnmapShared(void* address, void* hint) {
+  const std::unique_ptr<size_t> length(static_cast<size_t*>(hint));
+  munmap(address, *length);
+}
 
 // mapShared(file, offset, length): a SharedArrayBuffer, whose memory stays as long as any
 // thread has it; -ENOTSUP where Node has no such thing
@@ -214,12 +218,15 @@ Napi::Value MapShared(const Napi::CallbackInfo& info) {
   if (node_api_create_external_sharedarraybuffer == nullptr) return Result(env, -ENOTSUP);
   const Mapped mapped = MapFile(info);
   if (mapped.error < 0) return Result(env, mapped.error);
+  auto length = std::make_unique<size_t>(mapped.length);
   napi_value buffer;
-  if (node_api_create_external_sharedarraybuffer(env, mapped.address, mapped.visible, UnmapShared,
-                                                 reinterpret_cast<void*>(mapped.length), &buffer) != napi_ok) {
+  if (node_api_create_external_sharedarraybuffer(env, mapped.address, mapped.visible, UnmapShared, length.get(),
+                                                 &buffer) != napi_ok) {
     munmap(mapped.address, mapped.length);
     return Result(env, -ENOTSUP);
   }
+  // UnmapShared frees it
+  (void)length.release();
   return Napi::Value(env, buffer);
 }
 
