@@ -178,10 +178,10 @@ Mapped MapFile(const Napi::CallbackInfo& info) {
   Mapped result;
   result.length = WholePages(length);
   result.visible = static_cast<size_t>(length);
-  if (!arguments.Ok() || length == 0) result.error = -EINVAL;
+  const bool beyond = fd >= 0 && EndsBefore(status, offset + length);
+  if (!arguments.Ok() || length == 0 || beyond) result.error = -EINVAL;
   else if (fd < 0) result.error = fd;
   else if (result.length == 0) result.error = -ENOMEM;
-  else if (EndsBefore(status, offset + length)) result.error = -EINVAL;
   if (result.error < 0) return result;
 
   if (environment.parked_bytes > environment.parked_sweep_at) Mapping::Sweep(env, environment);
