@@ -24,6 +24,7 @@ struct dmabuf_piece {
 /**
  * struct dmabuf_memory - the pages of a buffer; they never change
  * @pieces:	in the order of the buffer's offsets
+ * @first:	where @pieces are, as long as there is one only
  * @count:	number of @pieces
  * @pages:	pages in all
  * @carveout:	that they are a part of, or NULL
@@ -33,6 +34,7 @@ struct dmabuf_piece {
  */
 struct dmabuf_memory {
 	struct dmabuf_piece *pieces;
+	struct dmabuf_piece first;
 	unsigned long count;
 	unsigned long pages;
 	struct dmabuf_carveout *carveout;
@@ -70,6 +72,8 @@ struct dmabuf_share {
  * @attachments: of all its dma-bufs
  * @vaddr:	its kernel mapping while @vmap_count is not 0
  * @vmap_count:	users of @vaddr
+ * @zeroes_in_cache: whether what the memory held before it was zeroed may
+ *		still be there, below the cache; protected by @lock
  */
 struct dmabuf_buffer {
 	struct kref ref;
@@ -83,11 +87,12 @@ struct dmabuf_buffer {
 	bool write_combined;
 	char *name;
 
-	struct mutex lock;	/* shares, attachments, vaddr, vmap_count */
+	struct mutex lock;	/* shares, attachments, vaddr, vmap_count, zeroes_in_cache */
 	struct list_head shares;
 	struct list_head attachments;
 	void *vaddr;
 	unsigned int vmap_count;
+	bool zeroes_in_cache;
 };
 
 /**

@@ -55,7 +55,10 @@ const mistakes: Mistake[] = [
   {
     title: 'pages nobody frees',
     edits: [
-      memory('\t\t__free_page(pfn_to_page(pfn + i));\n', '\t\tif (i)\n\t\t\t__free_page(pfn_to_page(pfn + i));\n'),
+      memory(
+        '\t\t__free_pages(pfn_to_page(pfn), order);\n',
+        '\t\tif (pfn + pages != end)\n\t\t\t__free_pages(pfn_to_page(pfn), order);\n',
+      ),
     ],
     report: /left behind: \d+ pages of buffers, [\s\S]*\[dmabuf_core\]/,
     code: 1,
@@ -168,6 +171,7 @@ const mistakes: Mistake[] = [
     report: /DMA-API: .*device driver frees DMA memory with different size/,
     code: 99,
     atOnce: true,
+    command: '/share/c/cma-frame',
   },
   {
     title: 'an allocation nobody checks',
