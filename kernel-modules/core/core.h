@@ -11,6 +11,12 @@
 
 #include "dmabuf_core.h"
 
+struct seq_file;
+
+/* Of the blocks that scattered pages come in, the largest first. */
+#define DMABUF_ORDERS	3
+extern const unsigned int dmabuf_orders[DMABUF_ORDERS];
+
 /**
  * struct dmabuf_piece - physically contiguous pages
  * @pfn:	the first one
@@ -31,6 +37,7 @@ struct dmabuf_piece {
  * @cookie:	what dma_alloc_attrs() returned; without it and @carveout they
  *		are from the page allocator
  * @dma:	address that belongs to @cookie
+ * @pool:	that scattered pages are given to, or NULL
  */
 struct dmabuf_memory {
 	struct dmabuf_piece *pieces;
@@ -40,6 +47,7 @@ struct dmabuf_memory {
 	struct dmabuf_carveout *carveout;
 	void *cookie;
 	dma_addr_t dma;
+	struct dmabuf_pool *pool;
 };
 
 /**
@@ -124,7 +132,8 @@ void dmabuf_heap_uncount(struct dmabuf_buffer *buffer);
 void dmabuf_debugfs_add(struct dmabuf_device *device);
 void dmabuf_debugfs_remove(struct dmabuf_device *device);
 
-int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages);
+int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages,
+				  struct dmabuf_pool *pool);
 int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
 				   unsigned long align, enum dmabuf_backing backing);
 int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pages,
@@ -132,6 +141,14 @@ int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pag
 int dmabuf_memory_sync(const struct dmabuf_memory *memory, size_t offset, size_t len,
 		       enum dma_data_direction direction);
 void dmabuf_memory_free(struct dmabuf_memory *memory);
+
+struct dmabuf_pool *dmabuf_pool_create(const char *name, u64 max_bytes);
+void dmabuf_pool_destroy(struct dmabuf_pool *pool);
+struct page *dmabuf_pool_take(struct dmabuf_pool *pool, unsigned int i);
+bool dmabuf_pool_give(struct dmabuf_pool *pool, struct page *page, unsigned int order);
+void dmabuf_pool_drain(struct dmabuf_pool *pool);
+u64 dmabuf_pool_bytes(const struct dmabuf_pool *pool);
+void dmabuf_pool_show(struct dmabuf_pool *pool, struct seq_file *seq);
 
 int dmabuf_carveout_alloc(struct dmabuf_carveout *carveout, unsigned long pages,
 			  unsigned long align, unsigned long *pfn);

@@ -18,7 +18,7 @@
 #include "core.h"
 
 /* A mebibyte, 64 kilobytes, a page. */
-static const unsigned int orders[] = { 20 - PAGE_SHIFT, 16 - PAGE_SHIFT, 0 };
+const unsigned int dmabuf_orders[] = { 20 - PAGE_SHIFT, 16 - PAGE_SHIFT, 0 };
 static_assert(PAGE_SHIFT <= 16);
 
 /* A mebibyte between two looks at what else the machine is doing. */
@@ -59,15 +59,18 @@ static int may_go_on(void)
 	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
-static void free_pages_of(unsigned long pfn, unsigned long pages)
+static void free_pages_of(unsigned long pfn, unsigned long pages, struct dmabuf_pool *pool)
 {
 	unsigned long end = pfn + pages;
 	unsigned long freed = 0;
 	unsigned int order;
+	struct page *page;
 
 	while (pfn < end) {
-		order = compound_order(pfn_to_page(pfn));
-		__free_pages(pfn_to_page(pfn), order);
+		page = pfn_to_page(pfn);
+		order = compound_order(page);
+		if (!dmabuf_pool_give(pool, page, order))
+			__free_pages(page, order);
 		pfn += 1UL << order;
 		freed += 1UL << order;
 		if (freed >= BATCH_PAGES) {
@@ -81,15 +84,19 @@ static void free_pages_of(unsigned long pfn, unsigned long pages)
  * Once a large order has failed it is not tried again for this buffer: @first
  * is the index of the order that went well last.
  */
-static struct page *alloc_block(unsigned long wanted, unsigned int *first)
+static struct page *alloc_block(unsigned long wanted, struct dmabuf_pool *pool,
+				unsigned int *first)
 {
 	struct page *page;
 	unsigned int i;
 
-	for (i = *first; i < ARRAY_SIZE(orders); i++) {
-		if (wanted >> orders[i] == 0)
+	for (i = *first; i < DMABUF_ORDERS; i++) {
+		if (wanted >> dmabuf_orders[i] == 0)
 			continue;
-		page = alloc_pages(orders[i] ? GFP_LARGE : GFP_PAGE, orders[i]);
+		page = dmabuf_pool_take(pool, i);
+		if (!page)
+			page = alloc_pages(dmabuf_orders[i] ? GFP_LARGE : GFP_PAGE,
+					   dmabuf_orders[i]);
 		if (!page)
 			continue;
 		*first = i;
@@ -175,7 +182,7 @@ static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages)
 			if (!leaves_enough(pages - memory->pages))
 				return -ENOMEM;
 		}
-		page = alloc_block(pages - memory->pages, &first);
+		page = alloc_block(pages - memory->pages, memory->pool, &first);
 		if (!page)
 			return -ENOMEM;
 		order = compound_order(page);
@@ -192,14 +199,17 @@ static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages)
  * dmabuf_memory_alloc_scattered() - allocate pages from anywhere
  * @memory:	to be filled, zero before, and where it stays
  * @pages:	how many
+ * @pool:	what is asked before the page allocator, or NULL
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
-int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages)
+int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages,
+				  struct dmabuf_pool *pool)
 {
 	int ret;
 
 	memory->pieces = &memory->first;
+	memory->pool = pool;
 	ret = fill_with_pages(memory, pages);
 	if (ret)
 		dmabuf_memory_free(memory);
@@ -305,7 +315,7 @@ static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long 
 		return -ENOMEM;
 	}
 	split_page(page, order);
-	free_pages_of(page_to_pfn(page) + pages, (1UL << order) - pages);
+	free_pages_of(page_to_pfn(page) + pages, (1UL << order) - pages, NULL);
 	set_piece(memory, page_to_pfn(page), pages);
 
 	return 0;
@@ -444,6 +454,7 @@ void dmabuf_memory_free(struct dmabuf_memory *memory)
 			       memory->cookie, memory->dma, DMA_ALLOC_ATTRS);
 	else
 		for (i = 0; i < memory->count; i++)
-			free_pages_of(memory->pieces[i].pfn, memory->pieces[i].pages);
+			free_pages_of(memory->pieces[i].pfn, memory->pieces[i].pages,
+				      memory->pool);
 	free_pieces(memory);
 }

@@ -56,8 +56,8 @@ const mistakes: Mistake[] = [
     title: 'pages nobody frees',
     edits: [
       memory(
-        '\t\t__free_pages(pfn_to_page(pfn), order);\n',
-        '\t\tif (pfn + pages != end)\n\t\t\t__free_pages(pfn_to_page(pfn), order);\n',
+        '\t\tif (!dmabuf_pool_give(pool, page, order))\n',
+        '\t\tif (pfn + pages != end && !dmabuf_pool_give(pool, page, order))\n',
       ),
     ],
     report: /left behind: \d+ pages of buffers, [\s\S]*\[dmabuf_core\]/,
