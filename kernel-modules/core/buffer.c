@@ -17,11 +17,12 @@ static int alloc_pages_for(struct dmabuf_memory *memory, unsigned long pages, un
 {
 	switch (heap->backing) {
 	case DMABUF_SCATTERED:
-		return dmabuf_memory_alloc_scattered(memory, pages, heap->device->pool);
+		return dmabuf_memory_alloc_scattered(memory, pages, heap->device);
 	case DMABUF_CARVEOUT:
 		return dmabuf_memory_alloc_carveout(memory, pages, align, heap->carveout);
 	default:
-		return dmabuf_memory_alloc_contiguous(memory, pages, align, heap->backing);
+		return dmabuf_memory_alloc_contiguous(memory, pages, align, heap->backing,
+						      heap->device);
 	}
 }
 

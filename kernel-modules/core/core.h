@@ -133,9 +133,10 @@ void dmabuf_debugfs_add(struct dmabuf_device *device);
 void dmabuf_debugfs_remove(struct dmabuf_device *device);
 
 int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages,
-				  struct dmabuf_pool *pool);
+				  const struct dmabuf_device *device);
 int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
-				   unsigned long align, enum dmabuf_backing backing);
+				   unsigned long align, enum dmabuf_backing backing,
+				   const struct dmabuf_device *device);
 int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pages,
 				 unsigned long align, struct dmabuf_carveout *carveout);
 int dmabuf_memory_sync(const struct dmabuf_memory *memory, size_t offset, size_t len,

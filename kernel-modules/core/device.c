@@ -320,7 +320,7 @@ int dmabuf_device_register(struct dmabuf_device *device)
 {
 	int ret;
 
-	if (device->pool_max) {
+	if (device->pool_max && !device->mem_accounting) {
 		device->pool = dmabuf_pool_create(device->misc.name, device->pool_max);
 		if (IS_ERR(device->pool))
 			return PTR_ERR(device->pool);

@@ -59,6 +59,15 @@ static int may_go_on(void)
 	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
+/*
+ * What the memory cgroup of the caller is charged for. Where that is at its
+ * limit an allocation that may fail does, and nobody is killed.
+ */
+static gfp_t account_for(const struct dmabuf_device *device)
+{
+	return device && device->mem_accounting ? __GFP_ACCOUNT : 0;
+}
+
 static void free_pages_of(unsigned long pfn, unsigned long pages, struct dmabuf_pool *pool)
 {
 	unsigned long end = pfn + pages;
@@ -84,18 +93,19 @@ static void free_pages_of(unsigned long pfn, unsigned long pages, struct dmabuf_
  * Once a large order has failed it is not tried again for this buffer: @first
  * is the index of the order that went well last.
  */
-static struct page *alloc_block(unsigned long wanted, struct dmabuf_pool *pool,
+static struct page *alloc_block(unsigned long wanted, const struct dmabuf_device *device,
 				unsigned int *first)
 {
+	gfp_t account = account_for(device);
 	struct page *page;
 	unsigned int i;
 
 	for (i = *first; i < DMABUF_ORDERS; i++) {
 		if (wanted >> dmabuf_orders[i] == 0)
 			continue;
-		page = dmabuf_pool_take(pool, i);
+		page = dmabuf_pool_take(device->pool, i);
 		if (!page)
-			page = alloc_pages(dmabuf_orders[i] ? GFP_LARGE : GFP_PAGE,
+			page = alloc_pages((dmabuf_orders[i] ? GFP_LARGE : GFP_PAGE) | account,
 					   dmabuf_orders[i]);
 		if (!page)
 			continue;
@@ -167,7 +177,8 @@ static void set_piece(struct dmabuf_memory *memory, unsigned long pfn, unsigned 
 	memory->pages = pages;
 }
 
-static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages)
+static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages,
+			   const struct dmabuf_device *device)
 {
 	unsigned int first = 0;
 	unsigned int order;
@@ -182,7 +193,7 @@ static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages)
 			if (!leaves_enough(pages - memory->pages))
 				return -ENOMEM;
 		}
-		page = alloc_block(pages - memory->pages, memory->pool, &first);
+		page = alloc_block(pages - memory->pages, device, &first);
 		if (!page)
 			return -ENOMEM;
 		order = compound_order(page);
@@ -199,18 +210,18 @@ static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages)
  * dmabuf_memory_alloc_scattered() - allocate pages from anywhere
  * @memory:	to be filled, zero before, and where it stays
  * @pages:	how many
- * @pool:	what is asked before the page allocator, or NULL
+ * @device:	whose pool is asked before the page allocator, if it has one
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
 int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages,
-				  struct dmabuf_pool *pool)
+				  const struct dmabuf_device *device)
 {
 	int ret;
 
 	memory->pieces = &memory->first;
-	memory->pool = pool;
-	ret = fill_with_pages(memory, pages);
+	memory->pool = device->pool;
+	ret = fill_with_pages(memory, pages, device);
 	if (ret)
 		dmabuf_memory_free(memory);
 
@@ -291,9 +302,9 @@ static bool below_4g(struct page *page, unsigned long pages)
 }
 
 static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long pages,
-				    unsigned long align)
+				    unsigned long align, gfp_t account)
 {
-	gfp_t gfp = GFP_KERNEL_MAYFAIL | __GFP_ZERO;
+	gfp_t gfp = GFP_KERNEL_MAYFAIL | __GFP_ZERO | account;
 	int order = get_order(pages << PAGE_SHIFT);
 	int align_order = ilog2(align);
 	struct page *page;
@@ -328,11 +339,13 @@ static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long 
  * @align:	what the first of them is a multiple of, in pages, a power of two
  * @backing:	DMABUF_PAGES for nothing but the page allocator, or
  *		DMABUF_CONTIGUOUS for CMA before it
+ * @device:	who hands it out, or NULL
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
 int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
-				   unsigned long align, enum dmabuf_backing backing)
+				   unsigned long align, enum dmabuf_backing backing,
+				   const struct dmabuf_device *device)
 {
 	int ret;
 
@@ -340,7 +353,7 @@ int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long p
 		return -ENOMEM;
 	ret = backing == DMABUF_PAGES ? -ENOMEM : fill_from_dma_api(memory, pages, align);
 	if (ret == -ENOMEM)
-		ret = fill_from_page_allocator(memory, pages, align);
+		ret = fill_from_page_allocator(memory, pages, align, account_for(device));
 
 	return ret;
 }

@@ -31,6 +31,9 @@ struct seq_file;
  * @max_bytes:	most bytes that may be allocated at a time, 0: half of RAM
  * @pool_max:	most bytes of freed scattered pages that are kept for new
  *		buffers, 0: none
+ * @mem_accounting: whether the memory cgroup of whoever allocates is charged
+ *		for what comes from the page allocator. Nothing is kept then:
+ *		it would stay charged.
  * @bytes:	bytes allocated now, whole pages
  * @count:	buffers allocated now
  * @lock:	protects @buffers and the figures of the heaps; outside of the
@@ -42,12 +45,14 @@ struct seq_file;
  * @pool:	what @pool_max is about, or NULL
  *
  * In sysfs it has the attributes buffers, bytes and max_bytes, and with a pool
- * pool_bytes. All but @misc, @max_bytes and @pool_max is dmabuf_core's own.
+ * pool_bytes. All but @misc, @max_bytes, @pool_max and @mem_accounting is
+ * dmabuf_core's own.
  */
 struct dmabuf_device {
 	struct miscdevice misc;
 	u64 max_bytes;
 	u64 pool_max;
+	bool mem_accounting;
 
 	atomic64_t bytes;
 	atomic_long_t count;

@@ -34,6 +34,10 @@ module_param_named(pool_max, ion_device.pool_max, ullong, 0444);
 MODULE_PARM_DESC(pool_max,
 		 "Most bytes of freed scattered memory kept for new buffers, 0: none (default: a sixteenth of RAM)");
 
+module_param_named(mem_accounting, ion_device.mem_accounting, bool, 0444);
+MODULE_PARM_DESC(mem_accounting,
+		 "Charge the memory cgroup of whoever allocates, but for CMA and carveouts; without a pool (default: N)");
+
 static long ion_ioctl_alloc(struct ion_allocation_data __user *arg)
 {
 	struct ion_allocation_data data;
