@@ -2,6 +2,7 @@
 /** The dma-bufs of the whole machine. @module */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
+import { basename } from 'node:path';
 import { descriptorAdvice } from './advice.js';
 import { systemError } from './errors.js';
 
@@ -11,7 +12,7 @@ const { errno } = osConstants;
 export interface DmaBufHolder {
   /** its id */
   pid: number;
-  /** as `ps` shows it, at most 15 bytes */
+  /** its program as it was called, without the folder */
   command: string;
   /** numbers of its descriptors of the buffer */
   fds: number[];
@@ -53,6 +54,13 @@ function ifSeen<T>(read: () => T): T | undefined {
 const text = (path: string) => ifSeen(() => readFileSync(path, 'utf8'));
 const entries = (path: string) => ifSeen(() => readdirSync(path)) ?? [];
 const field = (info: string, key: string) => new RegExp(`^${key}:\\t(.*)$`, 'm').exec(info)?.[1];
+
+/** Not the name of its first thread, which newer Node.js has named MainThread. */
+function commandOf(pid: number): string {
+  const [program = ''] = (text(`/proc/${pid}/cmdline`) ?? '').split('\0');
+  // A thread of the kernel has no command line.
+  return basename(program) || (text(`/proc/${pid}/comm`) ?? '').trim();
+}
 
 /** What is found out about the buffers, one place after the other. */
 class Census {
@@ -106,7 +114,7 @@ class Census {
   #holder(buffer: DmaBufInfo, pid: number): DmaBufHolder {
     const known = buffer.holders.find((holder) => holder.pid === pid);
     if (known !== undefined) return known;
-    const holder = { pid, command: (text(`/proc/${pid}/comm`) ?? '').trim(), fds: [], mappings: 0 };
+    const holder = { pid, command: commandOf(pid), fds: [], mappings: 0 };
     buffer.holders.push(holder);
     return holder;
   }

@@ -2,13 +2,13 @@
 /** dmabufs(): the dma-bufs of the whole machine. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { type DmaBufInfo, dmabufs, heaps, openHeap } from 'dmabuf';
 import { vgemCard, withDriver } from './drivers.ts';
 import { debugfs, describeModules, leavesNoPage, PAGE } from './support.ts';
 import { O_RDWR, Syscalls } from './syscalls.ts';
 
-const command = readFileSync('/proc/self/comm', 'utf8').trim();
+const command = basename(process.argv0);
 
 const find = (inode: number): DmaBufInfo | undefined => dmabufs().find((info) => info.inode === inode);
 
