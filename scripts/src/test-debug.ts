@@ -40,6 +40,9 @@ const UNREACHED = 'test/debug/unreached.json';
 /** More take longer than a guest may. */
 const MOST_CALLS = 4_000_000;
 const CALLS = '20000';
+/** Of the tests, those that are about the library more than about the modules. */
+const LIBRARY = ['fuzz', 'heaps', 'mappings', 'tour'];
+const WITHOUT_LIBRARY = new RegExp(`^(?!(${LIBRARY.join('|')})\\.)${SHORT.source.slice(1)}`);
 /** Of two emulated processors one waits for the other most of the time, where locks are looked at so closely. */
 const ONE = ['--smp', '1'];
 const OUT = join(projectRoot, 'out/debug');
@@ -67,7 +70,8 @@ ${partNames.map((name) => `  ${name.padEnd(16)} ${parts[name]}`).join('\n')}
   --seed N         of the fuzzer and the races: the same choices again, not the same order (default 1)
   --calls N        of the fuzzer (default ${CALLS}, at most ${MOST_CALLS})
   --rounds N       of each race (default: each race's own; with fewer some calls may never meet)
-  --turn N         with little time: half of the detectors, the others for an N that is odd
+  --turn N         with little time: half of the detectors, the others for an N that is odd, and no tests that are
+                   about the library more than about the modules
   --help           this
 
 The last line counts all tests. exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tried,
@@ -105,7 +109,7 @@ const concerns: Partial<Record<keyof typeof options, Part[]>> = {
   seed: ['fuzz', 'races'],
   calls: ['fuzz'],
   rounds: ['races'],
-  turn: ['detectors'],
+  turn: ['tests', 'detectors'],
 };
 
 /** An option for a part that is not run would be ignored. */
@@ -188,9 +192,10 @@ function suitesFor(
       guest('tests', {
         title: 'of every guest',
         folder: 'test/guest',
-        files: SHORT,
+        files: values.turn === undefined ? SHORT : WITHOUT_LIBRARY,
         env: FEWER_ROUNDS,
         options: [...ONE, ...EDUS],
+        seconds: 3600,
       }),
       guest('tests', { ...BOARD, files: SHORT, options: ONE, board: true }),
       ...[EDU_GUESTS.bounce, ...(hasIommu(machine.architecture) ? [EDU_GUESTS.iommu] : [])].map((part) =>
