@@ -30,7 +30,7 @@ export interface DmaBufInfo {
   exporter?: string;
   /** what it was named (DMA_BUF_SET_NAME), or `''` */
   name: string;
-  /** none where only the kernel holds it, or processes that may not be looked into */
+  /** by pid; none where only the kernel holds it, or processes that may not be looked into */
   holders: DmaBufHolder[];
   /** devices attached to it; unknown where debugfs cannot be read */
   devices?: string[];
@@ -130,8 +130,7 @@ class Census {
 export function dmabufs(): DmaBufInfo[] {
   const census = new Census();
   census.addList(text(BUFINFO) ?? '');
-  for (const entry of entries('/proc')) {
-    if (/^\d+$/.test(entry)) census.addProcess(Number(entry));
-  }
+  const processes = entries('/proc').filter((entry) => /^\d+$/.test(entry));
+  for (const pid of processes.map(Number).sort((a, b) => a - b)) census.addProcess(pid);
   return census.all;
 }
