@@ -4,7 +4,6 @@
  * sysfs says of them.
  */
 #include <linux/device.h>
-#include <linux/err.h>
 #include <linux/kernel.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
@@ -133,29 +132,14 @@ static ssize_t max_bytes_show(struct device *dev, struct device_attribute *attr,
 }
 static DEVICE_ATTR_RO(max_bytes);
 
-static ssize_t pool_bytes_show(struct device *dev, struct device_attribute *attr, char *buf)
-{
-	return sysfs_emit(buf, "%llu\n", dmabuf_pool_bytes(to_dmabuf_device(dev)->pool));
-}
-static DEVICE_ATTR_RO(pool_bytes);
-
 static struct attribute *dmabuf_attrs[] = {
 	&dev_attr_buffers.attr,
 	&dev_attr_bytes.attr,
 	&dev_attr_max_bytes.attr,
-	&dev_attr_pool_bytes.attr,
 	NULL
 };
 
-static umode_t is_visible(struct kobject *kobj, struct attribute *attr, int n)
-{
-	struct dmabuf_device *device = to_dmabuf_device(kobj_to_dev(kobj));
-
-	return attr == &dev_attr_pool_bytes.attr && !device->pool ? 0 : attr->mode;
-}
-
 static const struct attribute_group device_group = {
-	.is_visible = is_visible,
 	.attrs = dmabuf_attrs,
 };
 
@@ -320,29 +304,18 @@ int dmabuf_device_register(struct dmabuf_device *device)
 {
 	int ret;
 
-	if (device->pool_max && !device->mem_accounting) {
-		device->pool = dmabuf_pool_create(device->misc.name, device->pool_max);
-		if (IS_ERR(device->pool))
-			return PTR_ERR(device->pool);
-	}
 	device->groups = groups_of(device);
-	if (!device->groups) {
-		ret = -ENOMEM;
-		goto destroy_pool;
-	}
+	if (!device->groups)
+		return -ENOMEM;
 	device->misc.groups = device->groups;
 	ret = misc_register(&device->misc);
-	if (ret)
-		goto free_groups;
+	if (ret) {
+		kfree(device->groups);
+		return ret;
+	}
 	dmabuf_debugfs_add(device);
 
 	return 0;
-
-free_groups:
-	kfree(device->groups);
-destroy_pool:
-	dmabuf_pool_destroy(device->pool);
-	return ret;
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_device_register);
 
@@ -355,6 +328,5 @@ void dmabuf_device_unregister(struct dmabuf_device *device)
 	dmabuf_debugfs_remove(device);
 	misc_deregister(&device->misc);
 	kfree(device->groups);
-	dmabuf_pool_destroy(device->pool);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_device_unregister);

@@ -113,24 +113,6 @@ static void sync_for_device(const struct dmabuf_buffer *buffer,
 }
 
 /*
- * What the memory held before it was zeroed must not come to light again where
- * a device that only writes has the cache thrown away.
- */
-static int write_back_zeroes(struct dmabuf_buffer *buffer)
-{
-	int ret;
-
-	lockdep_assert_held(&buffer->lock);
-	if (!buffer->zeroes_in_cache)
-		return 0;
-	ret = dmabuf_memory_sync(&buffer->memory, 0, dmabuf_buffer_size(buffer), DMA_TO_DEVICE);
-	if (!ret)
-		buffer->zeroes_in_cache = false;
-
-	return ret;
-}
-
-/*
  * Mapping and unmapping leave the caches alone, which are then synced
  * explicitly: else two devices on one buffer look like a driver's mistake to
  * the debugging of the DMA API.
@@ -149,9 +131,6 @@ static struct sg_table *dmabuf_map(struct dma_buf_attachment *attach,
 		ret = -EBUSY;
 		goto unlock;
 	}
-	ret = direction == DMA_FROM_DEVICE ? write_back_zeroes(buffer) : 0;
-	if (ret)
-		goto unlock;
 	ret = dma_map_sgtable(attachment->dev, table, direction, DMA_ATTR_SKIP_CPU_SYNC);
 	if (ret)
 		goto unlock;

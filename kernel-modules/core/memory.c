@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The memory of buffers: scattered pages, or one contiguous piece. It is
- * always zeroed here, whatever the kernel's init_on_alloc says, and never one
- * plain block, whose later pages nobody could take a reference on: a reference
- * on a page of a compound block (__GFP_COMP) is one on the block, and the
- * pages of a split one (split_page) have a reference each.
+ * always zeroed here, whatever the kernel's init_on_alloc says, and always
+ * made of pages that have a reference each (split_page), so that each can be
+ * referenced alone.
  */
 #include <linux/gfp.h>
 #include <linux/highmem.h>
@@ -18,19 +17,16 @@
 #include "core.h"
 
 /* A mebibyte, 64 kilobytes, a page. */
-const unsigned int dmabuf_orders[] = { 20 - PAGE_SHIFT, 16 - PAGE_SHIFT, 0 };
+static const unsigned int orders[] = { 20 - PAGE_SHIFT, 16 - PAGE_SHIFT, 0 };
 static_assert(PAGE_SHIFT <= 16);
 
 /* A mebibyte between two looks at what else the machine is doing. */
 #define BATCH_PAGES	(1UL << (20 - PAGE_SHIFT))
 
-/* Room for pieces when the one in struct dmabuf_memory is not enough; it doubles from there. */
-#define FIRST_PIECES	8
-
 /* No splat in the log and no OOM kill: whoever asks is told -ENOMEM. */
 #define GFP_PAGE	(GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
-#define GFP_LARGE	((GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY | \
-			  __GFP_COMP) & ~__GFP_RECLAIM)
+#define GFP_LARGE	((GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY) & \
+			 ~__GFP_RECLAIM)
 #define GFP_KERNEL_MAYFAIL (GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
 
 /*
@@ -59,33 +55,14 @@ static int may_go_on(void)
 	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
-/*
- * What the memory cgroup of the caller is charged for. Where that is at its
- * limit an allocation that may fail does, and nobody is killed.
- */
-static gfp_t account_for(const struct dmabuf_device *device)
+static void free_split_pages(unsigned long pfn, unsigned long pages)
 {
-	return device && device->mem_accounting ? __GFP_ACCOUNT : 0;
-}
+	unsigned long i;
 
-static void free_pages_of(unsigned long pfn, unsigned long pages, struct dmabuf_pool *pool)
-{
-	unsigned long end = pfn + pages;
-	unsigned long freed = 0;
-	unsigned int order;
-	struct page *page;
-
-	while (pfn < end) {
-		page = pfn_to_page(pfn);
-		order = compound_order(page);
-		if (!dmabuf_pool_give(pool, page, order))
-			__free_pages(page, order);
-		pfn += 1UL << order;
-		freed += 1UL << order;
-		if (freed >= BATCH_PAGES) {
+	for (i = 0; i < pages; i++) {
+		__free_page(pfn_to_page(pfn + i));
+		if (i % BATCH_PAGES == BATCH_PAGES - 1)
 			cond_resched();
-			freed = 0;
-		}
 	}
 }
 
@@ -93,95 +70,48 @@ static void free_pages_of(unsigned long pfn, unsigned long pages, struct dmabuf_
  * Once a large order has failed it is not tried again for this buffer: @first
  * is the index of the order that went well last.
  */
-static struct page *alloc_block(unsigned long wanted, const struct dmabuf_device *device,
-				unsigned int *first)
+static struct page *alloc_split_pages(unsigned long wanted, unsigned int *first,
+				      unsigned long *got)
 {
-	gfp_t account = account_for(device);
 	struct page *page;
 	unsigned int i;
 
-	for (i = *first; i < DMABUF_ORDERS; i++) {
-		if (wanted >> dmabuf_orders[i] == 0)
+	for (i = *first; i < ARRAY_SIZE(orders); i++) {
+		if (wanted >> orders[i] == 0)
 			continue;
-		page = dmabuf_pool_take(device->pool, i);
-		if (!page)
-			page = alloc_pages((dmabuf_orders[i] ? GFP_LARGE : GFP_PAGE) | account,
-					   dmabuf_orders[i]);
+		page = alloc_pages(orders[i] ? GFP_LARGE : GFP_PAGE, orders[i]);
 		if (!page)
 			continue;
+		split_page(page, orders[i]);
 		*first = i;
+		*got = 1UL << orders[i];
 		return page;
 	}
 
 	return NULL;
 }
 
-/* Whether the array has to grow for one more: how large it is follows from @count. */
-static bool pieces_are_full(const struct dmabuf_memory *memory)
-{
-	unsigned long count = memory->count;
-
-	return count == 1 || (count >= FIRST_PIECES && is_power_of_2(count));
-}
-
-static void free_pieces(struct dmabuf_memory *memory)
-{
-	if (memory->pieces != &memory->first)
-		kvfree(memory->pieces);
-}
-
-static int grow_pieces(struct dmabuf_memory *memory)
-{
-	unsigned long room = max(2 * memory->count, (unsigned long)FIRST_PIECES);
-	struct dmabuf_piece *pieces;
-
-	pieces = kvmalloc_array(room, sizeof(*pieces), GFP_KERNEL_MAYFAIL);
-	if (!pieces)
-		return -ENOMEM;
-	memcpy(pieces, memory->pieces, memory->count * sizeof(*pieces));
-	free_pieces(memory);
-	memory->pieces = pieces;
-
-	return 0;
-}
-
-static int add_piece(struct dmabuf_memory *memory, unsigned long pfn, unsigned long pages)
+static void add_piece(struct dmabuf_memory *memory, unsigned long pfn, unsigned long pages)
 {
 	struct dmabuf_piece *piece;
 
+	memory->pages += pages;
 	if (memory->count) {
 		piece = &memory->pieces[memory->count - 1];
 		if (piece->pfn + piece->pages == pfn) {
 			piece->pages += pages;
-			memory->pages += pages;
-			return 0;
+			return;
 		}
-		if (pieces_are_full(memory) && grow_pieces(memory))
-			return -ENOMEM;
 	}
 	piece = &memory->pieces[memory->count++];
 	piece->pfn = pfn;
 	piece->pages = pages;
-	memory->pages += pages;
-
-	return 0;
 }
 
-/* All there is, in one piece. */
-static void set_piece(struct dmabuf_memory *memory, unsigned long pfn, unsigned long pages)
-{
-	memory->pieces = &memory->first;
-	memory->first.pfn = pfn;
-	memory->first.pages = pages;
-	memory->count = 1;
-	memory->pages = pages;
-}
-
-static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages,
-			   const struct dmabuf_device *device)
+static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages)
 {
 	unsigned int first = 0;
-	unsigned int order;
+	unsigned long got;
 	struct page *page;
 	int ret;
 
@@ -193,39 +123,50 @@ static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages,
 			if (!leaves_enough(pages - memory->pages))
 				return -ENOMEM;
 		}
-		page = alloc_block(pages - memory->pages, device, &first);
+		page = alloc_split_pages(pages - memory->pages, &first, &got);
 		if (!page)
 			return -ENOMEM;
-		order = compound_order(page);
-		if (add_piece(memory, page_to_pfn(page), 1UL << order)) {
-			__free_pages(page, order);
-			return -ENOMEM;
-		}
+		add_piece(memory, page_to_pfn(page), got);
 	}
 
 	return 0;
 }
 
+/* The array was made for a piece a page; mostly there are far fewer. */
+static void trim_pieces(struct dmabuf_memory *memory)
+{
+	struct dmabuf_piece *pieces;
+
+	pieces = kvmalloc_array(memory->count, sizeof(*pieces), GFP_KERNEL_MAYFAIL);
+	if (!pieces)
+		return;
+	memcpy(pieces, memory->pieces, memory->count * sizeof(*pieces));
+	kvfree(memory->pieces);
+	memory->pieces = pieces;
+}
+
 /**
  * dmabuf_memory_alloc_scattered() - allocate pages from anywhere
- * @memory:	to be filled, zero before, and where it stays
+ * @memory:	to be filled, zero before
  * @pages:	how many
- * @device:	whose pool is asked before the page allocator, if it has one
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
-int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages,
-				  const struct dmabuf_device *device)
+int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages)
 {
 	int ret;
 
-	memory->pieces = &memory->first;
-	memory->pool = device->pool;
-	ret = fill_with_pages(memory, pages, device);
-	if (ret)
+	memory->pieces = kvmalloc_array(pages, sizeof(*memory->pieces), GFP_KERNEL_MAYFAIL);
+	if (!memory->pieces)
+		return -ENOMEM;
+	ret = fill_with_pages(memory, pages);
+	if (ret) {
 		dmabuf_memory_free(memory);
+		return ret;
+	}
+	trim_pieces(memory);
 
-	return ret;
+	return 0;
 }
 
 static int zero_pages(unsigned long pfn, unsigned long pages)
@@ -288,7 +229,7 @@ static int fill_from_dma_api(struct dmabuf_memory *memory, unsigned long pages, 
 		goto free;
 
 	memory->cookie = cookie;
-	set_piece(memory, pfn, pages);
+	add_piece(memory, pfn, pages);
 	return 0;
 
 free:
@@ -302,9 +243,9 @@ static bool below_4g(struct page *page, unsigned long pages)
 }
 
 static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long pages,
-				    unsigned long align, gfp_t account)
+				    unsigned long align)
 {
-	gfp_t gfp = GFP_KERNEL_MAYFAIL | __GFP_ZERO | account;
+	gfp_t gfp = GFP_KERNEL_MAYFAIL | __GFP_ZERO;
 	int order = get_order(pages << PAGE_SHIFT);
 	int align_order = ilog2(align);
 	struct page *page;
@@ -326,41 +267,51 @@ static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long 
 		return -ENOMEM;
 	}
 	split_page(page, order);
-	free_pages_of(page_to_pfn(page) + pages, (1UL << order) - pages, NULL);
-	set_piece(memory, page_to_pfn(page), pages);
+	free_split_pages(page_to_pfn(page) + pages, (1UL << order) - pages);
+	add_piece(memory, page_to_pfn(page), pages);
 
 	return 0;
 }
 
+static int alloc_one_piece(struct dmabuf_memory *memory)
+{
+	memory->pieces = kvmalloc_array(1, sizeof(*memory->pieces), GFP_KERNEL);
+
+	return memory->pieces ? 0 : -ENOMEM;
+}
+
 /**
  * dmabuf_memory_alloc_contiguous() - allocate one piece below 4 GiB
- * @memory:	to be filled, zero before, and where it stays
+ * @memory:	to be filled, zero before
  * @pages:	how many
  * @align:	what the first of them is a multiple of, in pages, a power of two
  * @backing:	DMABUF_PAGES for nothing but the page allocator, or
  *		DMABUF_CONTIGUOUS for CMA before it
- * @device:	who hands it out, or NULL
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
 int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
-				   unsigned long align, enum dmabuf_backing backing,
-				   const struct dmabuf_device *device)
+				   unsigned long align, enum dmabuf_backing backing)
 {
 	int ret;
 
 	if (!leaves_enough(max(pages, align)))
 		return -ENOMEM;
+	ret = alloc_one_piece(memory);
+	if (ret)
+		return ret;
 	ret = backing == DMABUF_PAGES ? -ENOMEM : fill_from_dma_api(memory, pages, align);
 	if (ret == -ENOMEM)
-		ret = fill_from_page_allocator(memory, pages, align, account_for(device));
+		ret = fill_from_page_allocator(memory, pages, align);
+	if (ret)
+		kvfree(memory->pieces);
 
 	return ret;
 }
 
 /**
  * dmabuf_memory_alloc_carveout() - allocate one piece of a carveout
- * @memory:	to be filled, zero before, and where it stays
+ * @memory:	to be filled, zero before
  * @pages:	how many
  * @align:	what the first of them is a multiple of, in pages, a power of two
  * @carveout:	where from
@@ -373,31 +324,29 @@ int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pag
 	unsigned long pfn;
 	int ret;
 
-	ret = dmabuf_carveout_alloc(carveout, pages, align, &pfn);
+	ret = alloc_one_piece(memory);
 	if (ret)
 		return ret;
+	ret = dmabuf_carveout_alloc(carveout, pages, align, &pfn);
+	if (ret)
+		goto free_pieces;
 	ret = zero_pages(pfn, pages);
-	if (ret) {
-		dmabuf_carveout_free(carveout, pfn, pages);
-		return ret;
-	}
+	if (ret)
+		goto free_pages;
 	memory->carveout = carveout;
-	set_piece(memory, pfn, pages);
+	add_piece(memory, pfn, pages);
 
 	return 0;
-}
 
-/*
- * How much of it is mapped at a time: larger pieces fail where bounce buffers
- * are small, and only a device that bounces has a limit.
- */
-static size_t most_mapped(struct device *dev)
-{
-	return dma_max_mapping_size(dev) == SIZE_MAX ? BATCH_PAGES << PAGE_SHIFT : PAGE_SIZE;
+free_pages:
+	dmabuf_carveout_free(carveout, pfn, pages);
+free_pieces:
+	kvfree(memory->pieces);
+	return ret;
 }
 
 /**
- * dmabuf_memory_sync() - have caches written back, by mapping piece after piece
+ * dmabuf_memory_sync() - have caches written back, by mapping page after page
  * @memory:	the memory
  * @offset:	the first byte
  * @len:	bytes, all in @memory
@@ -406,10 +355,10 @@ static size_t most_mapped(struct device *dev)
  *		the cache, too; what others write meanwhile would be lost.
  *
  * What is left in the cache of memory that will be mapped uncached would reach
- * it later, over what was written there. Cached memory needs it too, at the
- * latest when it is mapped for a device that writes (DMA_FROM_DEVICE): that may
- * throw the cache away, and what the memory held before it was zeroed would
- * show.
+ * it later, over what was written there. Cached memory needs it too: mapping
+ * it for a device that writes (DMA_FROM_DEVICE) may throw the cache away, and
+ * what the memory held before it was zeroed would show. Page by page: larger
+ * pieces fail where bounce buffers are small.
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
@@ -419,34 +368,29 @@ int dmabuf_memory_sync(const struct dmabuf_memory *memory, size_t offset, size_t
 	const struct dmabuf_piece *piece = memory->pieces;
 	unsigned long at = offset >> PAGE_SHIFT;
 	struct device *dev = dmabuf_dma_device();
-	size_t most = most_mapped(dev);
-	size_t done = 0;
+	unsigned long done;
 	dma_addr_t dma;
 	size_t bytes;
 	int ret;
 
 	offset = offset_in_page(offset);
-	while (len) {
+	for (done = 1; len; done++, at++) {
 		while (at >= piece->pages) {
 			at -= piece->pages;
 			piece++;
 		}
-		bytes = min(most, (size_t)(piece->pages - at) << PAGE_SHIFT);
-		bytes = min(bytes - offset, len);
+		bytes = min_t(size_t, len, PAGE_SIZE - offset);
 		dma = dma_map_page(dev, pfn_to_page(piece->pfn + at), offset, bytes, direction);
 		if (dma_mapping_error(dev, dma))
 			return -ENOMEM;
 		dma_unmap_page(dev, dma, bytes, direction);
-		at += (offset + bytes) >> PAGE_SHIFT;
-		offset = 0;
-		len -= bytes;
-		done += bytes;
-		if (done >= BATCH_PAGES << PAGE_SHIFT) {
+		if (done % BATCH_PAGES == 0) {
 			ret = may_go_on();
 			if (ret)
 				return ret;
-			done = 0;
 		}
+		offset = 0;
+		len -= bytes;
 	}
 
 	return 0;
@@ -467,7 +411,6 @@ void dmabuf_memory_free(struct dmabuf_memory *memory)
 			       memory->cookie, memory->dma, DMA_ALLOC_ATTRS);
 	else
 		for (i = 0; i < memory->count; i++)
-			free_pages_of(memory->pieces[i].pfn, memory->pieces[i].pages,
-				      memory->pool);
-	free_pieces(memory);
+			free_split_pages(memory->pieces[i].pfn, memory->pieces[i].pages);
+	kvfree(memory->pieces);
 }

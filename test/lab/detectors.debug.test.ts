@@ -55,10 +55,7 @@ const mistakes: Mistake[] = [
   {
     title: 'pages nobody frees',
     edits: [
-      memory(
-        '\t\tif (!dmabuf_pool_give(pool, page, order))\n',
-        '\t\tif (pfn + pages != end && !dmabuf_pool_give(pool, page, order))\n',
-      ),
+      memory('\t\t__free_page(pfn_to_page(pfn + i));\n', '\t\tif (i)\n\t\t\t__free_page(pfn_to_page(pfn + i));\n'),
     ],
     report: /left behind: \d+ pages of buffers, [\s\S]*\[dmabuf_core\]/,
     code: 1,
@@ -171,7 +168,6 @@ const mistakes: Mistake[] = [
     report: /DMA-API: .*device driver frees DMA memory with different size/,
     code: 99,
     atOnce: true,
-    command: '/share/c/cma-frame',
   },
   {
     title: 'an allocation nobody checks',
