@@ -34,7 +34,7 @@ static struct dmabuf_heap heap = {
 /* Bytes there were when the module was loaded, 0: only max_bytes says. */
 static u64 there;
 
-static const char *take_region(const struct device_node *node)
+static const char *take_region(struct device_node *node)
 {
 	struct dmabuf_carveout *carveout;
 	phys_addr_t base;

@@ -76,7 +76,7 @@ EXPORT_SYMBOL_DMABUF(dmabuf_reserved_check);
  *
  * Return: NULL, or what is wrong.
  */
-const char *dmabuf_reserved_region(const struct device_node *node, phys_addr_t *base, u64 *size)
+const char *dmabuf_reserved_region(struct device_node *node, phys_addr_t *base, u64 *size)
 {
 	const struct reserved_mem *memory;
 	struct device_node *region;

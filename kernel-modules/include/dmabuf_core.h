@@ -136,7 +136,7 @@ struct dmabuf_carveout *dmabuf_carveout_create(phys_addr_t base, u64 size);
 void dmabuf_carveout_destroy(struct dmabuf_carveout *carveout);
 
 const char *dmabuf_reserved_check(phys_addr_t base, u64 size);
-const char *dmabuf_reserved_region(const struct device_node *node, phys_addr_t *base, u64 *size);
+const char *dmabuf_reserved_region(struct device_node *node, phys_addr_t *base, u64 *size);
 
 struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 len, u64 align,
 						  bool cached);
