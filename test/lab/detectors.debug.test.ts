@@ -24,9 +24,12 @@ interface Edit {
 }
 
 const cma = (from: string, to: string): Edit => ({ file: 'cma_mem/device.c', from, to });
+const regions = (from: string, to: string): Edit => ({ file: 'cma_mem/regions.c', from, to });
 const exporter = (from: string, to: string): Edit => ({ file: 'exporter/exporter.c', from, to });
 const memory = (from: string, to: string): Edit => ({ file: 'core/memory.c', from, to });
 
+/** The end of cmem_regions_close(). */
+const LAST_PUT = '\tmutex_unlock(&views_lock);\n\tput_regions(regions);\n}\n';
 const SHARE = '\tdmabuf = dmabuf_buffer_share(buffer, file->f_flags & O_ACCMODE);\n';
 
 /** Takes a buffer of several pages and gives it back. */
@@ -48,7 +51,7 @@ interface Mistake {
 const mistakes: Mistake[] = [
   {
     title: 'memory nobody frees',
-    edits: [cma('\tcmem_regions_destroy(regions);\n\tkfree(regions);\n', '\tcmem_regions_destroy(regions);\n')],
+    edits: [regions(LAST_PUT, '\tmutex_unlock(&views_lock);\n}\n')],
     report: /left behind: .*\[cma_mem\][\s\S]*kmemleak: 1 new suspected memory leaks/,
     code: 99,
   },
@@ -101,10 +104,11 @@ const mistakes: Mistake[] = [
   {
     title: 'use after free',
     edits: [
-      cma(
-        '\tcmem_regions_destroy(regions);\n\tkfree(regions);\n',
-        '\tkfree(regions);\n\tcmem_regions_destroy(regions);\n',
+      regions(
+        '\tif (regions->owner) {\n\t\tlist_del(',
+        '\tput_regions(regions);\n\tif (regions->owner) {\n\t\tlist_del(',
       ),
+      regions(LAST_PUT, '\tmutex_unlock(&views_lock);\n}\n'),
     ],
     report: /BUG: KASAN: slab-use-after-free in /,
     code: 99,
