@@ -198,7 +198,7 @@ Mapped MapFile(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// map(file, offset, length): {id, buffer}
+// map(file, offset, length): an ArrayBuffer
 Napi::Value Map(const Napi::CallbackInfo& info) {
   const Mapped mapped = MapFile(info);
   if (mapped.error < 0) return Result(info.Env(), mapped.error);
