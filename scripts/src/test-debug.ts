@@ -40,6 +40,11 @@ const UNREACHED = 'test/debug/unreached.json';
 /** More take longer than a guest may. */
 const MOST_CALLS = 4_000_000;
 const CALLS = '20000';
+/** With little time: half of the parts, and what is short. Each half keeps two guests busy for the same time. */
+const TURNS: Part[][] = [
+  ['tests', 'fuzz', 'detectors'],
+  ['errors', 'races', 'fuzz'],
+];
 /** Of the tests, those that are about the library more than about the modules. */
 const LIBRARY = ['fuzz', 'heaps', 'mappings', 'tour'];
 const WITHOUT_LIBRARY = new RegExp(`^(?!(${LIBRARY.join('|')})\\.)${SHORT.source.slice(1)}`);
@@ -70,8 +75,9 @@ ${partNames.map((name) => `  ${name.padEnd(16)} ${parts[name]}`).join('\n')}
   --seed N         of the fuzzer and the races: the same choices again, not the same order (default 1)
   --calls N        of the fuzzer (default ${CALLS}, at most ${MOST_CALLS})
   --rounds N       of each race (default: each race's own; with fewer some calls may never meet)
-  --turn N         with little time: half of the detectors, the others for an N that is odd, and no tests that are
-                   about the library more than about the modules
+  --turn N         with little time: ${TURNS[0]?.join(', ')} if N is even, ${TURNS[1]?.join(', ')} if it is odd, or the
+                   parts that are named; of the detectors one half, the other for N + 2; and no tests that are about
+                   the library more than about the modules
   --help           this
 
 The last line counts all tests. exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tried,
@@ -104,6 +110,11 @@ function number(name: string, text: string, most = 999_999_999): string {
   return text;
 }
 
+function turnOf(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new Failure(`--turn ${text}: a whole number`);
+  return Number(text);
+}
+
 /** The parts each of these is for. */
 const concerns: Partial<Record<keyof typeof options, Part[]>> = {
   seed: ['fuzz', 'races'],
@@ -113,10 +124,12 @@ const concerns: Partial<Record<keyof typeof options, Part[]>> = {
 };
 
 /** An option for a part that is not run would be ignored. */
-function refuseUnused(values: ReturnType<typeof parse>['values'], chosen: Part[]): void {
+function refuseUnused(values: ReturnType<typeof parse>['values'], chosen: Part[], named: number): void {
   for (const name of Object.keys(concerns) as (keyof typeof concerns)[]) {
     const parts = concerns[name] ?? [];
-    if (values[name] !== undefined && !parts.some((part) => chosen.includes(part))) {
+    // Without parts that are named it chooses them.
+    const chooses = name === 'turn' && named === 0;
+    if (values[name] !== undefined && !chooses && !parts.some((part) => chosen.includes(part))) {
       throw new Failure(`--${name} is for ${parts.join(' and ')}, and the parts to run are: ${chosen.join(', ')}`);
     }
   }
@@ -184,7 +197,7 @@ function suitesFor(
 ): Record<Part, Suite | Suite[]> {
   const calls = number('calls', values.calls ?? CALLS, MOST_CALLS);
   const seed = number('seed', values.seed ?? '1');
-  const turn = values.turn === undefined ? {} : { DMABUF_TURN: number('turn', values.turn) };
+  const turn = values.turn === undefined ? {} : { DMABUF_TURN: `${Math.floor(turnOf(values.turn) / 2)}` };
   const rounds = values.rounds === undefined ? {} : { DMABUF_RACE_ROUNDS: number('rounds', values.rounds) };
   const guest = (name: Part, part: GuestPart, on = machine) => inGuest(name, on, kept, part);
   return {
@@ -297,8 +310,11 @@ async function main(): Promise<number> {
   // Programs of 32 bit have paths of their own through a kernel of 64, of which some are for errors only.
   const [, other] = machine.architecture.userlands;
   const narrow = other === undefined ? machine : chooseMachine(values.arch, KERNEL, other);
-  const chosen = partNames.filter((name) => positionals.length === 0 || positionals.includes(name));
-  refuseUnused(values, chosen);
+  const wanted =
+    positionals.length > 0 || values.turn === undefined ? positionals : (TURNS[turnOf(values.turn) % 2] as Part[]);
+  const chosen = partNames.filter((name) => wanted.length === 0 || wanted.includes(name));
+  if (values.turn !== undefined && positionals.length === 0) say(`of this turn: ${chosen.join(', ')}`);
+  refuseUnused(values, chosen, positionals.length);
   const kept = await mkdtemp(join(tmpdir(), 'dmabuf-debug-'));
   try {
     const suites = suitesFor(values, machine, narrow, kept);

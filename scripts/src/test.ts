@@ -31,7 +31,7 @@ const here: Suite['command'] = (files, directory) => ({
 
 /** Of "more", by what their files begin with: what runs beside all else, and what takes turns. */
 const BESIDE = ['bench', 'matrix'];
-const IN_TURN = ['cma-regions', 'device-tree', 'edu', 'fragmentation', 'ion-clients', 'nodes', 'sanitizers'];
+const IN_TURN = ['bench', 'cma-regions', 'device-tree', 'edu', 'fragmentation', 'ion-clients', 'nodes', 'sanitizers'];
 
 const beginning = (names: string[]) => `(${names.join('|')})\\.`;
 
@@ -39,8 +39,10 @@ const beginning = (names: string[]) => `(${names.join('|')})\\.`;
 function more(turn: number | undefined): Suite[] {
   const out = turn === undefined ? [] : IN_TURN.filter((_, i) => i !== turn % IN_TURN.length);
   if (out.length > 0) say(`left to other turns: ${out.join(', ')}, and some of kernel-selftests`);
-  const env = turn === undefined ? {} : { DMABUF_TURN: `${turn}` };
-  return [beginning(BESIDE), `(?!${beginning([...BESIDE, ...out])})[\\w-]+\\.`].map((files, half) => ({
+  // Those that take turns have turns within.
+  const env = turn === undefined ? {} : { DMABUF_TURN: `${Math.floor(turn / IN_TURN.length)}` };
+  const beside = beginning(BESIDE.filter((name) => !out.includes(name)));
+  return [beside, `(?!${beginning([...BESIDE, ...out])})[\\w-]+\\.`].map((files, half) => ({
     name: 'more',
     title: `that take longer, ${half + 1} of 2`,
     folder: 'test/lab',
