@@ -69,7 +69,7 @@ static void *mmap_buffer(int fd, off_t offset, off_t size)
 	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
 }
 
-/* 5.10 has a map of its own of what it imports; later ones refuse that. */
+/* Some releases of 5.10 have a map of their own of what they import; later lines refuse that. */
 static int has_own_map(int card, int handle, off_t *offset)
 {
 	struct drm_mode_map_dumb map = { .handle = handle };
