@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, relative, resolve } from 'node:path';
+import { basename, join, relative, resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { type Combination, combinations, standard, turn } from './combinations.ts';
@@ -37,6 +37,7 @@ Runs the tests of the guest on every combination of kernel, architecture and pro
 
   --only PATTERN   the one of that name, else those whose name holds PATTERN, or matches it whole where it has a *;
                    may be repeated
+  --file NAME      only test files whose name begins with NAME; may be repeated
   --grep TEXT      only tests whose title holds TEXT
   --turn N         what a run with little time tries after npm test, which is ${standard}: one for arm64, and one
                    of the rest, others for each N, and fewer rounds of what is done often
@@ -64,6 +65,7 @@ interface Row extends Result {
 
 const options = {
   only: { type: 'string', multiple: true },
+  file: { type: 'string', multiple: true },
   grep: { type: 'string' },
   turn: { type: 'string' },
   json: { type: 'boolean' },
@@ -108,8 +110,26 @@ function choose({ only, turn: number }: ReturnType<typeof parse>): Combination[]
 
 const quoted = (word: string) => (/^[\w./:=-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
-const repeating = (name: string, grep: string | undefined) =>
-  ['npm run test:matrix -- --only', name, ...(grep === undefined ? [] : [`--grep=${quoted(grep)}`])].join(' ');
+/** Which of the tests are wanted. */
+interface Wanted {
+  files: string[] | undefined;
+  grep: string | undefined;
+  /** Of what is done often. */
+  fewer: boolean;
+}
+
+function repeating(name: string, { files = [], grep }: Wanted): string {
+  const which = [
+    ...files.map((file) => `--file ${quoted(file)}`),
+    ...(grep === undefined ? [] : [`--grep=${quoted(grep)}`]),
+  ];
+  return ['npm run test:matrix -- --only', name, ...which].join(' ');
+}
+
+async function filesOf(folder: string, files: string[] | undefined): Promise<string[]> {
+  const all = await testFiles(folder, SHORT);
+  return files ? all.filter((path) => files.some((file) => basename(path).startsWith(file))) : all;
+}
 
 interface Guest {
   prepare(directory: string): Promise<unknown>;
@@ -117,29 +137,35 @@ interface Guest {
 }
 
 /** The guests of a combination, one after the other. */
-function guestsOf({ machine, options }: Combination, fewer: boolean): Guest[] {
+function guestsOf({ machine, options }: Combination, { files, fewer }: Wanted): Guest[] {
   const env = fewer ? FEWER_ROUNDS : {};
   const usual: Guest = {
     prepare: (directory) => prepareGuestTests(directory, machine.userland),
-    tests: async () => ({ options: [...options, ...EDUS], env, files: await testFiles('test/guest', SHORT) }),
+    tests: async () => ({ options: [...options, ...EDUS], env, files: await filesOf('test/guest', files) }),
   };
   const board: Guest = {
     prepare: prepareBoard,
     tests: async (directory) => ({
       options: [...options, ...boardOptions(directory)],
-      files: await testFiles(BOARD.folder, SHORT),
+      files: await filesOf(BOARD.folder, files),
     }),
   };
   return hasBoard(machine.architecture) ? [usual, board] : [usual];
 }
 
 /** What a guest's tests came to, and for how many seconds they ran. */
-async function tryGuest(guest: Guest, log: Writable, grep: string | undefined): Promise<Result & { seconds: number }> {
+async function tryGuest(
+  guest: Guest,
+  log: Writable,
+  grep: string | undefined,
+): Promise<(Result & { seconds: number }) | undefined> {
   const directory = await mkdtemp(join(tmpdir(), 'dmabuf-matrix-'));
   try {
     await guest.prepare(directory);
     const mocha = grep === undefined ? [] : [`--fgrep=${grep}`];
-    const argv = guestTests(directory, { ...(await guest.tests(directory)), mocha });
+    const tests = await guest.tests(directory);
+    if (tests.files.length === 0) return undefined;
+    const argv = guestTests(directory, { ...tests, mocha });
     const [program, ...args] = argv as [string, ...string[]];
     const child = start(program, args, { cwd: projectRoot, stdio: ['ignore', 'pipe', 'pipe'] });
     let began: number | undefined;
@@ -160,14 +186,14 @@ async function tryGuest(guest: Guest, log: Writable, grep: string | undefined): 
   }
 }
 
-async function tryOne(combination: Combination, logs: string, grep: string | undefined, fewer: boolean): Promise<Row> {
+async function tryOne(combination: Combination, logs: string, wanted: Wanted): Promise<Row> {
   const { name } = combination;
   const log = createWriteStream(join(logs, `${name}.log`));
   const row: Row = {
     name,
     ...{ passed: 0, failed: 0, skipped: 0, failures: [] },
     seconds: 0,
-    command: repeating(name, grep),
+    command: repeating(name, wanted),
     log: relative(process.cwd(), String(log.path)),
   };
   let lost: Error | undefined;
@@ -176,17 +202,19 @@ async function tryOne(combination: Combination, logs: string, grep: string | und
   });
   const results: (Result & { seconds: number })[] = [];
   try {
-    for (const guest of guestsOf(combination, fewer)) {
-      if (!stopping()) results.push(await tryGuest(guest, log, grep));
+    for (const guest of guestsOf(combination, wanted)) {
+      const result = stopping() ? undefined : await tryGuest(guest, log, wanted.grep);
+      if (result) results.push(result);
       if (lost) throw lost;
     }
+    if (results.length === 0 && !stopping()) throw new Failure('no test of these files is for it');
   } catch (error) {
     log.write(`${told(error)}\n`);
     row.failed++;
     row.failures.push({ title: told(error), message: '' });
   }
   // The tests that are wanted may be those of one guest only.
-  const ran = grep === undefined ? results : results.filter((result) => !noTestRan(result));
+  const ran = wanted.grep === undefined ? results : results.filter((result) => !noTestRan(result));
   for (const result of ran.length > 0 ? ran : results.slice(0, 1)) {
     for (const key of ['passed', 'failed', 'skipped', 'seconds'] as const) row[key] += result[key];
     row.failures.push(...result.failures);
@@ -204,7 +232,7 @@ function table(rows: string[][]): string {
     .join('\n');
 }
 
-function show(rows: Row[]): void {
+function show(rows: Row[], wanted: Wanted): void {
   const cells = rows.map(({ name, passed, failed, skipped, seconds }) => [
     `${failed === 0 ? '✓' : '✗'} ${name}`,
     ...[passed, failed, skipped, seconds].map(String),
@@ -213,7 +241,7 @@ function show(rows: Row[]): void {
   for (const { name, failures, log, command } of rows) {
     for (const { title, message, grep } of failures) {
       const [first = ''] = message.split('\n');
-      const again = grep === undefined ? command : repeating(name, grep);
+      const again = grep === undefined ? command : repeating(name, { ...wanted, grep });
       console.log(`${name}: ${title}${first && `: ${first}`} (${log}); again: ${again}`);
     }
   }
@@ -232,6 +260,11 @@ async function main(): Promise<number> {
     return 0;
   }
   if (values.grep === '') throw new Failure('--grep: part of a title is expected');
+  const wanted = { files: values.file, grep: values.grep, fewer: values.turn !== undefined };
+  for (const file of values.file ?? []) {
+    const found = await Promise.all(['test/guest', BOARD.folder].map((folder) => filesOf(folder, [file])));
+    if (found.flat().length === 0) throw new Failure(`--file ${file}: no name of a test file begins like that`);
+  }
   const logs = resolve(values.logs ?? join(projectRoot, 'out/matrix'));
   await requirePackages([...new Set([...chosen.flatMap(({ machine }) => toolsFor(machine)), 'device-tree-compiler'])]);
   // Not fs.mkdir: its recursive form never ends below /proc.
@@ -242,7 +275,7 @@ async function main(): Promise<number> {
   const worker = async () => {
     for (let next = waiting.shift(); next !== undefined && !stopping(); next = waiting.shift()) {
       say(`… ${next.name}`);
-      const row = await tryOne(next, logs, values.grep, values.turn !== undefined);
+      const row = await tryOne(next, logs, wanted);
       if (stopping()) return;
       rows.set(next, row);
       const done = `${rows.size} of ${chosen.length}`;
@@ -268,7 +301,7 @@ async function main(): Promise<number> {
   if (values.json) {
     console.log(JSON.stringify({ results, untried }, null, 2));
   } else {
-    show(results);
+    show(results, wanted);
     console.log(`${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped`);
   }
   return sum('failed') === 0 ? 0 : 1;

@@ -38,6 +38,7 @@ describe('the matrix', function () {
       [['--turn', 'x'], /^matrix: --turn x: a whole number/],
       [['--turn', '1', '--only', 'lab'], /one of them/],
       [['--only', ''], /part of a name is expected/],
+      [['--file', 'nobody'], /^matrix: --file nobody: no name of a test file begins like that/],
       [['--fast'], /^matrix: Unknown option '--fast'.*--help/],
       [['6.1'], /^matrix: Unexpected argument '6\.1'.*--help/],
     ] as const) {
