@@ -4,7 +4,7 @@
 import { existsSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildModules, GCNO } from './build.ts';
 import { buildHere } from './build-here.ts';
@@ -24,6 +24,7 @@ import {
   prepareGuestTests,
   reporter,
   SHORT,
+  testFiles,
 } from './guest-tests.ts';
 import { requirePackages } from './host.ts';
 import { kernelFiles } from './kernel.ts';
@@ -48,7 +49,13 @@ const TURNS: Part[][] = [
 ];
 /** Of the tests, those that are about the library more than about the modules. */
 const LIBRARY = ['fuzz', 'heaps', 'mappings', 'tour'];
-const WITHOUT_LIBRARY = new RegExp(`^(?!(${LIBRARY.join('|')})\\.)${SHORT.source.slice(1)}`);
+
+/** Half of the others: every second one. */
+async function halfOfTests(turn: number): Promise<RegExp> {
+  const names = (await testFiles('test/guest', SHORT)).map((path) => basename(path, '.test.ts'));
+  const chosen = names.filter((name) => !LIBRARY.includes(name)).filter((_, i) => i % 2 === turn % 2);
+  return new RegExp(`^(${chosen.join('|')})\\.test\\.ts$`);
+}
 /** Of two emulated processors one waits for the other most of the time, where locks are looked at so closely. */
 const ONE = ['--smp', '1'];
 const OUT = join(projectRoot, 'out/debug');
@@ -82,8 +89,8 @@ ${partNames.map((name) => `  ${name.padEnd(16)} ${parts[name]}`).join('\n')}
   --calls N        of the fuzzer (default ${CALLS}, at most ${MOST_CALLS})
   --rounds N       of each race (default: each race's own; with fewer some calls may never meet)
   --turn N         with little time: ${TURNS[0]?.join(', ')} if N is even, ${TURNS[1]?.join(', ')} if it is odd, or the
-                   parts that are named; of the detectors one half, the other for N + 2; and no tests that are about
-                   the library more than about the modules
+                   parts that are named; of detectors and tests one half, the other for N + 2, and no tests that
+                   are about the library more than about the modules
   --help           this
 
 The last line counts all tests. exit codes: 0 all passed, 1 something failed, ${EXIT_FAILED} it could not be tried,
@@ -202,16 +209,18 @@ function inGuest(name: Part, { architecture, userland }: Machine, kept: string, 
   };
 }
 
-function suitesFor(
+async function suitesFor(
   values: ReturnType<typeof parse>['values'],
   machine: Machine,
   narrow: Machine,
   kept: string,
-): Record<Part, Suite | Suite[]> {
+): Promise<Record<Part, Suite | Suite[]>> {
   const calls = number('calls', values.calls ?? CALLS, MOST_CALLS);
   const seed = number('seed', values.seed ?? '1');
   const mocha = values.grep === undefined ? [] : [`--fgrep=${values.grep}`];
-  const turn = values.turn === undefined ? {} : { DMABUF_TURN: `${Math.floor(turnOf(values.turn) / 2)}` };
+  // Those of one turn have halves within.
+  const half = values.turn === undefined ? undefined : Math.floor(turnOf(values.turn) / 2);
+  const turn = half === undefined ? {} : { DMABUF_TURN: `${half}` };
   const rounds = values.rounds === undefined ? {} : { DMABUF_RACE_ROUNDS: number('rounds', values.rounds) };
   const guest = (name: Part, part: GuestPart, on = machine) => inGuest(name, on, kept, { ...part, mocha });
   return {
@@ -219,7 +228,7 @@ function suitesFor(
       guest('tests', {
         title: 'of every guest',
         folder: 'test/guest',
-        files: values.turn === undefined ? SHORT : WITHOUT_LIBRARY,
+        files: half === undefined ? SHORT : await halfOfTests(half),
         env: FEWER_ROUNDS,
         options: [...ONE, ...EDUS],
         seconds: 3600,
@@ -336,7 +345,7 @@ async function main(): Promise<number> {
   refuseUnused(values, chosen, positionals.length);
   const kept = await mkdtemp(join(tmpdir(), 'dmabuf-debug-'));
   try {
-    const suites = suitesFor(values, machine, narrow, kept);
+    const suites = await suitesFor(values, machine, narrow, kept);
     await requirePackages([...new Set([...toolsFor(machine), ...toolsFor(narrow), 'device-tree-compiler'])]);
     await buildHere();
     // The sources may change meanwhile.
