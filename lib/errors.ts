@@ -74,7 +74,8 @@ export interface SystemError extends Error {
  */
 export function systemError(errno: number, syscall: string, path?: string, advice?: string): SystemError {
   const [code, text] = getSystemErrorMap().get(errno) ?? unnamed.get(errno) ?? [`E${-errno}`, 'unknown error'];
-  const where = path === undefined ? syscall : `${syscall} '${path}'`;
+  // An abstract name of a socket begins with NUL, which tools show as @.
+  const where = path === undefined ? syscall : `${syscall} '${path.replace(/^\0/, '@')}'`;
   const error = new Error(`${code}: ${text}, ${where}${advice === undefined ? '' : `. ${advice}`}`);
   return Object.assign(error, { errno, code, syscall }, path === undefined ? {} : { path });
 }

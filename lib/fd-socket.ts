@@ -1,38 +1,59 @@
 // SPDX-License-Identifier: MIT
-import { lstatSync, rmSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { descriptorAdvice } from './advice.js';
-import { checkFd, checkPath } from './arguments.js';
+import { checkFd, checkInteger } from './arguments.js';
+import { BufferMessage } from './buffer-message.js';
 import { DmaBuf } from './dmabuf.js';
 import { DmaBufError, invalidType, invalidValue, outOfRange, systemError } from './errors.js';
+import { FdServer } from './fd-server.js';
 import { OwnedHandle } from './handle.js';
-import { announce, encode, Reassembly } from './message-format.js';
-import { type Handle, native } from './native.js';
+import {
+  announce,
+  decode,
+  encode,
+  encodeRelease,
+  HEADER_BYTES,
+  type Header,
+  Kind,
+  LOAN_BYTES,
+  Reassembly,
+} from './message-format.js';
+import { type Credentials, type Handle, native } from './native.js';
+import {
+  type Checked,
+  checkSocketOptions,
+  type FdSocketOptions,
+  type ListenOptions,
+  MAX_MESSAGE_FDS,
+  typeNumber,
+} from './socket-options.js';
+import { checkSocketPath, connectAdvice } from './socket-paths.js';
+import { unwatch, watch } from './watch.js';
 
 const { constants } = native;
 const { errno } = osConstants;
-
-/** Most bytes of JSON in one message: 16 MiB. */
-export const MAX_MESSAGE_BYTES = 16 << 20;
-
-/** Most descriptors in one message, the kernel's SCM_MAX_FD: 253. */
-export const MAX_MESSAGE_FDS = constants.SCM_MAX_FD;
 
 /** A connection that is refused because the listener's queue is full is tried again for so long. */
 const CONNECT_PATIENCE_MS = 10_000;
 const CONNECT_RETRY_MS = 5;
 
+/** Messages that are sent stay in the queue until they are as many, and half of it. */
+const QUEUE_SWEEP = 1024;
+
 /** One message of an {@link FdSocket}. */
 export interface FdMessage {
-  /** what the peer sent, out of JSON */
+  /** what the peer sent: out of JSON or of V8's serializer, or a `Buffer` where it sent bytes */
   value: unknown;
   /** Descriptors, close-on-exec, which belong to the receiver: give them to {@link DmaBuf.fromFd} or close them. */
   fds: number[];
+  /** Where they are only lent: the number to give {@link FdSocket.release} when they are needed no more. */
+  loan?: number;
 }
 
 /** A message the kernel has not taken whole yet. */
 interface Outgoing {
-  bytes: Buffer;
+  bytes: Uint8Array;
   offset: number;
   /** own duplicates, empty once they are sent */
   fds: Handle[];
@@ -40,70 +61,60 @@ interface Outgoing {
   reject: (error: Error) => void;
 }
 
-interface Waiter<T> {
-  resolve: (value: T | undefined) => void;
+interface Waiter {
+  resolve: (value: FdMessage | undefined) => void;
   reject: (error: Error) => void;
 }
 
-/** Sockets something waits for: they stay alive without being referenced. */
-const busy = new Set<object>();
+/** Makes an {@link FdSocket} that owns `handle`. @internal */
+export let ownSocket: (handle: Handle, options: Checked) => FdSocket;
 
-/** Watches a descriptor for an owner the watch does not keep alive. */
-function watch<T extends object>(
-  owner: T,
-  handle: OwnedHandle,
-  events: number,
-  ready: (owner: T, events: number) => void,
-): number {
-  if (events === 0) busy.delete(owner);
-  else busy.add(owner);
-  if (events === 0 && !handle.polled) return 0;
-  const weak = new WeakRef(owner);
-  const poller = handle.poll((happened) => {
-    const target = weak.deref();
-    if (target !== undefined) ready(target, happened);
-  });
-  return poller < 0 ? poller : native.pollerUpdate(poller, events);
-}
-
-function checkSocketPath(path: unknown, syscall: string): asserts path is string {
-  checkPath(path, 'path', syscall);
-  const bytes = Buffer.byteLength(path);
-  const most = constants.UNIX_PATH_MAX - 1;
-  if (bytes > most) {
-    const range = `at most ${most} bytes long, which is what a socket address holds`;
-    throw outOfRange('path', range, bytes, { syscall, path });
-  }
-}
-
-let own: (handle: Handle) => FdSocket;
+/** Sends descriptors that come home when the peer says so, or is gone: `home` is called once, then. @internal */
+export let lend: (
+  socket: FdSocket,
+  value: unknown,
+  fds: readonly (DmaBuf | number)[],
+  home: () => void,
+) => Promise<void>;
 
 const secret = Symbol('fd-socket');
 
 /**
- * A connected unix socket (SOCK_STREAM) whose messages carry JSON values and file
- * descriptors (SCM_RIGHTS). `message-format.ts` has the format.
+ * A connected unix socket whose messages carry values and file descriptors (SCM_RIGHTS).
+ * `docs/sockets.md` has the format, which any language can speak.
  *
  * Messages are read when somebody asks for one: a peer that sends faster waits. While
- * something waits for a message, or one waits to be sent, the process stays alive.
+ * something waits for a message, one waits to be sent, or buffers of a {@link BufferPool}
+ * are lent, the process stays alive.
  */
 export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   readonly #handle: OwnedHandle;
+  readonly #options: Checked;
   readonly #incoming = new Reassembly();
+  /** what one recvmsg gave, in raw mode */
+  #chunk: Buffer | undefined;
   /** received descriptors no complete message has claimed yet */
   #fds: Handle[] = [];
-  #waiters: Waiter<FdMessage>[] = [];
+  /** a message that was read because of loans, and that nobody has asked for */
+  #inbox: FdMessage | undefined;
+  #waiters: Waiter[] = [];
   #outgoing: Outgoing[] = [];
   /** the first of #outgoing that is not done */
   #next = 0;
+  #loans = new Map<number, () => void>();
+  #lastLoan = 0;
   #ended = false;
+  /** why it was closed, where nobody was told */
+  #failure: Error | undefined;
 
   static {
-    own = (handle) => new FdSocket(secret, handle);
+    ownSocket = (handle, options) => new FdSocket(secret, handle, options);
+    lend = (socket, value, fds, home) => socket.#lend(value, fds, home);
   }
 
-  private constructor(key: symbol, handle: Handle) {
+  private constructor(key: symbol, handle: Handle, options: Checked) {
     if (key !== secret) throw new TypeError('An FdSocket is made by pair(), connect(), listen() or fromFd()');
+    this.#options = options;
     this.#handle = new OwnedHandle(this, handle, 'FdSocket', undefined);
   }
 
@@ -111,49 +122,61 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
    * Two sockets connected to each other (socketpair).
    *
    * @throws SystemError EMFILE
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; RangeError ERR_OUT_OF_RANGE
    */
-  static pair(): [FdSocket, FdSocket] {
-    const pair = native.socketPair();
+  static pair(options: FdSocketOptions = {}): [FdSocket, FdSocket] {
+    const checked = checkSocketOptions(options, { syscall: 'socketpair' });
+    const pair = native.socketPair(typeNumber(checked));
     if (typeof pair === 'number') throw systemError(pair, 'socketpair', undefined, descriptorAdvice(pair));
-    return [own(pair[0]), own(pair[1])];
+    return [ownSocket(pair[0], checked), ownSocket(pair[1], checked)];
   }
 
   /**
    * Connects to a listening socket.
    *
-   * @param path - in the file system, at most 107 bytes
-   * @throws SystemError ENOENT, ECONNREFUSED (nobody listens there any more), EACCES
+   * @param path - in the file system, at most 107 bytes; or NUL and an abstract name, at most 108 bytes
+   * @throws SystemError ENOENT, ECONNREFUSED (nobody listens there any more, or it is no socket), EACCES;
+   *   EPROTOTYPE: the listener's type is another
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; RangeError ERR_OUT_OF_RANGE
    */
-  static async connect(path: string): Promise<FdSocket> {
+  static async connect(path: string, options: FdSocketOptions = {}): Promise<FdSocket> {
     checkSocketPath(path, 'connect');
+    const checked = checkSocketOptions(options, { syscall: 'connect', path });
     for (const deadline = Date.now() + CONNECT_PATIENCE_MS; ; ) {
-      const handle = native.socketConnect(path);
-      if (handle > 0) return own(handle);
+      const handle = native.socketConnect(path, typeNumber(checked));
+      if (handle > 0) return ownSocket(handle, checked);
       if (handle !== -errno.EAGAIN || Date.now() > deadline)
-        throw systemError(handle, 'connect', path, connectAdvice(handle));
+        throw systemError(handle, 'connect', path, connectAdvice(handle, path));
       await new Promise((resolve) => setTimeout(resolve, CONNECT_RETRY_MS));
     }
   }
 
   /**
-   * Listens on a path, which must not exist; closing the server removes it.
+   * Listens on a path, which must not exist; closing the server removes it. Or on an abstract
+   * name, which begins with NUL and is no file: it is gone with the server, and any user may connect to it.
    *
    * @throws SystemError EADDRINUSE, EACCES, ENOENT (no such directory)
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; RangeError ERR_OUT_OF_RANGE
    */
-  static listen(path: string): FdServer {
-    return FdServer.listen(path);
+  static listen(path: string, options: ListenOptions = {}): FdServer {
+    return FdServer.listen(path, options);
   }
 
   /**
-   * Takes over a connected unix stream socket, such as one inherited by
+   * Takes over a connected unix socket, such as one inherited by
    * `spawn(…, { stdio: [0, 1, 2, fd] })`. The number is not valid any more afterwards.
    * Where this throws, it still belongs to the caller.
    *
-   * @throws SystemError EBADF, ENOTSOCK; EPROTOTYPE: not a unix stream socket
+   * @throws SystemError EBADF, ENOTSOCK; EPROTOTYPE: not a unix socket of either type
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; RangeError ERR_OUT_OF_RANGE
    */
-  static fromFd(fd: number): FdSocket {
+  static fromFd(fd: number, options: Omit<FdSocketOptions, 'type'> = {}): FdSocket {
     checkFd(fd, 'fd', 'getsockopt');
     const path = `/proc/self/fd/${fd}`;
+    const checked = checkSocketOptions(options, { syscall: 'getsockopt', path });
+    if ('type' in options) {
+      throw invalidValue('options', "has a 'type', which the socket itself has", { syscall: 'getsockopt', path });
+    }
     const original = native.adopt(fd);
     if (original === -errno.EBUSY) {
       const reason = `is ${fd}, which belongs to an open object of this library already`;
@@ -161,16 +184,16 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     }
     // A number no script knows: libuv ends the process when one it watches is closed.
     const handle = original < 0 ? original : native.duplicate(original);
-    const error = handle < 0 ? handle : native.socketCheck(handle);
-    if (error < 0) {
+    const type = handle < 0 ? handle : native.socketType(handle);
+    if (type < 0) {
       if (original > 0) native.release(original);
       if (handle > 0) native.close(handle);
-      throw systemError(error, 'getsockopt', path, 'It is no unix stream socket.');
+      throw systemError(type, 'getsockopt', path, 'It is no unix socket of type SOCK_STREAM or SOCK_SEQPACKET.');
     }
     // Node's own streams go on using these numbers.
     if (fd <= 2) native.release(original);
     else native.close(original);
-    return own(handle);
+    return ownSocket(handle, { ...checked, type: type === constants.SOCK_STREAM ? 'stream' : 'seqpacket' });
   }
 
   /** Whether {@link FdSocket.close} was called, or a broken connection has closed it. */
@@ -178,26 +201,98 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     return this.#handle.closed;
   }
 
+  /** SOCK_STREAM or SOCK_SEQPACKET, see {@link FdSocketOptions.type}. */
+  get type(): 'stream' | 'seqpacket' {
+    return this.#options.type;
+  }
+
+  /**
+   * Who the peer is, as the kernel knows (SO_PEERCRED): the process that connected, listened, or made the pair, and
+   * the user it was then. Root of a user namespace has the number that this process sees.
+   *
+   * @throws DmaBufError ERR_DMABUF_CLOSED
+   */
+  get peer(): Credentials {
+    const peer = native.socketPeer(this.#handle.get('getsockopt'));
+    if (typeof peer === 'number') throw systemError(peer, 'getsockopt');
+    return peer;
+  }
+
   /**
    * Sends a message.
    *
    * The descriptors stay the caller's, and may be closed as soon as this has returned its
-   * promise: those of a message that has to wait are duplicated.
+   * promise: those of a message that has to wait are duplicated. So may the bytes be changed.
    *
-   * @param value - what JSON can hold, at most {@link MAX_MESSAGE_BYTES}
+   * @param value - what JSON can hold, or a `Uint8Array`, whose bytes arrive as a `Buffer`; at most
+   *   {@link FdSocketOptions.maxMessageBytes}. In the format `'v8'` what `structuredClone` takes, in `'raw'` bytes,
+   *   one at least
    * @param fds - at most {@link MAX_MESSAGE_FDS} buffers or numbers of descriptors
    * @returns settled when the kernel has taken the whole message
    * @throws RangeError ERR_OUT_OF_RANGE, TypeError ERR_INVALID_ARG_TYPE
-   * @throws SystemError EPIPE: the peer is gone; EBADF: a descriptor is not open
+   * @throws SystemError EPIPE: the peer is gone; EBADF: a descriptor is not open; EMSGSIZE: too long for one record
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
   async send(value: unknown, fds: readonly (DmaBuf | number)[] = []): Promise<void> {
     this.#handle.get('sendmsg');
     // First what may run code of the caller's (toJSON, getters), which may close anything.
-    const bytes = encode(value, MAX_MESSAGE_BYTES);
+    await this.#submit(this.#encode(value), checkFds(fds));
+  }
+
+  /**
+   * Says that the descriptors of a message are needed no more, which were lent: {@link FdMessage.loan}. They themselves
+   * are closed by whoever has them.
+   *
+   * @throws TypeError ERR_INVALID_ARG_TYPE, RangeError ERR_OUT_OF_RANGE
+   * @throws SystemError EPIPE; DmaBufError ERR_DMABUF_CLOSED
+   */
+  async release(loan: number): Promise<void> {
+    checkInteger(loan, 'loan', 0, 0xffffffff, { syscall: 'sendmsg' });
+    this.#handle.get('sendmsg');
+    this.#checkFramed('release');
+    await this.#submit(encodeRelease(loan), []);
+  }
+
+  async #lend(value: unknown, fds: readonly (DmaBuf | number)[], home: () => void): Promise<void> {
+    this.#handle.get('sendmsg');
+    this.#checkFramed('send');
+    this.#lastLoan = (this.#lastLoan + 1) >>> 0;
+    const loan = this.#lastLoan;
+    const bytes = this.#encode(value, loan);
     const numbers = checkFds(fds);
+    this.#loans.set(loan, home);
+    try {
+      await this.#submit(bytes, numbers);
+    } catch (error) {
+      // Nothing of a message that failed is with the peer.
+      this.#comeHome(loan);
+      throw error;
+    }
+    // From now on it listens for the end of the loan.
+    if (!this.closed) this.#watch();
+  }
+
+  #checkFramed(what: string): void {
+    if (this.#options.format !== 'raw') return;
+    const message = `A raw FdSocket has no loans, ${what}() of which is for sockets with messages`;
+    throw new DmaBufError('ERR_DMABUF_UNSUPPORTED', message, { errno: -errno.EOPNOTSUPP, syscall: 'sendmsg' });
+  }
+
+  #encode(value: unknown, loan?: number): Uint8Array {
+    const { format, maxMessageBytes } = this.#options;
+    if (format !== 'raw') return encode(value, maxMessageBytes, format === 'v8', loan);
+    if (!(value instanceof Uint8Array))
+      throw invalidType('value', 'an instance of Uint8Array: the socket is raw', value);
+    if (value.length < 1 || value.length > maxMessageBytes) {
+      throw outOfRange('value', `from 1 to ${maxMessageBytes} bytes`, `${value.length} bytes`);
+    }
+    return value;
+  }
+
+  async #submit(bytes: Uint8Array, numbers: readonly number[]): Promise<void> {
     const handle = this.#handle.get('sendmsg');
-    announce(bytes, numbers.length);
+    const raw = this.#options.format === 'raw';
+    if (!raw) announce(bytes as Buffer, numbers.length);
     let sent = 0;
     if (this.#next === this.#outgoing.length) {
       sent = native.socketSend(handle, bytes, 0, numbers);
@@ -205,9 +300,11 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       if (sent < 0 && sent !== -errno.EAGAIN) throw this.#sendError(sent);
     }
     // Once a byte is sent the descriptors are, too.
-    const pending = sent > 0 ? [] : duplicateAll(numbers);
+    const fds = sent > 0 ? [] : duplicateAll(numbers);
+    const rest = raw ? Uint8Array.prototype.slice.call(bytes, Math.max(sent, 0)) : bytes;
+    const offset = raw ? 0 : Math.max(sent, 0);
     await new Promise<void>((resolve, reject) => {
-      this.#outgoing.push({ bytes, offset: Math.max(sent, 0), fds: pending, resolve, reject });
+      this.#outgoing.push({ bytes: rest, offset, fds, resolve, reject });
       this.#watch();
     });
   }
@@ -221,6 +318,9 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
    * @throws SystemError ECONNRESET
    */
   async receive(): Promise<FdMessage | undefined> {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
     this.#handle.get('recvmsg');
     return new Promise<FdMessage | undefined>((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
@@ -236,6 +336,18 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       yield message;
       if (this.closed) return;
     }
+  }
+
+  /**
+   * Messages, like the iteration of the socket itself, with their descriptors as {@link DmaBuf}s:
+   * `for await (using message of socket.buffers())` closes them after each turn, and sends those home that were lent.
+   *
+   * @throws DmaBufError ERR_DMABUF_NOT_A_DMABUF: a descriptor is something else; all of its message are closed, and the
+   *   socket stays open
+   * @throws what {@link FdSocket.receive} does
+   */
+  async *buffers(): AsyncGenerator<BufferMessage, void, void> {
+    for await (const message of this) yield BufferMessage.of(this, message);
   }
 
   /**
@@ -272,32 +384,61 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
 
   /** Gives up everything that waits. */
   #drop(error: Error | undefined): void {
-    busy.delete(this);
+    unwatch(this);
     for (const fd of this.#fds) native.close(fd);
     this.#fds = [];
-    const outgoing = this.#outgoing.slice(this.#next);
-    this.#outgoing = [];
-    this.#next = 0;
-    const dropped = () =>
-      new DmaBufError('ERR_DMABUF_CLOSED', 'The FdSocket was closed before the message was sent: await send() first', {
-        errno: -errno.ECANCELED,
-        syscall: 'sendmsg',
-      });
-    for (const { fds, reject } of outgoing) {
-      for (const fd of fds) native.close(fd);
-      reject(error ?? dropped());
-    }
+    for (const fd of this.#inbox?.fds ?? []) closeSync(fd);
+    this.#inbox = undefined;
+    this.#chunk = undefined;
+    this.#dropOutgoing(
+      error ??
+        new DmaBufError(
+          'ERR_DMABUF_CLOSED',
+          'The FdSocket was closed before the message was sent: await send() first',
+          {
+            errno: -errno.ECANCELED,
+            syscall: 'sendmsg',
+          },
+        ),
+    );
     const waiters = this.#waiters;
     this.#waiters = [];
     for (const { resolve, reject } of waiters) {
       if (error === undefined) resolve(undefined);
       else reject(error);
     }
+    this.#allHome();
+  }
+
+  #dropOutgoing(error: Error): void {
+    const outgoing = this.#outgoing.slice(this.#next);
+    this.#outgoing = [];
+    this.#next = 0;
+    for (const { fds, reject } of outgoing) {
+      for (const fd of fds) native.close(fd);
+      reject(error);
+    }
+  }
+
+  #comeHome(loan: number): boolean {
+    const home = this.#loans.get(loan);
+    this.#loans.delete(loan);
+    home?.();
+    return home !== undefined;
+  }
+
+  #allHome(): void {
+    for (const loan of [...this.#loans.keys()]) this.#comeHome(loan);
+  }
+
+  /** Whether anybody wants what comes next: for loans, as long as no message has to wait for somebody to ask for it. */
+  get #wants(): boolean {
+    return this.#waiters.length > 0 || (this.#loans.size > 0 && this.#inbox === undefined);
   }
 
   #watch(): void {
     const events =
-      (this.#waiters.length > 0 && !this.#ended ? constants.UV_READABLE : 0) |
+      (this.#wants && !this.#ended ? constants.UV_READABLE : 0) |
       (this.#next < this.#outgoing.length ? constants.UV_WRITABLE : 0);
     const error = watch(this, this.#handle, events, (self, happened) => self.#ready(happened));
     if (error < 0) this.#shut(systemError(error, 'poll'));
@@ -316,8 +457,13 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       const numbers = first.fds.map((fd) => native.fd(fd));
       const sent = native.socketSend(handle, first.bytes, first.offset, numbers);
       if (sent === -errno.EAGAIN) break;
+      if (isBroken(sent)) {
+        // What the peer has sent before can still be received.
+        this.#dropOutgoing(this.#sendError(sent));
+        break;
+      }
       // Of a message that has begun the peer waits for the rest.
-      if (sent < 0 && (first.offset > 0 || isBroken(sent))) {
+      if (sent < 0 && first.offset > 0) {
         this.#shut(this.#sendError(sent));
         return;
       }
@@ -332,19 +478,30 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     if (this.#next === this.#outgoing.length) {
       this.#outgoing = [];
       this.#next = 0;
+    } else if (this.#next >= QUEUE_SWEEP && this.#next * 2 > this.#outgoing.length) {
+      // What is sent is not to be kept as long as something waits.
+      this.#outgoing.splice(0, this.#next);
+      this.#next = 0;
     }
     this.#watch();
   }
 
   #read(): void {
     try {
-      while (this.#waiters.length > 0) {
-        const message = this.#takeMessage();
-        if (message !== undefined) this.#waiters.shift()?.resolve(message);
-        else if (this.#ended) this.#waiters.shift()?.resolve(undefined);
-        else if (!this.#receive()) break;
+      while (this.#wants) {
+        const message = this.#inbox ?? this.#takeMessage();
+        this.#inbox = undefined;
+        if (message !== undefined && this.#waiters.length === 0) this.#inbox = message;
+        else if (message !== undefined) this.#waiters.shift()?.resolve(message);
+        // The ends of loans were all that had come.
+        else if (!this.#wants) break;
+        else if (this.#ended) {
+          this.#allHome();
+          this.#waiters.shift()?.resolve(undefined);
+        } else if (!this.#receive()) break;
       }
     } catch (error) {
+      if (this.#waiters.length === 0) this.#failure = error as Error;
       this.#shut(error as Error);
       return;
     }
@@ -353,22 +510,38 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
 
   /** One recvmsg; false where there is nothing to read now. */
   #receive(): boolean {
-    const received = native.socketReceive(this.#handle.get('recvmsg'));
+    const { format, type, maxMessageBytes, maxFds } = this.#options;
+    const framed = format !== 'raw';
+    const most = type === 'stream' ? 0 : maxMessageBytes + (framed ? HEADER_BYTES + LOAN_BYTES : 0);
+    const received = native.socketReceive(this.#handle.get('recvmsg'), most);
     if (typeof received === 'number') {
       if (received === -errno.EAGAIN) return false;
       throw systemError(received, 'recvmsg', undefined, 'The connection is broken.');
     }
-    this.#fds.push(...received.fds);
-    if (received.truncated) {
+    const { bytes, fds, lost, cut, end } = received;
+    this.#fds.push(...fds);
+    if (lost) {
       throw new DmaBufError(
         'ERR_DMABUF_FDS_LOST',
         'Descriptors were lost on their way: this process has none left. Close what is no longer needed, or raise `ulimit -n`',
         { errno: -errno.EMFILE, syscall: 'recvmsg' },
       );
     }
-    if (received.bytes.length > 0) this.#incoming.push(received.bytes);
-    else this.#end();
+    if (cut) throw protocolError(`a record of more than ${most} bytes`);
+    if (end) this.#end();
+    else if (framed) {
+      this.#incoming.push(bytes);
+      if (type === 'seqpacket') this.#checkRecord(bytes);
+    } else if (fds.length > maxFds) throw protocolError(`${fds.length} descriptors at once, and ${maxFds} are allowed`);
+    else this.#chunk = bytes;
     return true;
+  }
+
+  /** A record is one message. */
+  #checkRecord(bytes: Buffer): void {
+    if (bytes.length < HEADER_BYTES || bytes.readUInt32LE(0) !== bytes.length - HEADER_BYTES) {
+      throw protocolError(`a record of ${bytes.length} bytes that is not one message`);
+    }
   }
 
   #end(): void {
@@ -380,42 +553,74 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
 
   /** The next complete message of what has arrived. */
   #takeMessage(): FdMessage | undefined {
-    const header = this.#incoming.readHeader();
-    if (header !== undefined) {
-      if (header.length > MAX_MESSAGE_BYTES) throw protocolError(`a message of ${header.length} bytes`);
-      if (header.fds > MAX_MESSAGE_FDS) throw protocolError(`a message of ${header.fds} descriptors`);
+    if (this.#options.format === 'raw') {
+      const value = this.#chunk;
+      this.#chunk = undefined;
+      return value && { value, fds: this.#claim(this.#fds.length) };
     }
-    const text = this.#incoming.readText();
-    if (header === undefined || text === undefined) {
-      // Descriptors come with the first byte of their message, so there are no others yet.
-      const announced = header?.fds ?? (this.#incoming.length > 0 ? MAX_MESSAGE_FDS : 0);
-      if (this.#fds.length > announced) throw protocolError('more descriptors than announced');
-      return undefined;
+    const { maxMessageBytes, maxFds, format } = this.#options;
+    for (;;) {
+      const header = this.#incoming.readHeader(() => protocolError('a message of no kind there is'));
+      if (header !== undefined) {
+        const most = maxMessageBytes + (header.lent ? LOAN_BYTES : 0);
+        if (header.length > most) throw protocolError(`a message of ${header.length} bytes`);
+        if (header.fds > maxFds) throw protocolError(`a message of ${header.fds} descriptors`);
+        if (header.kind === Kind.v8 && format !== 'v8') {
+          throw protocolError("V8's serialization, for which this side has not asked: { format: 'v8' }");
+        }
+      }
+      const body = this.#incoming.readBody();
+      if (header === undefined || body === undefined) {
+        // Descriptors come with the first byte of their message, so there are no others yet.
+        const announced = header?.fds ?? (this.#incoming.length > 0 ? maxFds : 0);
+        if (this.#fds.length > announced) throw protocolError('more descriptors than announced');
+        return undefined;
+      }
+      if (this.#fds.length < header.fds) throw protocolError('fewer descriptors than announced');
+      if (header.kind !== Kind.release) return this.#message(header, body);
+      if (body.length !== LOAN_BYTES || !this.#comeHome(body.readUInt32LE(0))) {
+        throw protocolError('the end of a loan that there is not');
+      }
     }
-    if (this.#fds.length < header.fds) throw protocolError('fewer descriptors than announced');
+  }
+
+  #message({ kind, lent, fds }: Header, body: Buffer): FdMessage {
+    if (lent && body.length < LOAN_BYTES) throw protocolError('a loan without a number');
     let value: unknown;
     try {
-      value = JSON.parse(text.toString());
+      value = decode(kind, lent ? body.subarray(LOAN_BYTES) : body);
     } catch (error) {
-      throw protocolError(`a message that is no JSON: ${(error as Error).message}`);
+      throw protocolError(
+        `a message that is no ${kind === Kind.v8 ? 'value of V8' : 'JSON'}: ${(error as Error).message}`,
+      );
     }
-    return { value, fds: this.#fds.splice(0, header.fds).map((fd) => native.release(fd)) };
+    const message = { value, fds: this.#claim(fds) };
+    return lent ? { ...message, loan: body.readUInt32LE(0) } : message;
+  }
+
+  /** The first descriptors, which belong to the receiver from now on. */
+  #claim(count: number): number[] {
+    return this.#fds.splice(0, count).map((fd) => native.release(fd));
   }
 
   #sendError(error: number): Error {
-    if (error === -constants.ETOOMANYREFS) {
-      return systemError(
-        error,
-        'sendmsg',
-        undefined,
-        'Too many descriptors are on their way: the peer has to receive some.',
-      );
-    }
-    if (isBroken(error)) {
-      return systemError(error, 'sendmsg', undefined, 'The peer has closed the connection.');
-    }
-    if (error === -errno.EBADF) return systemError(error, 'sendmsg', undefined, 'A descriptor to send is not open.');
-    return systemError(error, 'sendmsg', undefined, descriptorAdvice(error));
+    return systemError(error, 'sendmsg', undefined, sendAdvice(error));
+  }
+}
+
+function sendAdvice(error: number): string | undefined {
+  switch (-error) {
+    case constants.ETOOMANYREFS:
+      return 'Too many descriptors are on their way: the peer has to receive some.';
+    case errno.EPIPE:
+    case errno.ECONNRESET:
+      return 'The peer has closed the connection.';
+    case errno.EBADF:
+      return 'A descriptor to send is not open.';
+    case errno.EMSGSIZE:
+      return "A message on a socket of type 'seqpacket' has to fit into its send buffer (net.core.wmem_default) whole.";
+    default:
+      return descriptorAdvice(error);
   }
 }
 
@@ -451,129 +656,4 @@ function duplicateAll(numbers: readonly number[]): Handle[] {
     handles.push(handle);
   }
   return handles;
-}
-
-function connectAdvice(error: number): string | undefined {
-  switch (-error) {
-    case errno.ECONNREFUSED:
-      return 'The path is there, but nobody listens on it any more.';
-    case errno.ENOENT:
-      return 'Nobody listens there.';
-    case errno.EAGAIN:
-      return 'The queue of its listener is full: it does not accept.';
-    case errno.EACCES:
-      return 'This user may not write to it: its mode, or that of a folder above, forbids it.';
-    default:
-      return descriptorAdvice(error);
-  }
-}
-
-function listenAdvice(error: number): string | undefined {
-  switch (-error) {
-    case errno.EADDRINUSE:
-      return 'The path exists: remove it, if no process listens on it any more.';
-    case errno.ENOENT:
-      return 'Its folder does not exist: make that first.';
-    case errno.EACCES:
-      return 'This user may not make files in its folder.';
-    default:
-      return descriptorAdvice(error);
-  }
-}
-
-/** A listening unix socket: an iteration of the {@link FdSocket}s that connect to it. */
-export class FdServer implements AsyncIterable<FdSocket>, Disposable {
-  /** Where it listens, as it was given. */
-  readonly path: string;
-  readonly #handle: OwnedHandle;
-  readonly #identity: string;
-  #waiters: Waiter<FdSocket>[] = [];
-
-  private constructor(key: symbol, handle: Handle, path: string) {
-    if (key !== secret) throw new TypeError('An FdServer is made by FdSocket.listen()');
-    this.path = path;
-    this.#identity = identify(path);
-    this.#handle = new OwnedHandle(this, handle, `FdServer ${path}`, path);
-  }
-
-  /** @internal */
-  static listen(path: string): FdServer {
-    checkSocketPath(path, 'listen');
-    const handle = native.socketListen(path, 511);
-    if (handle < 0) throw systemError(handle, 'listen', path, listenAdvice(handle));
-    return new FdServer(secret, handle, path);
-  }
-
-  /** Whether {@link FdServer.close} was called. */
-  get closed(): boolean {
-    return this.#handle.closed;
-  }
-
-  /**
-   * The next connection, or undefined when the server is closed meanwhile.
-   *
-   * @throws SystemError EMFILE: the connection goes on waiting
-   * @throws DmaBufError ERR_DMABUF_CLOSED
-   */
-  async accept(): Promise<FdSocket | undefined> {
-    this.#handle.get('accept');
-    return new Promise<FdSocket | undefined>((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
-      if (this.#waiters.length === 1) this.#accept();
-    });
-  }
-
-  /** Connections until the server is closed. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<FdSocket, void, void> {
-    for (;;) {
-      const socket = await this.accept();
-      if (socket === undefined) return;
-      yield socket;
-      if (this.closed) return;
-    }
-  }
-
-  /** Stops listening and removes the path. Its connections live on. May be called twice. */
-  close(): void {
-    if (this.closed) return;
-    busy.delete(this);
-    this.#handle.close();
-    // Not where somebody else has put another socket there.
-    if (identify(this.path) === this.#identity) rmSync(this.path, { force: true });
-    const waiters = this.#waiters;
-    this.#waiters = [];
-    for (const { resolve } of waiters) resolve(undefined);
-  }
-
-  /** The same as {@link FdServer.close}. */
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #accept(): void {
-    while (this.#waiters.length > 0) {
-      const handle = native.socketAccept(this.#handle.get('accept'));
-      if (handle === -errno.EAGAIN) break;
-      const waiter = this.#waiters.shift();
-      if (handle < 0) waiter?.reject(systemError(handle, 'accept', this.path, descriptorAdvice(handle)));
-      else waiter?.resolve(own(handle));
-    }
-    const error = watch(this, this.#handle, this.#waiters.length > 0 ? constants.UV_READABLE : 0, (self) => {
-      if (!self.closed) self.#accept();
-    });
-    if (error < 0) {
-      const waiters = this.#waiters;
-      this.#waiters = [];
-      for (const { reject } of waiters) reject(systemError(error, 'poll', this.path));
-    }
-  }
-}
-
-function identify(path: string): string {
-  try {
-    const { dev, ino } = lstatSync(path, { bigint: true });
-    return `${dev}:${ino}`;
-  } catch {
-    return '';
-  }
 }

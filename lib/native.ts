@@ -61,13 +61,24 @@ export interface CmaTotals {
   free: number;
 }
 
-/** One recvmsg; no bytes means that the peer has closed. */
+/** One recvmsg. */
 export interface Received {
   bytes: Buffer;
   /** handles */
   fds: Handle[];
   /** MSG_CTRUNC: descriptors were lost */
-  truncated: boolean;
+  lost: boolean;
+  /** MSG_TRUNC: the record was longer */
+  cut: boolean;
+  /** the peer has closed */
+  end: boolean;
+}
+
+/** SO_PEERCRED */
+export interface Credentials {
+  pid: number;
+  uid: number;
+  gid: number;
 }
 
 type ConstantName =
@@ -92,6 +103,8 @@ type ConstantName =
   | 'ION_HEAP_TYPE_IOMMU'
   | 'ION_HEAP_TYPE_PROTECTED'
   | 'UNIX_PATH_MAX'
+  | 'SOCK_STREAM'
+  | 'SOCK_SEQPACKET'
   | 'SCM_MAX_FD'
   | 'ETOOMANYREFS'
   | 'UV_READABLE'
@@ -203,15 +216,22 @@ interface Native {
   pollerUpdate(poller: Handle, events: number): number;
   pollerClose(poller: Handle): number;
 
-  socketPair(): OrErrno<[Handle, Handle]>;
-  socketListen(path: string, backlog: number): Handle;
-  socketConnect(path: string): Handle;
+  /** `type` is SOCK_STREAM or SOCK_SEQPACKET, here and below. */
+  socketPair(type: number): OrErrno<[Handle, Handle]>;
+  /** A path that begins with NUL is an abstract name. */
+  socketListen(path: string, backlog: number, type: number): Handle;
+  socketConnect(path: string, type: number): Handle;
   socketAccept(listener: Handle): Handle;
-  /** 0 for a unix stream socket. */
-  socketCheck(handle: Handle): number;
+  /** SOCK_STREAM or SOCK_SEQPACKET; -EPROTOTYPE where it is no such unix socket. */
+  socketType(handle: Handle): number;
+  socketPeer(handle: Handle): OrErrno<Credentials>;
   /** The bytes the kernel took from `offset` on; `fds` have gone with the first. */
   socketSend(handle: Handle, bytes: Uint8Array, offset: number, fds: readonly number[]): number;
-  socketReceive(handle: Handle): OrErrno<Received>;
+  /** `most` is 0 for a stream, else the bytes of a record from which on it is cut. */
+  socketReceive(handle: Handle, most: number): OrErrno<Received>;
+
+  /** pidfd_open(2) and pidfd_getfd(2) */
+  pidfdGetFd(pid: number, fd: number): Handle;
 }
 
 function isMissing(error: unknown): error is Error & { tries?: string[] } {

@@ -42,6 +42,8 @@ void RegisterConstants(Napi::Env env, Napi::Object exports) {
   set("ION_HEAP_TYPE_IOMMU", ION_HEAP_TYPE_IOMMU);
   set("ION_HEAP_TYPE_PROTECTED", ION_HEAP_TYPE_PROTECTED);
   set("UNIX_PATH_MAX", sizeof(sockaddr_un::sun_path));
+  set("SOCK_STREAM", SOCK_STREAM);
+  set("SOCK_SEQPACKET", SOCK_SEQPACKET);
   set("SCM_MAX_FD", kMaxFdsPerMessage);
   set("ETOOMANYREFS", ETOOMANYREFS);
   set("UV_READABLE", UV_READABLE);

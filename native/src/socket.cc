@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: MIT
-// Unix stream sockets and the descriptors that travel on them (unix(7), SCM_RIGHTS).
-// No call blocks, and none raises SIGPIPE.
+// Unix sockets and the descriptors that travel on them (unix(7), SCM_RIGHTS); and
+// pidfd_getfd(2), the other way to another process's. No call blocks, and none raises SIGPIPE.
 #include "socket.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -18,27 +25,35 @@ namespace dmabuf {
 namespace {
 
 constexpr size_t kReceiveBytes = 64 << 10;
-constexpr int kSocketType = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+constexpr int kSocketFlags = SOCK_CLOEXEC | SOCK_NONBLOCK;
 
 union ControlBuffer {
   char bytes[CMSG_SPACE(kMaxFdsPerMessage * sizeof(int))];
   cmsghdr aligned;
 };
 
-// false where the path does not fit
-bool Address(const std::string& path, sockaddr_un& address) {
+// The length of the address; 0 where the path does not fit. One that begins with NUL is a
+// name of the abstract namespace, all of whose bytes count.
+socklen_t Address(const std::string& path, sockaddr_un& address) {
   address = {};
   address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) return false;
-  std::memcpy(address.sun_path, path.c_str(), path.size());
-  return true;
+  const size_t most = sizeof(address.sun_path) - (!path.empty() && path[0] == '\0' ? 0 : 1);
+  if (path.empty() || path.size() > most) return 0;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  if (path[0] != '\0') return sizeof(address);
+  return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
 }
 
-// socketPair(): [handle, handle]
+bool IsConnectionType(int type) { return type == SOCK_STREAM || type == SOCK_SEQPACKET; }
+
+// socketPair(type): [handle, handle]
 Napi::Value Pair(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  Arguments arguments(info);
+  const int type = arguments.Signed(0);
+  if (!arguments.Ok() || !IsConnectionType(type)) return Result(env, -EINVAL);
   int fds[2];
-  if (socketpair(AF_UNIX, kSocketType, 0, fds) != 0) return Result(env, -errno);
+  if (socketpair(AF_UNIX, type | kSocketFlags, 0, fds) != 0) return Result(env, -errno);
   UniqueFd first(fds[0]);
   UniqueFd second(fds[1]);
   Napi::Array pair = Napi::Array::New(env, 2);
@@ -47,34 +62,36 @@ Napi::Value Pair(const Napi::CallbackInfo& info) {
   return pair;
 }
 
-// socketListen(path, backlog)
+// socketListen(path, backlog, type)
 Napi::Value Listen(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   sockaddr_un address;
-  const bool fits = Address(arguments.String(0), address);
+  const socklen_t length = Address(arguments.String(0), address);
   const int backlog = arguments.Signed(1);
-  if (!arguments.Ok() || !fits) return Result(env, -EINVAL);
-  UniqueFd fd(socket(AF_UNIX, kSocketType, 0));
-  if (fd.Get() < 0 || bind(fd.Get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 ||
+  const int type = arguments.Signed(2);
+  if (!arguments.Ok() || length == 0 || !IsConnectionType(type)) return Result(env, -EINVAL);
+  UniqueFd fd(socket(AF_UNIX, type | kSocketFlags, 0));
+  if (fd.Get() < 0 || bind(fd.Get(), reinterpret_cast<sockaddr*>(&address), length) != 0 ||
       listen(fd.Get(), backlog) != 0) {
     return Result(env, -errno);
   }
   return Environment::Of(env).Adopt(env, std::move(fd));
 }
 
-// socketConnect(path); -EAGAIN: the listener's backlog is full
+// socketConnect(path, type); -EAGAIN: the listener's backlog is full
 Napi::Value Connect(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   sockaddr_un address;
-  const bool fits = Address(arguments.String(0), address);
-  if (!arguments.Ok() || !fits) return Result(env, -EINVAL);
-  UniqueFd fd(socket(AF_UNIX, kSocketType, 0));
+  const socklen_t length = Address(arguments.String(0), address);
+  const int type = arguments.Signed(1);
+  if (!arguments.Ok() || length == 0 || !IsConnectionType(type)) return Result(env, -EINVAL);
+  UniqueFd fd(socket(AF_UNIX, type | kSocketFlags, 0));
   if (fd.Get() < 0) return Result(env, -errno);
   int result;
   do {
-    result = connect(fd.Get(), reinterpret_cast<sockaddr*>(&address), sizeof(address));
+    result = connect(fd.Get(), reinterpret_cast<sockaddr*>(&address), length);
   } while (result != 0 && errno == EINTR);
   if (result != 0) return Result(env, -errno);
   return Environment::Of(env).Adopt(env, std::move(fd));
@@ -93,8 +110,8 @@ Napi::Value Accept(const Napi::CallbackInfo& info) {
   return Environment::Of(env).Adopt(env, UniqueFd(fd));
 }
 
-// socketCheck(file): 0 where it is a unix stream socket
-Napi::Value Check(const Napi::CallbackInfo& info) {
+// socketType(file): SOCK_STREAM or SOCK_SEQPACKET; -EPROTOTYPE where it is no such unix socket
+Napi::Value Type(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
@@ -108,7 +125,23 @@ Napi::Value Check(const Napi::CallbackInfo& info) {
   int error = option(SO_DOMAIN, domain);
   if (error == 0) error = option(SO_TYPE, type);
   if (error != 0) return Result(env, error);
-  return Result(env, domain == AF_UNIX && type == SOCK_STREAM ? 0 : -EPROTOTYPE);
+  return Result(env, domain == AF_UNIX && IsConnectionType(type) ? type : -EPROTOTYPE);
+}
+
+// socketPeer(socket): {pid, uid, gid} of who connected or listened, as it was then
+Napi::Value Peer(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(info);
+  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
+  if (fd < 0) return Result(env, fd);
+  ucred peer = {};
+  socklen_t length = sizeof(peer);
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return Result(env, -errno);
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("pid", peer.pid);
+  result.Set("uid", peer.uid);
+  result.Set("gid", peer.gid);
+  return result;
 }
 
 // socketSend(socket, bytes, offset, fds): the number of bytes the kernel took. The fds
@@ -159,15 +192,37 @@ Napi::Value Send(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, sent < 0 ? -errno : static_cast<double>(sent));
 }
 
-// socketReceive(socket): {bytes, fds, truncated}, fds being handles; no bytes is the end
+// Whether nothing comes after a read of no bytes: a record may have none, too.
+bool IsEnd(int fd) {
+  pollfd state = {fd, POLLRDHUP, 0};
+  if (poll(&state, 1, 0) >= 0 && (state.revents & POLLRDHUP) == 0) return false;
+  int waiting = 0;
+  return ioctl(fd, SIOCINQ, &waiting) != 0 || waiting == 0;
+}
+
+// socketReceive(socket, most): {bytes, fds, lost, cut, end}, fds being handles. `most` is 0
+// for a stream, else the bytes of a record from which on it is cut.
 Napi::Value Receive(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Environment& environment = Environment::Of(env);
   Arguments arguments(info);
   const int fd = environment.Fd(arguments.Unsigned(0));
+  const uint64_t most = arguments.Unsigned(1, uint64_t{1} << 30);
+  if (!arguments.Ok()) return Result(env, -EINVAL);
   if (fd < 0) return Result(env, fd);
   static thread_local char buffer[kReceiveBytes];
   iovec bytes = {buffer, sizeof(buffer)};
+  std::vector<char> record;
+  if (most > 0) {
+    // What does not fit of a record is gone, so its length is asked for first.
+    const ssize_t length = recv(fd, nullptr, 0, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
+    if (length < 0) return Result(env, -errno);
+    if (static_cast<size_t>(length) > sizeof(buffer)) {
+      record.resize(std::min(static_cast<size_t>(length), static_cast<size_t>(most)));
+      if (!record.empty()) bytes = {record.data(), record.size()};
+    }
+    bytes.iov_len = std::min(bytes.iov_len, static_cast<size_t>(most));
+  }
   ControlBuffer control = {};
   msghdr message = {};
   message.msg_iov = &bytes;
@@ -190,13 +245,29 @@ Napi::Value Receive(const Napi::CallbackInfo& info) {
       fds.emplace_back(number);
     }
   }
+  const bool end = received == 0 && fds.empty() && (most == 0 || IsEnd(fd));
   Napi::Array handles = Napi::Array::New(env, fds.size());
   for (uint32_t i = 0; i < fds.size(); i++) handles.Set(i, environment.Adopt(env, std::move(fds[i])));
   Napi::Object result = Napi::Object::New(env);
-  result.Set("bytes", Napi::Buffer<char>::Copy(env, buffer, static_cast<size_t>(received)));
+  result.Set("bytes", Napi::Buffer<char>::Copy(env, static_cast<char*>(bytes.iov_base), static_cast<size_t>(received)));
   result.Set("fds", handles);
-  result.Set("truncated", (message.msg_flags & MSG_CTRUNC) != 0);
+  result.Set("lost", (message.msg_flags & MSG_CTRUNC) != 0);
+  result.Set("cut", (message.msg_flags & MSG_TRUNC) != 0);
+  result.Set("end", end);
   return result;
+}
+
+// pidfdGetFd(pid, fd): a handle of a duplicate of another process's descriptor
+Napi::Value PidfdGetFd(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(info);
+  const int pid = arguments.Signed(0);
+  const int number = arguments.Signed(1);
+  if (!arguments.Ok()) return Result(env, -EINVAL);
+  const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (process.Get() < 0) return Result(env, -errno);
+  // close-on-exec, as the kernel makes it
+  return Environment::Of(env).Adopt(env, UniqueFd(static_cast<int>(syscall(SYS_pidfd_getfd, process.Get(), number, 0))));
 }
 
 }  // namespace
@@ -206,9 +277,11 @@ void RegisterSocket(Napi::Env env, Napi::Object exports) {
   exports.Set("socketListen", Napi::Function::New<Listen>(env, "socketListen"));
   exports.Set("socketConnect", Napi::Function::New<Connect>(env, "socketConnect"));
   exports.Set("socketAccept", Napi::Function::New<Accept>(env, "socketAccept"));
-  exports.Set("socketCheck", Napi::Function::New<Check>(env, "socketCheck"));
+  exports.Set("socketType", Napi::Function::New<Type>(env, "socketType"));
+  exports.Set("socketPeer", Napi::Function::New<Peer>(env, "socketPeer"));
   exports.Set("socketSend", Napi::Function::New<Send>(env, "socketSend"));
   exports.Set("socketReceive", Napi::Function::New<Receive>(env, "socketReceive"));
+  exports.Set("pidfdGetFd", Napi::Function::New<PidfdGetFd>(env, "pidfdGetFd"));
 }
 
 }  // namespace dmabuf

@@ -125,6 +125,31 @@ describe('docs/buffers.md', function () {
   it('links to nothing that is not there', () => linksSomewhere('docs/buffers.md'));
 });
 
+describe('docs/sockets.md', function () {
+  this.timeout(60_000);
+  this.slow(10_000);
+
+  it('is a script that works on any machine', () => {
+    const text = page('docs/sockets.md');
+    const [command, ...others] = commandsOf(text);
+    assert(command !== undefined && others.length === 0);
+    const directory = mkdtempSync(join(tmpdir(), 'dmabuf-readme-'));
+    try {
+      mkdirSync(join(directory, 'node_modules'));
+      symlinkSync(projectRoot, join(directory, 'node_modules/dmabuf'));
+      symlinkSync(join(projectRoot, 'node_modules/.bin'), join(directory, 'node_modules/.bin'));
+      writeFileSync(join(directory, 'sockets.mts'), blocks('ts', text).join('\n'));
+      const { status, stdout, stderr } = spawnSync('sh', ['-c', command], { cwd: directory, encoding: 'utf8' });
+      assert.equal(status, 0, stderr);
+      assert.equal(stdout, 'true\n{ width: 32, height: 32 } true <Buffer 62 79 74 65 73>\ntrue\n');
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  it('links to nothing that is not there', () => linksSomewhere('docs/sockets.md'));
+});
+
 describe('docs/ion-handles.md', function () {
   this.timeout(240_000);
   this.slow(60_000);

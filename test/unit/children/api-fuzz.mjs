@@ -388,11 +388,12 @@ const calls = [
     const memory = w.pick('memory', on);
     if (memory?.byteLength) new Uint8Array(memory).fill(on);
   },
-  function pair(w) {
-    for (const one of FdSocket.pair()) w.keep('sockets', one);
+  function pair(w, { on }, [options, type]) {
+    const usual = { type: ['stream', 'seqpacket'][on % 2], format: ['json', 'v8', 'raw'][on % 3] };
+    for (const one of FdSocket.pair(on < 5 ? options : { ...usual, maxFds: on < 8 ? type : 3 })) w.keep('sockets', one);
   },
-  function listen(w, { on }, [path]) {
-    w.keep('servers', FdSocket.listen(on < 3 ? path : `socket${on}`));
+  function listen(w, { on }, [path, options]) {
+    w.keep('servers', FdSocket.listen(on < 3 ? path : `socket${on}`, on < 9 ? options : { replaceStale: true }));
   },
   async function accept(w, { on }) {
     w.keep('sockets', await w.pick('servers', on)?.accept());
@@ -406,7 +407,20 @@ const calls = [
       return 'text';
     };
     const all = on < 5 ? fds : w.buffers.filter(({ closed }) => !closed).slice(0, on % 3);
-    await w.pick('sockets', on)?.send(on % 2 ? { toJSON } : { value: String(value) }, all);
+    const values = [{ toJSON }, { value: String(value) }, Buffer.alloc(on)];
+    await w.pick('sockets', on)?.send(values[on % 3], all);
+  },
+  async function release(w, { on }, [loan]) {
+    await w.pick('sockets', on)?.release(on < 5 ? loan : on);
+  },
+  function peer(w, { on }) {
+    const socket = w.pick('sockets', on);
+    assert.equal(socket?.peer.pid, socket && process.pid);
+  },
+  async function buffers(w, { on }) {
+    const { value: message } = (await w.pick('sockets', on)?.buffers().next()) ?? {};
+    for (const buffer of message?.buffers ?? []) w.keep('buffers', buffer);
+    if (on < 9) message?.close();
   },
   async function receive(w, { on }) {
     const message = await w.pick('sockets', on)?.receive();

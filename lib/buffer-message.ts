@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+import { closeSync } from 'node:fs';
+import { DmaBuf } from './dmabuf.js';
+import type { FdMessage, FdSocket } from './fd-socket.js';
+
+const secret = Symbol('buffer-message');
+
+/** A message of {@link FdSocket.buffers}, whose descriptors are buffers. */
+export class BufferMessage implements Disposable {
+  /** what the peer sent */
+  readonly value: unknown;
+  /** in the order they were sent; they belong to the receiver */
+  readonly buffers: readonly DmaBuf[];
+  readonly #socket: FdSocket;
+  #loan: number | undefined;
+
+  private constructor(key: symbol, socket: FdSocket, value: unknown, buffers: DmaBuf[], loan: number | undefined) {
+    if (key !== secret) throw new TypeError('A BufferMessage is what FdSocket.buffers() gives');
+    this.value = value;
+    this.buffers = buffers;
+    this.#socket = socket;
+    this.#loan = loan;
+  }
+
+  /** @internal */
+  static of(socket: FdSocket, { value, fds, loan }: FdMessage): BufferMessage {
+    const buffers: DmaBuf[] = [];
+    try {
+      for (const fd of fds) buffers.push(DmaBuf.fromFd(fd));
+    } catch (error) {
+      for (const fd of fds.slice(buffers.length)) closeSync(fd);
+      for (const buffer of buffers) buffer.close();
+      goHome(socket, loan);
+      throw error;
+    }
+    return new BufferMessage(secret, socket, value, buffers, loan);
+  }
+
+  /** Whether the buffers are of the peer's {@link BufferPool}, which waits for them. */
+  get lent(): boolean {
+    return this.#loan !== undefined;
+  }
+
+  /** Closes the buffers, and tells the peer's {@link BufferPool} that they are back. May be called twice. */
+  close(): void {
+    for (const buffer of this.buffers) buffer.close();
+    goHome(this.#socket, this.#loan);
+    this.#loan = undefined;
+  }
+
+  /** The same as {@link BufferMessage.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function goHome(socket: FdSocket, loan: number | undefined): void {
+  // A peer that is gone has its buffers back.
+  if (loan !== undefined && !socket.closed) void socket.release(loan).catch(() => {});
+}
