@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-import { closeSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { descriptorAdvice } from './advice.js';
 import { checkFd, checkInteger } from './arguments.js';
@@ -41,6 +40,9 @@ const CONNECT_RETRY_MS = 5;
 /** Messages that are sent stay in the queue until they are as many, and half of it. */
 const QUEUE_SWEEP = 1024;
 
+/** Messages that are kept at most, when they are read because of loans. */
+const INBOX_MESSAGES = 1024;
+
 /** One message of an {@link FdSocket}. */
 export interface FdMessage {
   /** what the peer sent: out of JSON or of V8's serializer, or a `Buffer` where it sent bytes */
@@ -60,6 +62,30 @@ interface Outgoing {
   resolve: () => void;
   reject: (error: Error) => void;
 }
+
+/** A message that has arrived whole. */
+interface Arrived {
+  value: unknown;
+  fds: Handle[];
+  loan: number | undefined;
+  /** of its body */
+  bytes: number;
+}
+
+/** What a socket has of descriptors that nobody has received, which is not to outlive it. */
+interface Held {
+  /** those no complete message has claimed yet */
+  fds: Handle[];
+  /** messages that were read because of loans, and that nobody has asked for */
+  inbox: Arrived[];
+}
+
+function letGo({ fds, inbox }: Held): void {
+  for (const fd of fds.splice(0)) native.close(fd);
+  for (const message of inbox.splice(0)) for (const fd of message.fds) native.close(fd);
+}
+
+const registry = new FinalizationRegistry(letGo);
 
 interface Waiter {
   resolve: (value: FdMessage | undefined) => void;
@@ -93,10 +119,9 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   readonly #incoming = new Reassembly();
   /** what one recvmsg gave, in raw mode */
   #chunk: Buffer | undefined;
-  /** received descriptors no complete message has claimed yet */
-  #fds: Handle[] = [];
-  /** a message that was read because of loans, and that nobody has asked for */
-  #inbox: FdMessage | undefined;
+  readonly #held: Held = { fds: [], inbox: [] };
+  #inboxFds = 0;
+  #inboxBytes = 0;
   #waiters: Waiter[] = [];
   #outgoing: Outgoing[] = [];
   /** the first of #outgoing that is not done */
@@ -116,6 +141,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     if (key !== secret) throw new TypeError('An FdSocket is made by pair(), connect(), listen() or fromFd()');
     this.#options = options;
     this.#handle = new OwnedHandle(this, handle, 'FdSocket', undefined);
+    registry.register(this, this.#held);
   }
 
   /**
@@ -310,17 +336,14 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   }
 
   /**
-   * The next message, or undefined when the peer has closed, or this socket is closed
-   * meanwhile.
+   * The next message, or undefined when the peer has closed, whether it had read all that was
+   * sent to it or not, or this socket is closed meanwhile.
    *
    * @throws DmaBufError ERR_DMABUF_PROTOCOL, ERR_DMABUF_FDS_LOST: the socket is closed then
    * @throws DmaBufError ERR_DMABUF_CLOSED
-   * @throws SystemError ECONNRESET
    */
   async receive(): Promise<FdMessage | undefined> {
-    const failure = this.#failure;
-    this.#failure = undefined;
-    if (failure !== undefined) throw failure;
+    if (this.#failure !== undefined) return this.#lastOf(this.#failure);
     this.#handle.get('recvmsg');
     return new Promise<FdMessage | undefined>((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
@@ -334,7 +357,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       const message = await this.receive();
       if (message === undefined) return;
       yield message;
-      if (this.closed) return;
+      if (this.closed && this.#failure === undefined) return;
     }
   }
 
@@ -368,6 +391,8 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
    * sent are dropped, and their promises rejected. May be called twice.
    */
   close(): void {
+    this.#failure = undefined;
+    letGo(this.#held);
     this.#shut(undefined);
   }
 
@@ -385,10 +410,8 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   /** Gives up everything that waits. */
   #drop(error: Error | undefined): void {
     unwatch(this);
-    for (const fd of this.#fds) native.close(fd);
-    this.#fds = [];
-    for (const fd of this.#inbox?.fds ?? []) closeSync(fd);
-    this.#inbox = undefined;
+    // What came before the failure that nobody knows of yet can still be received.
+    letGo(this.#failure === undefined ? this.#held : { fds: this.#held.fds, inbox: [] });
     this.#chunk = undefined;
     this.#dropOutgoing(
       error ??
@@ -431,9 +454,32 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     for (const loan of [...this.#loans.keys()]) this.#comeHome(loan);
   }
 
-  /** Whether anybody wants what comes next: for loans, as long as no message has to wait for somebody to ask for it. */
+  /** Whether anybody wants what comes next: for loans, as long as not too much waits for somebody to ask for it. */
   get #wants(): boolean {
-    return this.#waiters.length > 0 || (this.#loans.size > 0 && this.#inbox === undefined);
+    if (this.#waiters.length > 0) return true;
+    if (this.#loans.size === 0 || this.#held.inbox.length >= INBOX_MESSAGES) return false;
+    return this.#inboxFds < MAX_MESSAGE_FDS && this.#inboxBytes < this.#options.maxMessageBytes;
+  }
+
+  #keep(message: Arrived): void {
+    this.#held.inbox.push(message);
+    this.#inboxFds += message.fds.length;
+    this.#inboxBytes += message.bytes;
+  }
+
+  #takeKept(): Arrived | undefined {
+    const message = this.#held.inbox.shift();
+    this.#inboxFds -= message?.fds.length ?? 0;
+    this.#inboxBytes -= message?.bytes ?? 0;
+    return message;
+  }
+
+  /** What is left of a socket that was closed while nobody asked for a message: those before that, and why. */
+  #lastOf(failure: Error): FdMessage {
+    const kept = this.#takeKept();
+    if (kept !== undefined) return give(kept);
+    this.#failure = undefined;
+    throw failure;
   }
 
   #watch(): void {
@@ -489,10 +535,12 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   #read(): void {
     try {
       while (this.#wants) {
-        const message = this.#inbox ?? this.#takeMessage();
-        this.#inbox = undefined;
-        if (message !== undefined && this.#waiters.length === 0) this.#inbox = message;
-        else if (message !== undefined) this.#waiters.shift()?.resolve(message);
+        const waiter = this.#waiters[0];
+        const message = (waiter && this.#takeKept()) ?? this.#takeMessage();
+        if (message !== undefined) {
+          if (waiter === undefined) this.#keep(message);
+          else this.#waiters.shift()?.resolve(give(message));
+        }
         // The ends of loans were all that had come.
         else if (!this.#wants) break;
         else if (this.#ended) {
@@ -516,10 +564,15 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     const received = native.socketReceive(this.#handle.get('recvmsg'), most);
     if (typeof received === 'number') {
       if (received === -errno.EAGAIN) return false;
+      // The peer has closed, too, and had not read all of what was sent; what it had sent itself came before this.
+      if (received === -errno.ECONNRESET) {
+        this.#end();
+        return true;
+      }
       throw systemError(received, 'recvmsg', undefined, 'The connection is broken.');
     }
     const { bytes, fds, lost, cut, end } = received;
-    this.#fds.push(...fds);
+    this.#held.fds.push(...fds);
     if (lost) {
       throw new DmaBufError(
         'ERR_DMABUF_FDS_LOST',
@@ -552,11 +605,11 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   }
 
   /** The next complete message of what has arrived. */
-  #takeMessage(): FdMessage | undefined {
+  #takeMessage(): Arrived | undefined {
     if (this.#options.format === 'raw') {
       const value = this.#chunk;
       this.#chunk = undefined;
-      return value && { value, fds: this.#claim(this.#fds.length) };
+      return value && { value, fds: this.#held.fds.splice(0), loan: undefined, bytes: value.length };
     }
     const { maxMessageBytes, maxFds, format } = this.#options;
     for (;;) {
@@ -573,10 +626,10 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       if (header === undefined || body === undefined) {
         // Descriptors come with the first byte of their message, so there are no others yet.
         const announced = header?.fds ?? (this.#incoming.length > 0 ? maxFds : 0);
-        if (this.#fds.length > announced) throw protocolError('more descriptors than announced');
+        if (this.#held.fds.length > announced) throw protocolError('more descriptors than announced');
         return undefined;
       }
-      if (this.#fds.length < header.fds) throw protocolError('fewer descriptors than announced');
+      if (this.#held.fds.length < header.fds) throw protocolError('fewer descriptors than announced');
       if (header.kind !== Kind.release) return this.#message(header, body);
       if (body.length !== LOAN_BYTES || !this.#comeHome(body.readUInt32LE(0))) {
         throw protocolError('the end of a loan that there is not');
@@ -584,7 +637,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     }
   }
 
-  #message({ kind, lent, fds }: Header, body: Buffer): FdMessage {
+  #message({ kind, lent, fds }: Header, body: Buffer): Arrived {
     if (lent && body.length < LOAN_BYTES) throw protocolError('a loan without a number');
     let value: unknown;
     try {
@@ -594,18 +647,19 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
         `a message that is no ${kind === Kind.v8 ? 'value of V8' : 'JSON'}: ${(error as Error).message}`,
       );
     }
-    const message = { value, fds: this.#claim(fds) };
-    return lent ? { ...message, loan: body.readUInt32LE(0) } : message;
-  }
-
-  /** The first descriptors, which belong to the receiver from now on. */
-  #claim(count: number): number[] {
-    return this.#fds.splice(0, count).map((fd) => native.release(fd));
+    const loan = lent ? body.readUInt32LE(0) : undefined;
+    return { value, fds: this.#held.fds.splice(0, fds), loan, bytes: body.length };
   }
 
   #sendError(error: number): Error {
     return systemError(error, 'sendmsg', undefined, sendAdvice(error));
   }
+}
+
+/** The message as its receiver gets it, whose the descriptors are from now on. */
+function give({ value, fds, loan }: Arrived): FdMessage {
+  const message = { value, fds: fds.map((fd) => native.release(fd)) };
+  return loan === undefined ? message : { ...message, loan };
 }
 
 function sendAdvice(error: number): string | undefined {

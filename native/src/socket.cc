@@ -53,7 +53,8 @@ Napi::Value Pair(const Napi::CallbackInfo& info) {
   const int type = arguments.Signed(0);
   if (!arguments.Ok() || !IsConnectionType(type)) return Result(env, -EINVAL);
   int fds[2];
-  if (socketpair(AF_UNIX, type | kSocketFlags, 0, fds) != 0) return Result(env, -errno);
+  // One end may be for a child that wants it to block; every call here says that it must not.
+  if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds) != 0) return Result(env, -errno);
   UniqueFd first(fds[0]);
   UniqueFd second(fds[1]);
   Napi::Array pair = Napi::Array::New(env, 2);

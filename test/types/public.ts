@@ -8,6 +8,8 @@
 import {
   type Access,
   type AccessDirection,
+  type BufferMessage,
+  type BufferPool,
   DmaBuf,
   DmaBufError,
   type DmaBufInfo,
@@ -22,6 +24,7 @@ import {
   type NativePixmap,
   openHeap,
   type Plane,
+  type PoolBuffer,
   rows,
   SyncFile,
 } from 'dmabuf';
@@ -32,7 +35,14 @@ function is<A, B>(..._: Equal<A, B> extends true ? [] : [never]): void {}
 /** What no value of the library may be: `any` is everything at once. */
 type IsAny<T> = 0 extends 1 & T ? true : false;
 
-export async function promises(heap: Heap, buffer: DmaBuf, mapping: Mapping, socket: FdSocket): Promise<void> {
+export async function promises(
+  heap: Heap,
+  buffer: DmaBuf,
+  mapping: Mapping,
+  socket: FdSocket,
+  pool: typeof BufferPool,
+  pooled: PoolBuffer,
+): Promise<void> {
   // The kinds tell the heaps apart.
   for (const info of heaps()) {
     is<typeof info, HeapInfo>();
@@ -111,6 +121,17 @@ export async function promises(heap: Heap, buffer: DmaBuf, mapping: Mapping, soc
     is<typeof fds, number[]>();
   }
 
+  for await (const { value, buffers } of socket.buffers()) {
+    is<typeof value, unknown>();
+    is<typeof buffers, readonly DmaBuf[]>();
+  }
+
+  is<ReturnType<BufferPool['acquire']>, Promise<PoolBuffer>>();
+  // @ts-expect-error how many?
+  await pool.create(heap, 4096, {});
+  // @ts-expect-error lent by its own send()
+  await socket.send(0, [pooled]);
+
   is<ReturnType<typeof liveBuffers>, DmaBuf[]>();
   is<ReturnType<typeof dmabufs>, DmaBufInfo[]>();
 
@@ -130,4 +151,5 @@ export async function promises(heap: Heap, buffer: DmaBuf, mapping: Mapping, soc
 type AnyMembers<T> = { [K in keyof T]-?: IsAny<T[K]> extends true ? K : never }[keyof T];
 is<AnyMembers<Heap> | AnyMembers<DmaBuf> | AnyMembers<Mapping> | AnyMembers<Access>, never>();
 is<AnyMembers<FdSocket> | AnyMembers<SyncFile> | AnyMembers<DmaBufError> | AnyMembers<HeapInfo>, never>();
+is<AnyMembers<BufferPool> | AnyMembers<PoolBuffer> | AnyMembers<BufferMessage>, never>();
 is<AnyMembers<DmaBufInfo> | AnyMembers<NativePixmap> | AnyMembers<Plane>, never>();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import assert from 'node:assert/strict';
-import { FdSocket, openHeap } from 'dmabuf';
+import { closeSync } from 'node:fs';
+import { BufferPool, type FdMessage, FdSocket, openHeap } from 'dmabuf';
 import { collect, collectUntil, leavesNothing, openFds, PAGE } from '../support.ts';
 
 interface Warning extends Error {
@@ -47,7 +48,6 @@ describe('what is left to the garbage collector', () => {
   it('does not close a descriptor somebody has taken', async () => {
     const fd = (() => openHeap('memfd').allocSync(PAGE).takeFd())();
     await collect();
-    const { closeSync } = await import('node:fs');
     closeSync(fd);
   });
 
@@ -81,10 +81,32 @@ describe('what is left to the garbage collector', () => {
       const [left, right] = FdSocket.pair();
       using buffer = openHeap('memfd').allocSync(PAGE);
       for (let round = 0; round < 3; round++) await left.send(round, [buffer]);
-      const { closeSync } = await import('node:fs');
       const message = await right.receive();
       message?.fds.forEach(closeSync);
       FdSocket.pair();
+    })();
+    await collectUntil(() => openFds().length === before.length);
+    assert.deepEqual(openFds(), before);
+  });
+
+  it('includes descriptors of messages that nobody has received, whole or not', async () => {
+    const before = openFds();
+    await (async () => {
+      using pool = BufferPool.createSync(openHeap('memfd'), PAGE, { count: 1 });
+      const buffers = [openHeap('memfd').allocSync(PAGE)];
+      const [ours, taken] = FdSocket.pair();
+      const theirs = FdSocket.fromFd(taken.takeFd(), { format: 'raw' });
+      {
+        using lent = await pool.acquire();
+        await lent.send(ours, 'lent');
+      }
+      const { fds } = (await theirs.receive()) as FdMessage;
+      for (const fd of fds) closeSync(fd);
+      await theirs.send(Buffer.from([1, 0, 0, 0, 1, 0, 0, 0, 0x37]), buffers);
+      await theirs.send(Buffer.from([4, 0, 0, 0, 0, 0, 3, 0, 1, 0, 0, 0]));
+      await theirs.send(Buffer.from([1, 0]), buffers);
+      (await pool.acquire()).release();
+      buffers[0]?.close();
     })();
     await collectUntil(() => openFds().length === before.length);
     assert.deepEqual(openFds(), before);

@@ -12,8 +12,20 @@ import * as library from 'dmabuf';
 import { IonClient } from 'dmabuf/ion-handles';
 import fc from 'fast-check';
 
-const { CmaMem, DmaBuf, DmaBufError, dmabufs, Exporter, FdSocket, heapStats, heaps, liveBuffers, openHeap, rows } =
-  library;
+const {
+  BufferPool,
+  CmaMem,
+  DmaBuf,
+  DmaBufError,
+  dmabufs,
+  Exporter,
+  FdSocket,
+  heapStats,
+  heaps,
+  liveBuffers,
+  openHeap,
+  rows,
+} = library;
 const { PAGE_SIZE, SyncFile } = library;
 
 /** Steps of a run, after which nothing may be left of it. */
@@ -26,7 +38,19 @@ const usable = heaps().filter(({ error }) => error === undefined);
 
 // -- what is passed ---------------------------------------------------------------------------------------------------
 
-const kinds = ['heaps', 'buffers', 'mappings', 'accesses', 'syncFiles', 'sockets', 'servers', 'memory', 'fds'];
+const kinds = [
+  'heaps',
+  'buffers',
+  'mappings',
+  'accesses',
+  'syncFiles',
+  'sockets',
+  'servers',
+  'pools',
+  'pooled',
+  'memory',
+  'fds',
+];
 
 const { command } = fc.letrec((tie) => ({
   number: fc.oneof(
@@ -118,6 +142,8 @@ class World {
   accesses = [];
   syncFiles = [];
   sockets = [];
+  pools = [];
+  pooled = [];
   servers = [];
   memory = [];
   fds = [];
@@ -205,7 +231,7 @@ class World {
     for (const kind of kinds) {
       for (const thing of this[kind]) {
         if (kind === 'fds') closeSync(thing);
-        else thing.close?.();
+        else (thing.close ?? thing.release)?.call(thing);
       }
       this[kind] = [];
     }
@@ -246,7 +272,7 @@ function withoutDescriptors(body) {
 }
 
 /** What gives numbers away: in a thread that is stopped they are nobody's. */
-const GIVING = ['takeFd', 'takeSocket', 'receive'];
+const GIVING = ['takeFd', 'takeSocket', 'receive', 'buffers'];
 
 const calls = [
   function list(_, __, [options]) {
@@ -432,6 +458,25 @@ const calls = [
   function closeSocket(w, { on }) {
     w.pick('sockets', on)?.close();
     if (on === 0) w.pick('servers', on)?.close();
+  },
+  function poolSync(w, { on }, [length, options]) {
+    w.keep('pools', BufferPool.createSync(w.pick('heaps', on), length, on < 9 ? options : { count: 1 + (on % 3) }));
+  },
+  async function pool(w, { on }, [options]) {
+    w.keep('pools', await BufferPool.create(w.pick('heaps', on), 1000, on < 5 ? options : { count: 1 + (on % 3) }));
+  },
+  async function acquire(w, { on }, [options]) {
+    w.keep('pooled', await w.pick('pools', on)?.acquire(on < 9 ? options : {}));
+  },
+  function tryAcquire(w, { on }) {
+    w.keep('pooled', w.pick('pools', on)?.tryAcquire());
+  },
+  async function lend(w, { on }, [value]) {
+    await w.pick('pooled', on)?.send(on === 0 ? value : w.pick('sockets', on), on % 2 ? 'lent' : value);
+  },
+  function releaseOne(w, { on }) {
+    w.pick('pooled', on)?.release();
+    if (on === 0) w.pick('pools', on)?.close();
   },
   function devices(_, { on }, [path]) {
     const open = [CmaMem, Exporter, IonClient][on % 3];

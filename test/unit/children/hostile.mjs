@@ -11,9 +11,8 @@ const random = (below) => {
 };
 const pick = (list) => list[random(list.length)];
 
-const buffer = openHeap('memfd').allocSync(1);
 const [own, other] = FdSocket.pair();
-const numbers = [buffer.fd, openSync('/dev/null', 'r'), other.takeFd(), own.takeFd()];
+const numbers = [openHeap('memfd').allocSync(1).takeFd(), openSync('/dev/null', 'r'), other.takeFd(), own.takeFd()];
 const someFds = (most) => Array.from({ length: random(most + 1) }, () => pick(numbers));
 
 const bodies = [

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// Answers messages of whoever has started it, a process or a thread, by spawnWithSocket or workerWithSocket:
+// parent.mjs [OPTIONS]; a thread has them as workerData. 'fill' fills its buffers, 'keep' keeps them and what is lent.
+import { isMainThread, workerData } from 'node:worker_threads';
+import { parentSocket } from 'dmabuf';
+
+const options = isMainThread ? JSON.parse(process.argv[2] ?? '{}') : (workerData ?? {});
+if (options.ignores) await new Promise(() => setInterval(() => {}, 1000));
+const socket = parentSocket(options);
+let again;
+try {
+  parentSocket();
+} catch ({ code, message }) {
+  again = { code, message };
+}
+const kept = [];
+for await (const message of socket.buffers()) {
+  const { value, buffers } = message;
+  if (value === 'fill') for (const buffer of buffers) buffer.write((bytes) => bytes.fill(0x66));
+  if (value === 'keep') kept.push(message);
+  else if (value === 'let go') for (const one of kept.splice(0)) one.close();
+  else message.close();
+  await socket.send({ value, sizes: buffers.map(({ size }) => size), type: socket.type, again });
+}

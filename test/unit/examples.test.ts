@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+/** The examples that any machine can run. Those of the tour need devices, and peers are in peers.test.ts. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const examples = ['frames.ts', 'filter.ts'];
+
+/** Programs as a project of its own has them: threads of Node.js 20 run no TypeScript. */
+describe('examples', function () {
+  this.timeout(60_000);
+  this.slow(5000);
+  let folder: string;
+
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'dmabuf-'));
+    mkdirSync(join(folder, 'node_modules/@types'), { recursive: true });
+    symlinkSync(root, join(folder, 'node_modules/dmabuf'));
+    symlinkSync(join(root, 'node_modules/@types/node'), join(folder, 'node_modules/@types/node'));
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({ type: 'module' }));
+    const compilerOptions = {
+      ...{ module: 'nodenext', target: 'es2022', lib: ['es2023', 'esnext.disposable'], strict: true },
+      ...{ types: ['node'], outDir: folder, rootDir: join(root, 'examples'), preserveSymlinks: true },
+      paths: { dmabuf: [join(root, 'dist/index.d.ts')] },
+      typeRoots: [join(root, 'node_modules/@types')],
+    };
+    const files = examples.map((name) => join(root, 'examples', name));
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }));
+    const tsc = join(root, 'node_modules/typescript/bin/tsc');
+    const { status, stdout, stderr } = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' });
+    assert.equal(status, 0, `${stdout}${stderr}`);
+  });
+  after(() => rmSync(folder, { recursive: true }));
+
+  for (const [name, expected] of [
+    ['frames.ts', /^the other process saw \{ frames: 100, buffers: 3, wrong: 0 \}\n$/],
+    ['filter.ts', /^600 rows by \d+ threads, 0 bytes wrong\n$/],
+  ] as const) {
+    it(`${name} does what it says`, () => {
+      const script = join(folder, `${basename(name, '.ts')}.js`);
+      const { status, stdout, stderr } = spawnSync(process.execPath, [script], { encoding: 'utf8' });
+      assert.equal(stderr, '');
+      assert.match(stdout, expected);
+      assert.equal(status, 0);
+    });
+  }
+});
