@@ -3,8 +3,9 @@
  * What here.ts does with the library, by system calls. For each line on
  * standard input it does that COUNT times and prints the nanoseconds of one:
  * "map BYTES COUNT", "life BYTES COUNT", "fill BYTES COUNT", "copy BYTES COUNT"
- * or "pass DESCRIPTORS COUNT"; where there is an ION, "ion BYTES COUNT", a life
- * there, and "bracket BYTES COUNT", the two halves of a CPU access.
+ * or "pass DESCRIPTORS COUNT"; "trip DESCRIPTORS COUNT", the same to another
+ * process and back; where there is an ION, "ion BYTES COUNT", a life there, and
+ * "bracket BYTES COUNT", the two halves of a CPU access.
  */
 #define _GNU_SOURCE
 #include <dmabuf/ion.h>
@@ -17,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -119,7 +121,8 @@ static void send_fds(int socket, const int *fds, uint32_t count)
 		fail("sendmsg");
 }
 
-static void receive_fds(int socket, int *fds, uint32_t count)
+/* 0 at the end */
+static int receive_fds(int socket, int *fds, uint32_t count)
 {
 	char bytes[4096];
 	struct iovec part = { .iov_base = bytes, .iov_len = sizeof(bytes) };
@@ -131,13 +134,19 @@ static void receive_fds(int socket, int *fds, uint32_t count)
 		.msg_controllen = sizeof(control.bytes),
 	};
 	struct cmsghdr *rights;
+	ssize_t received;
 
-	if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) < 0)
+	received = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+	if (received < 0)
 		fail("recvmsg");
+	if (received == 0)
+		return 0;
 	rights = CMSG_FIRSTHDR(&message);
 	if (!rights || rights->cmsg_len != CMSG_LEN(count * sizeof(int)))
 		fail("descriptors");
 	memcpy(fds, CMSG_DATA(rights), count * sizeof(int));
+
+	return 1;
 }
 
 static void close_all(const int *fds, uint32_t count)
@@ -258,6 +267,52 @@ static double time_pass(uint32_t fd_count, unsigned int count)
 	return (end - start) / count;
 }
 
+static void echo(int socket, uint32_t count)
+{
+	int fds[MOST_FDS];
+
+	while (receive_fds(socket, fds, count)) {
+		send_fds(socket, fds, count);
+		close_all(fds, count);
+	}
+}
+
+static double time_trip(uint32_t fd_count, unsigned int count)
+{
+	int sockets[2];
+	int fds[MOST_FDS];
+	int back[MOST_FDS];
+	double start;
+	double end;
+	pid_t child;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets))
+		fail("socketpair");
+	child = fork();
+	if (child < 0)
+		fail("fork");
+	if (child == 0) {
+		close(sockets[0]);
+		echo(sockets[1], fd_count);
+		_exit(0);
+	}
+	close(sockets[1]);
+	for (uint32_t i = 0; i < fd_count; i++)
+		fds[i] = new_buffer(4096);
+	start = now();
+	for (unsigned int i = 0; i < count; i++) {
+		send_fds(sockets[0], fds, fd_count);
+		receive_fds(sockets[0], back, fd_count);
+		close_all(back, fd_count);
+	}
+	end = now();
+	close_all(fds, fd_count);
+	close(sockets[0]);
+	waitpid(child, NULL, 0);
+
+	return (end - start) / count;
+}
+
 int main(void)
 {
 	char what[8];
@@ -277,6 +332,8 @@ int main(void)
 			printf("%.1f\n", time_bytes(argument, count, what[0] == 'c'));
 		else if (!strcmp(what, "pass") && argument <= MOST_FDS)
 			printf("%.1f\n", time_pass(argument, count));
+		else if (!strcmp(what, "trip") && argument <= MOST_FDS)
+			printf("%.1f\n", time_trip(argument, count));
 		else
 			return 1;
 		fflush(stdout);

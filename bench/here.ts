@@ -2,15 +2,18 @@
 /**
  * What a script does with the library, for here.c and koffi.ts to be compared with: for each line on
  * standard input it does that COUNT times and prints the nanoseconds of one: "map BYTES COUNT",
- * "life BYTES COUNT", "fill BYTES COUNT", "copy BYTES COUNT" or "pass DESCRIPTORS COUNT"; where there is an
- * ION, "ion BYTES COUNT", a life there, and "bracket BYTES COUNT", the two halves of a CPU access.
+ * "life BYTES COUNT", "fill BYTES COUNT", "copy BYTES COUNT" or "pass DESCRIPTORS COUNT"; "trip DESCRIPTORS COUNT",
+ * the same to another process and back; "frame BYTES COUNT", a frame of a pool that another process looks at; "queue
+ * MESSAGES COUNT", one of so many that wait; where there is an ION, "ion BYTES COUNT", a life there, and "bracket BYTES
+ * COUNT", the two halves of a CPU access.
  *
  * @module
  */
 import { closeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setImmediate } from 'node:timers/promises';
-import { FdSocket, type Heap, openHeap } from 'dmabuf';
+import { fileURLToPath } from 'node:url';
+import { FdSocket, type Heap, openHeap, spawnWithSocket } from 'dmabuf';
 
 using heap = openHeap('memfd');
 const ion = () => openHeap('ion', { type: 'system' });
@@ -86,6 +89,28 @@ async function timePass(fdCount: number, count: number): Promise<number> {
   return Number(end - start) / count;
 }
 
+const echo = fileURLToPath(new URL('echo.ts', import.meta.url));
+
+/** To another process and back. It is started once. */
+let other: FdSocket | undefined;
+
+async function timeTrip(fdCount: number, count: number): Promise<number> {
+  other ??= spawnWithSocket(process.execPath, [...process.execArgv, echo], { stdio: 'inherit' }).socket;
+  const buffers = Array.from({ length: fdCount }, () => heap.allocSync(4096));
+  const fds = buffers.map(({ fd }) => fd);
+  const trip = async () => {
+    await other?.send({ width: 800, height: 480 }, fds);
+    const back = await other?.receive();
+    for (const fd of back?.fds ?? []) closeSync(fd);
+  };
+  await trip();
+  const start = process.hrtime.bigint();
+  for (let i = 0; i < count; i++) await trip();
+  const end = process.hrtime.bigint();
+  for (const buffer of buffers) buffer.close();
+  return Number(end - start) / count;
+}
+
 const times: Record<string, (argument: number, count: number) => number | Promise<number>> = {
   map: timeMap,
   life: (size, count) => timeLife(heap, size, count),
@@ -94,9 +119,11 @@ const times: Record<string, (argument: number, count: number) => number | Promis
   fill: (size, count) => timeBytes(size, count, false),
   copy: (size, count) => timeBytes(size, count, true),
   pass: timePass,
+  trip: timeTrip,
 };
 
 for await (const line of createInterface({ input: process.stdin })) {
   const [what = '', argument, count] = line.split(' ');
   console.log((await times[what]?.(Number(argument), Number(count)))?.toFixed(1));
 }
+other?.close();

@@ -18,7 +18,7 @@ import {
   LOAN_BYTES,
   Reassembly,
 } from './message-format.js';
-import { type Credentials, type Handle, native } from './native.js';
+import { type Credentials, type Handle, native, Received } from './native.js';
 import {
   type Checked,
   checkSocketOptions,
@@ -63,10 +63,10 @@ interface Outgoing {
   reject: (error: Error) => void;
 }
 
-/** A message that has arrived whole. */
+/** A message that has arrived whole, whose descriptors are numbers that belong to nobody yet. */
 interface Arrived {
   value: unknown;
-  fds: Handle[];
+  fds: number[];
   loan: number | undefined;
   /** of its body */
   bytes: number;
@@ -76,9 +76,16 @@ interface Arrived {
 interface Held {
   /** those no complete message has claimed yet */
   fds: Handle[];
-  /** messages that were read because of loans, and that nobody has asked for */
+  /** messages that were read because of loans, and that nobody has asked for, with handles */
   inbox: Arrived[];
 }
+
+/** Bytes of one recvmsg of a stream. */
+const RECEIVE_BYTES = 65536;
+
+/** What was received last, in this thread. */
+const received = Buffer.allocUnsafeSlow(RECEIVE_BYTES);
+const receivedAlso = new Float64Array(2 + MAX_MESSAGE_FDS);
 
 function letGo({ fds, inbox }: Held): void {
   for (const fd of fds.splice(0)) native.close(fd);
@@ -120,6 +127,8 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   /** what one recvmsg gave, in raw mode */
   #chunk: Buffer | undefined;
   readonly #held: Held = { fds: [], inbox: [] };
+  /** Numbers that came in this turn, later than those of #held. */
+  #fresh: number[] = [];
   #inboxFds = 0;
   #inboxBytes = 0;
   #waiters: Waiter[] = [];
@@ -462,7 +471,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   }
 
   #keep(message: Arrived): void {
-    this.#held.inbox.push(message);
+    this.#held.inbox.push({ ...message, fds: message.fds.map(adoptNew) });
     this.#inboxFds += message.fds.length;
     this.#inboxBytes += message.bytes;
   }
@@ -471,7 +480,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     const message = this.#held.inbox.shift();
     this.#inboxFds -= message?.fds.length ?? 0;
     this.#inboxBytes -= message?.bytes ?? 0;
-    return message;
+    return message && { ...message, fds: message.fds.map((fd) => native.release(fd)) };
   }
 
   /** What is left of a socket that was closed while nobody asked for a message: those before that, and why. */
@@ -550,10 +559,17 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       }
     } catch (error) {
       if (this.#waiters.length === 0) this.#failure = error as Error;
+      this.#settle();
       this.#shut(error as Error);
       return;
     }
+    this.#settle();
     if (!this.closed) this.#watch();
+  }
+
+  /** What came in this turn and no message has claimed is not to be lost with this object, or its thread. */
+  #settle(): void {
+    if (this.#fresh.length > 0) this.#held.fds.push(...this.#fresh.splice(0).map(adoptNew));
   }
 
   /** One recvmsg; false where there is nothing to read now. */
@@ -561,31 +577,40 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     const { format, type, maxMessageBytes, maxFds } = this.#options;
     const framed = format !== 'raw';
     const most = type === 'stream' ? 0 : maxMessageBytes + (framed ? HEADER_BYTES + LOAN_BYTES : 0);
-    const received = native.socketReceive(this.#handle.get('recvmsg'), most);
-    if (typeof received === 'number') {
-      if (received === -errno.EAGAIN) return false;
+    const handle = this.#handle.get('recvmsg');
+    // What does not fit of a record is gone, so its length is asked for first.
+    const next = type === 'stream' ? 0 : native.socketNext(handle);
+    const room = next > RECEIVE_BYTES ? Buffer.allocUnsafeSlow(next) : received;
+    const into = next > 0 && room.length > most ? room.subarray(0, most) : room;
+    const count = next < 0 ? next : native.socketReceive(handle, into, type !== 'stream', receivedAlso.buffer);
+    if (count < 0) {
+      if (count === -errno.EAGAIN) return false;
       // The peer has closed, too, and had not read all of what was sent; what it had sent itself came before this.
-      if (received === -errno.ECONNRESET) {
+      if (count === -errno.ECONNRESET) {
         this.#end();
         return true;
       }
-      throw systemError(received, 'recvmsg', undefined, 'The connection is broken.');
+      throw systemError(count, 'recvmsg', undefined, 'The connection is broken.');
     }
-    const { bytes, fds, lost, cut, end } = received;
-    this.#held.fds.push(...fds);
-    if (lost) {
+    const [flags = 0, fdCount = 0] = receivedAlso;
+    for (let at = 2; at < 2 + fdCount; at++) this.#fresh.push(receivedAlso[at] as number);
+    if ((flags & Received.lost) !== 0) {
       throw new DmaBufError(
         'ERR_DMABUF_FDS_LOST',
         'Descriptors were lost on their way: this process has none left. Close what is no longer needed, or raise `ulimit -n`',
         { errno: -errno.EMFILE, syscall: 'recvmsg' },
       );
     }
-    if (cut) throw protocolError(`a record of more than ${most} bytes`);
-    if (end) this.#end();
-    else if (framed) {
+    if ((flags & Received.cut) !== 0) throw protocolError(`a record of more than ${most} bytes`);
+    if ((flags & Received.end) !== 0) {
+      this.#end();
+      return true;
+    }
+    const bytes = room === received ? Buffer.from(room.subarray(0, count)) : into.subarray(0, count);
+    if (framed) {
       this.#incoming.push(bytes);
       if (type === 'seqpacket') this.#checkRecord(bytes);
-    } else if (fds.length > maxFds) throw protocolError(`${fds.length} descriptors at once, and ${maxFds} are allowed`);
+    } else if (fdCount > maxFds) throw protocolError(`${fdCount} descriptors at once, and ${maxFds} are allowed`);
     else this.#chunk = bytes;
     return true;
   }
@@ -609,7 +634,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     if (this.#options.format === 'raw') {
       const value = this.#chunk;
       this.#chunk = undefined;
-      return value && { value, fds: this.#held.fds.splice(0), loan: undefined, bytes: value.length };
+      return value && { value, fds: this.#claim(this.#fdCount), loan: undefined, bytes: value.length };
     }
     const { maxMessageBytes, maxFds, format } = this.#options;
     for (;;) {
@@ -626,10 +651,10 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       if (header === undefined || body === undefined) {
         // Descriptors come with the first byte of their message, so there are no others yet.
         const announced = header?.fds ?? (this.#incoming.length > 0 ? maxFds : 0);
-        if (this.#held.fds.length > announced) throw protocolError('more descriptors than announced');
+        if (this.#fdCount > announced) throw protocolError('more descriptors than announced');
         return undefined;
       }
-      if (this.#held.fds.length < header.fds) throw protocolError('fewer descriptors than announced');
+      if (this.#fdCount < header.fds) throw protocolError('fewer descriptors than announced');
       if (header.kind !== Kind.release) return this.#message(header, body);
       if (body.length !== LOAN_BYTES || !this.#comeHome(body.readUInt32LE(0))) {
         throw protocolError('the end of a loan that there is not');
@@ -648,7 +673,24 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       );
     }
     const loan = lent ? body.readUInt32LE(0) : undefined;
-    return { value, fds: this.#held.fds.splice(0, fds), loan, bytes: body.length };
+    return { value, fds: this.#claim(fds), loan, bytes: body.length };
+  }
+
+  /** Descriptors no message has claimed yet. */
+  get #fdCount(): number {
+    return this.#held.fds.length + this.#fresh.length;
+  }
+
+  /** The first of them. */
+  #claim(count: number): number[] {
+    if (count === 0) return [];
+    if (this.#held.fds.length === 0 && count === this.#fresh.length) {
+      const all = this.#fresh;
+      this.#fresh = [];
+      return all;
+    }
+    const early = this.#held.fds.splice(0, count).map((fd) => native.release(fd));
+    return [...early, ...this.#fresh.splice(0, count - early.length)];
   }
 
   #sendError(error: number): Error {
@@ -658,9 +700,10 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
 
 /** The message as its receiver gets it, whose the descriptors are from now on. */
 function give({ value, fds, loan }: Arrived): FdMessage {
-  const message = { value, fds: fds.map((fd) => native.release(fd)) };
-  return loan === undefined ? message : { ...message, loan };
+  return loan === undefined ? { value, fds } : { value, fds, loan };
 }
+
+const adoptNew = (fd: number) => native.adoptNew(fd);
 
 function sendAdvice(error: number): string | undefined {
   switch (-error) {

@@ -103,6 +103,11 @@ export class OwnedHandle {
     return this.#state.poller !== 0;
   }
 
+  /** What {@link OwnedHandle.poll} has made, or 0. */
+  get poller(): Handle {
+    return this.#state.poller;
+  }
+
   /** Watches the descriptor until it is closed. */
   poll(callback: (events: number) => void): Handle {
     if (this.#state.poller === 0) {

@@ -61,18 +61,15 @@ export interface CmaTotals {
   free: number;
 }
 
-/** One recvmsg. */
-export interface Received {
-  bytes: Buffer;
-  /** handles */
-  fds: Handle[];
+/** Bits of what socketReceive says. */
+export const Received = {
   /** MSG_CTRUNC: descriptors were lost */
-  lost: boolean;
+  lost: 1,
   /** MSG_TRUNC: the record was longer */
-  cut: boolean;
+  cut: 2,
   /** the peer has closed */
-  end: boolean;
-}
+  end: 4,
+} as const;
 
 /** SO_PEERCRED */
 export interface Credentials {
@@ -118,6 +115,8 @@ interface Native {
   open(path: string, flags: number): Handle;
   /** The number belongs to the handle, unless this fails; -EBUSY where one owns it already. */
   adopt(fd: number): Handle;
+  /** The same for a number that the kernel has just given. */
+  adoptNew(fd: number): Handle;
   /** A new number for the same file. */
   duplicate(handle: Handle): Handle;
   duplicateFd(fd: number): Handle;
@@ -227,8 +226,13 @@ interface Native {
   socketPeer(handle: Handle): OrErrno<Credentials>;
   /** The bytes the kernel took from `offset` on; `fds` have gone with the first. */
   socketSend(handle: Handle, bytes: Uint8Array, offset: number, fds: readonly number[]): number;
-  /** `most` is 0 for a stream, else the bytes of a record from which on it is cut. */
-  socketReceive(handle: Handle, most: number): OrErrno<Received>;
+  /** The bytes of the next record. */
+  socketNext(handle: Handle): number;
+  /**
+   * One recvmsg: the bytes that came. Fills `also` with doubles: {@link Received}, how many descriptors there are, and
+   * their numbers, which belong to the caller.
+   */
+  socketReceive(handle: Handle, into: Uint8Array, records: boolean, also: ArrayBuffer): number;
 
   /** pidfd_open(2) and pidfd_getfd(2) */
   pidfdGetFd(pid: number, fd: number): Handle;

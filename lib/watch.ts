@@ -15,7 +15,8 @@ export function watch<T extends object>(
 ): number {
   if (events === 0) busy.delete(owner);
   else busy.add(owner);
-  if (events === 0 && !handle.polled) return 0;
+  if (handle.polled) return native.pollerUpdate(handle.poller, events);
+  if (events === 0) return 0;
   const weak = new WeakRef(owner);
   const poller = handle.poll((happened) => {
     const target = weak.deref();

@@ -79,6 +79,14 @@ Napi::Value Adopt(const Napi::CallbackInfo& info) {
   return Environment::Of(info.Env()).Adopt(info.Env(), UniqueFd(number));
 }
 
+// adoptNew(fd): the same for one the kernel has just given, which so belongs to nobody else
+Napi::Value AdoptNew(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const int number = arguments.Signed(0);
+  if (!arguments.Ok()) return Result(info.Env(), -EINVAL);
+  return Environment::Of(info.Env()).Adopt(info.Env(), UniqueFd(number));
+}
+
 Napi::Value Duplicate(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const int fd = Environment::Of(info.Env()).Fd(arguments.Unsigned(0));
@@ -161,6 +169,7 @@ Napi::Value Describe(const Napi::CallbackInfo& info) {
 void RegisterDescriptor(Napi::Env env, Napi::Object exports) {
   exports.Set("open", Napi::Function::New<Open>(env, "open"));
   exports.Set("adopt", Napi::Function::New<Adopt>(env, "adopt"));
+  exports.Set("adoptNew", Napi::Function::New<AdoptNew>(env, "adoptNew"));
   exports.Set("duplicate", Napi::Function::New<Duplicate>(env, "duplicate"));
   exports.Set("duplicateFd", Napi::Function::New<DuplicateFd>(env, "duplicateFd"));
   exports.Set("fd", Napi::Function::New<Fd>(env, "fd"));

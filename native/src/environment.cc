@@ -61,6 +61,13 @@ Napi::Value Environment::Adopt(Napi::Env env, UniqueFd fd) {
   return Napi::Number::New(env, static_cast<double>(handle));
 }
 
+void Environment::Disown(int fd) {
+  const auto found = handle_of_.find(fd);
+  if (found == handle_of_.end()) return;
+  if (const auto lost = Find(found->second)) lost->Release();
+  handle_of_.erase(found);
+}
+
 bool Environment::Owns(int fd) const {
   const auto found = handle_of_.find(fd);
   return found != handle_of_.end() && Fd(found->second) == fd;

@@ -28,6 +28,8 @@ class Environment : public std::enable_shared_from_this<Environment> {
 
   // A handle of fd, or -errno; a negative fd stands for a call that left errno.
   Napi::Value Adopt(Napi::Env env, UniqueFd fd);
+  // The kernel has given a number that a handle may still claim, which others closed.
+  void Disown(int fd);
   // Whether a live handle owns this number already.
   bool Owns(int fd) const;
   std::shared_ptr<Descriptor> Find(Handle handle) const;

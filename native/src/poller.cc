@@ -2,6 +2,7 @@
 #include "poller.h"
 
 #include <cerrno>
+#include <utility>
 
 #include "arguments.h"
 #include "bindings.h"
@@ -34,10 +35,22 @@ Napi::Value Poller::Create(const Napi::CallbackInfo& info) {
 }
 
 int Poller::Update(int events) {
-  if (events == 0) return uv_poll_stop(&poll_);
+  const int wanted = events & (UV_READABLE | UV_WRITABLE);
+  auto* const handle = reinterpret_cast<uv_handle_t*>(&poll_);
+  if (wanted == 0) {
+    // Stopping and starting are system calls, so that is put off until something happens; who waits for one message
+    // after the other is spared them.
+    idle_ = true;
+    uv_unref(handle);
+    return 0;
+  }
+  const bool was_idle = std::exchange(idle_, false);
+  if (was_idle) uv_ref(handle);
+  if (started_ == wanted) return 0;
   const int fd = descriptor_->Fd();
-  if (fd < 0) return fd;
-  return uv_poll_start(&poll_, events & (UV_READABLE | UV_WRITABLE), OnReady);
+  const int error = fd < 0 ? fd : uv_poll_start(&poll_, wanted, OnReady);
+  started_ = error == 0 ? wanted : 0;
+  return error;
 }
 
 void Poller::Close() {
@@ -55,6 +68,13 @@ void Poller::OnClosed(uv_handle_t* handle) {
 
 void Poller::OnReady(uv_poll_t* handle, int status, int events) {
   auto* const self = static_cast<Poller*>(handle->data);
+  // libuv has stopped it where there is an error.
+  if (status < 0) self->started_ = 0;
+  if (self->idle_) {
+    uv_poll_stop(handle);
+    self->started_ = 0;
+    return;
+  }
   const Napi::Env env = self->callback_.Env();
   const Napi::HandleScope scope(env);
   // The callback may close this poller: nothing of it is used afterwards.

@@ -16,7 +16,7 @@ class Poller {
   // A handle, or -errno. The callback gets UV_READABLE and UV_WRITABLE bits or -errno.
   static Napi::Value Create(const Napi::CallbackInfo& info);
 
-  // events 0: stop, and let the process end
+  // events 0: call back no more, and let the process end
   int Update(int events);
   // The descriptor is out of the loop at once; libuv's memory follows a tick later.
   void Close();
@@ -33,6 +33,10 @@ class Poller {
   std::shared_ptr<Descriptor> descriptor_;
   Environment::Handle handle_ = 0;
   uv_poll_t poll_ = {};
+  // what libuv watches for; 0 where it does not
+  int started_ = 0;
+  // Nobody waits, whatever libuv watches.
+  bool idle_ = false;
   Napi::FunctionReference callback_;
   std::unique_ptr<Napi::AsyncContext> context_;
 };

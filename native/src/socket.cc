@@ -12,11 +12,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <string>
-#include <vector>
 
 #include "bindings.h"
 #include "device.h"
@@ -24,7 +22,6 @@
 namespace dmabuf {
 namespace {
 
-constexpr size_t kReceiveBytes = 64 << 10;
 constexpr int kSocketFlags = SOCK_CLOEXEC | SOCK_NONBLOCK;
 
 union ControlBuffer {
@@ -201,30 +198,42 @@ bool IsEnd(int fd) {
   return ioctl(fd, SIOCINQ, &waiting) != 0 || waiting == 0;
 }
 
-// socketReceive(socket, most): {bytes, fds, lost, cut, end}, fds being handles. `most` is 0
-// for a stream, else the bytes of a record from which on it is cut.
+// socketNext(socket): the bytes of the next record
+Napi::Value Next(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(info);
+  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
+  if (fd < 0) return Result(env, fd);
+  const ssize_t length = recv(fd, nullptr, 0, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
+  return Napi::Number::New(env, length < 0 ? -errno : static_cast<double>(length));
+}
+
+// What a received message was, beside its bytes and descriptors.
+enum ReceivedFlags { kLost = 1, kCut = 2, kEnd = 4 };
+
+// socketReceive(socket, into, records, also): the number of bytes that came into the Uint8Array. `also` is an
+// ArrayBuffer of doubles, filled with ReceivedFlags, the number of descriptors, and those, which belong to the caller.
 Napi::Value Receive(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Environment& environment = Environment::Of(env);
   Arguments arguments(info);
   const int fd = environment.Fd(arguments.Unsigned(0));
-  const uint64_t most = arguments.Unsigned(1, uint64_t{1} << 30);
-  if (!arguments.Ok()) return Result(env, -EINVAL);
-  if (fd < 0) return Result(env, fd);
-  static thread_local char buffer[kReceiveBytes];
-  iovec bytes = {buffer, sizeof(buffer)};
-  std::vector<char> record;
-  if (most > 0) {
-    // What does not fit of a record is gone, so its length is asked for first.
-    const ssize_t length = recv(fd, nullptr, 0, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
-    if (length < 0) return Result(env, -errno);
-    if (static_cast<size_t>(length) > sizeof(buffer)) {
-      record.resize(std::min(static_cast<size_t>(length), static_cast<size_t>(most)));
-      if (!record.empty()) bytes = {record.data(), record.size()};
-    }
-    bytes.iov_len = std::min(bytes.iov_len, static_cast<size_t>(most));
+  const bool records = arguments.Boolean(2);
+  void* data = nullptr;
+  size_t length = 0;
+  napi_typedarray_type type;
+  void* also = nullptr;
+  size_t also_bytes = 0;
+  double fields[2 + kMaxFdsPerMessage];
+  if (!arguments.Ok() || !info[1].IsTypedArray() ||
+      napi_get_typedarray_info(env, info[1], &type, &length, &data, nullptr, nullptr) != napi_ok ||
+      type != napi_uint8_array || data == nullptr || length == 0 ||
+      napi_get_arraybuffer_info(env, info[3], &also, &also_bytes) != napi_ok || also_bytes < sizeof(fields)) {
+    return Result(env, -EINVAL);
   }
-  ControlBuffer control = {};
+  if (fd < 0) return Result(env, fd);
+  iovec bytes = {data, length};
+  ControlBuffer control;
   msghdr message = {};
   message.msg_iov = &bytes;
   message.msg_iovlen = 1;
@@ -236,26 +245,23 @@ Napi::Value Receive(const Napi::CallbackInfo& info) {
   } while (received < 0 && errno == EINTR);
   if (received < 0) return Result(env, -errno);
 
-  std::vector<UniqueFd> fds;
+  size_t count = 0;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; i++) {
+    const size_t end = count + (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; count < end; i++, count++) {
       int number;
       std::memcpy(&number, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
-      fds.emplace_back(number);
+      environment.Disown(number);
+      fields[2 + count] = number;
     }
   }
-  const bool end = received == 0 && fds.empty() && (most == 0 || IsEnd(fd));
-  Napi::Array handles = Napi::Array::New(env, fds.size());
-  for (uint32_t i = 0; i < fds.size(); i++) handles.Set(i, environment.Adopt(env, std::move(fds[i])));
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("bytes", Napi::Buffer<char>::Copy(env, static_cast<char*>(bytes.iov_base), static_cast<size_t>(received)));
-  result.Set("fds", handles);
-  result.Set("lost", (message.msg_flags & MSG_CTRUNC) != 0);
-  result.Set("cut", (message.msg_flags & MSG_TRUNC) != 0);
-  result.Set("end", end);
-  return result;
+  const bool end = received == 0 && count == 0 && (!records || IsEnd(fd));
+  fields[0] = ((message.msg_flags & MSG_CTRUNC) != 0 ? kLost : 0) | ((message.msg_flags & MSG_TRUNC) != 0 ? kCut : 0) |
+              (end ? kEnd : 0);
+  fields[1] = static_cast<double>(count);
+  std::memcpy(also, fields, (2 + count) * sizeof(double));
+  return Napi::Number::New(env, static_cast<double>(received));
 }
 
 // pidfdGetFd(pid, fd): a handle of a duplicate of another process's descriptor
@@ -281,6 +287,7 @@ void RegisterSocket(Napi::Env env, Napi::Object exports) {
   exports.Set("socketType", Napi::Function::New<Type>(env, "socketType"));
   exports.Set("socketPeer", Napi::Function::New<Peer>(env, "socketPeer"));
   exports.Set("socketSend", Napi::Function::New<Send>(env, "socketSend"));
+  exports.Set("socketNext", Napi::Function::New<Next>(env, "socketNext"));
   exports.Set("socketReceive", Napi::Function::New<Receive>(env, "socketReceive"));
   exports.Set("pidfdGetFd", Napi::Function::New<PidfdGetFd>(env, "pidfdGetFd"));
 }

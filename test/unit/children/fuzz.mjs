@@ -3,9 +3,9 @@
 import { createRequire } from 'node:module';
 
 const native = createRequire(import.meta.url)('../../../build/Release/dmabuf.node');
-// adopt() takes a number away from whoever has it, Node itself included: not a crash of ours. pidfdGetFd() would have
+// adopt() and adoptNew() take a number away from whoever has it, Node itself included: not a crash of ours. pidfdGetFd() would have
 // others' descriptors played with.
-const { adopt: _, pidfdGetFd: __, ...functions } = native;
+const { adopt: _, adoptNew: __, pidfdGetFd: ___, ...functions } = native;
 delete functions.constants;
 const names = Object.keys(functions).filter((name) => typeof functions[name] === 'function');
 const buffers = [];
