@@ -13,7 +13,7 @@ import { closeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { FdSocket, type Heap, openHeap, spawnWithSocket } from 'dmabuf';
+import { BufferPool, FdSocket, type Heap, openHeap, spawnWithSocket } from 'dmabuf';
 
 using heap = openHeap('memfd');
 const ion = () => openHeap('ion', { type: 'system' });
@@ -111,6 +111,38 @@ async function timeTrip(fdCount: number, count: number): Promise<number> {
   return Number(end - start) / count;
 }
 
+/** A frame is handed over, looked at and given back; bench/process-send.ts does it by the bytes. */
+async function timeFrame(size: number, count: number): Promise<number> {
+  using pool = await BufferPool.create(heap, size, { count: 2 });
+  frames ??= spawnWithSocket(process.execPath, [...process.execArgv, echo, 'frames'], { stdio: 'inherit' }).socket;
+  const hand = async () => {
+    using frame = await pool.acquire();
+    await frame.send(frames as FdSocket, 'frame');
+    await frames?.receive();
+  };
+  await hand();
+  const start = process.hrtime.bigint();
+  for (let i = 0; i < count; i++) await hand();
+  return Number(process.hrtime.bigint() - start) / count;
+}
+
+let frames: FdSocket | undefined;
+
+/** One of so many messages that are sent before the first is received. */
+async function timeQueue(messages: number, count: number): Promise<number> {
+  const [one, other] = FdSocket.pair();
+  const start = process.hrtime.bigint();
+  for (let i = 0; i < count; i++) {
+    const sent = Array.from({ length: messages }, (_, number) => one.send({ number }));
+    for (let received = 0; received < messages; received++) await other.receive();
+    await Promise.all(sent);
+  }
+  const end = process.hrtime.bigint();
+  one.close();
+  other.close();
+  return Number(end - start) / count / messages;
+}
+
 const times: Record<string, (argument: number, count: number) => number | Promise<number>> = {
   map: timeMap,
   life: (size, count) => timeLife(heap, size, count),
@@ -120,6 +152,8 @@ const times: Record<string, (argument: number, count: number) => number | Promis
   copy: (size, count) => timeBytes(size, count, true),
   pass: timePass,
   trip: timeTrip,
+  frame: timeFrame,
+  queue: timeQueue,
 };
 
 for await (const line of createInterface({ input: process.stdin })) {
@@ -127,3 +161,4 @@ for await (const line of createInterface({ input: process.stdin })) {
   console.log((await times[what]?.(Number(argument), Number(count)))?.toFixed(1));
 }
 other?.close();
+frames?.close();

@@ -43,6 +43,9 @@ const QUEUE_SWEEP = 1024;
 /** Messages that are kept at most, when they are read because of loans. */
 const INBOX_MESSAGES = 1024;
 
+/** Bytes of messages that wait and go to the kernel together. */
+const BATCH_BYTES = 32768;
+
 /** One message of an {@link FdSocket}. */
 export interface FdMessage {
   /** what the peer sent: out of JSON or of V8's serializer, or a `Buffer` where it sent bytes */
@@ -138,6 +141,8 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   #loans = new Map<number, () => void>();
   #lastLoan = 0;
   #ended = false;
+  /** UV_READABLE, UV_WRITABLE: what the poller watches for */
+  #watched = 0;
   /** why it was closed, where nobody was told */
   #failure: Error | undefined;
 
@@ -495,12 +500,16 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     const events =
       (this.#wants && !this.#ended ? constants.UV_READABLE : 0) |
       (this.#next < this.#outgoing.length ? constants.UV_WRITABLE : 0);
+    if (events === this.#watched) return;
+    this.#watched = events;
     const error = watch(this, this.#handle, events, (self, happened) => self.#ready(happened));
     if (error < 0) this.#shut(systemError(error, 'poll'));
   }
 
   #ready(events: number): void {
     if (this.closed) return;
+    // It watches no more then.
+    if (events < 0) this.#watched = 0;
     // An error shows itself in the call that runs into it.
     if (events < 0 || (events & constants.UV_WRITABLE) !== 0) this.#write();
     if (!this.closed && (events < 0 || (events & constants.UV_READABLE) !== 0)) this.#read();
@@ -510,7 +519,8 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     const handle = this.#handle.get('sendmsg');
     for (let first = this.#outgoing[this.#next]; first !== undefined; first = this.#outgoing[this.#next]) {
       const numbers = first.fds.map((fd) => native.fd(fd));
-      const sent = native.socketSend(handle, first.bytes, first.offset, numbers);
+      const [bytes, offset] = this.#batch(first);
+      const sent = native.socketSend(handle, bytes, offset, numbers);
       if (sent === -errno.EAGAIN) break;
       if (isBroken(sent)) {
         // What the peer has sent before can still be received.
@@ -524,11 +534,10 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       }
       for (const fd of first.fds) native.close(fd);
       first.fds = [];
-      first.offset += Math.max(sent, 0);
-      if (sent < 0) first.reject(this.#sendError(sent));
-      else if (first.offset === first.bytes.length) first.resolve();
-      else continue;
-      this.#next++;
+      if (sent < 0) {
+        first.reject(this.#sendError(sent));
+        this.#next++;
+      } else this.#advance(sent);
     }
     if (this.#next === this.#outgoing.length) {
       this.#outgoing = [];
@@ -539,6 +548,34 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       this.#next = 0;
     }
     this.#watch();
+  }
+
+  /** What waits and can go with one call: on a stream also the messages after the first, up to one with descriptors. */
+  #batch(first: Outgoing): [bytes: Uint8Array, offset: number] {
+    const alone: [Uint8Array, number] = [first.bytes, first.offset];
+    if (this.#options.type !== 'stream') return alone;
+    let total = first.bytes.length - first.offset;
+    const parts = [first.bytes.subarray(first.offset)];
+    for (let at = this.#next + 1; at < this.#outgoing.length; at++) {
+      const { bytes, fds } = this.#outgoing[at] as Outgoing;
+      total += bytes.length;
+      if (fds.length > 0 || total > BATCH_BYTES) break;
+      parts.push(bytes);
+    }
+    return parts.length === 1 ? alone : [Buffer.concat(parts), 0];
+  }
+
+  /** So many bytes of what waits are sent. */
+  #advance(sent: number): void {
+    for (let left = sent; left > 0; ) {
+      const first = this.#outgoing[this.#next] as Outgoing;
+      const count = Math.min(left, first.bytes.length - first.offset);
+      left -= count;
+      first.offset += count;
+      if (first.offset < first.bytes.length) return;
+      first.resolve();
+      this.#next++;
+    }
   }
 
   #read(): void {

@@ -51,7 +51,7 @@ export interface Header {
 
 /** Whether a header is one that this format knows. */
 function isKnown(bytes: Buffer): boolean {
-  const [kind = 0, flags = 0] = bytes.subarray(6, HEADER_BYTES);
+  const [kind, flags] = [bytes[6] as number, bytes[7] as number];
   return kind <= Kind.release && flags <= (kind === Kind.release ? 0 : LENT);
 }
 
@@ -129,6 +129,8 @@ export function announce(message: Buffer, fds: number): void {
 /** Puts the pieces a stream comes in together again, without copying small messages twice. */
 export class Reassembly {
   #chunks: Buffer[] = [];
+  /** bytes of the first chunk that were taken */
+  #taken = 0;
   /** bytes that wait */
   length = 0;
   /** of the message that is not complete */
@@ -143,8 +145,9 @@ export class Reassembly {
       last !== undefined && last.length <= piece.length && piece.length < PIECE_BYTES;
       last = this.#chunks.at(-1)
     ) {
-      piece = Buffer.concat([last, piece]);
+      piece = Buffer.concat([this.#rest(last), piece]);
       this.#chunks.pop();
+      if (this.#chunks.length === 0) this.#taken = 0;
     }
     this.#chunks.push(piece);
   }
@@ -176,15 +179,25 @@ export class Reassembly {
     return body;
   }
 
+  /** What is left of a chunk. */
+  #rest(chunk: Buffer): Buffer {
+    return chunk === this.#chunks[0] && this.#taken > 0 ? chunk.subarray(this.#taken) : chunk;
+  }
+
   #take(count: number): Buffer {
     let first = this.#chunks[0] ?? Buffer.alloc(0);
-    if (first.length < count) {
-      first = Buffer.concat(this.#chunks);
+    if (first.length - this.#taken < count) {
+      first = Buffer.concat(this.#chunks.map((chunk) => this.#rest(chunk)));
       this.#chunks = [first];
+      this.#taken = 0;
     }
+    const start = this.#taken;
     this.length -= count;
-    if (first.length === count) this.#chunks.shift();
-    else this.#chunks[0] = first.subarray(count);
-    return first.subarray(0, count);
+    this.#taken += count;
+    if (this.#taken === first.length) {
+      this.#chunks.shift();
+      this.#taken = 0;
+    }
+    return first.subarray(start, start + count);
   }
 }

@@ -20,6 +20,8 @@ const WARM_UP = 4;
 interface Job {
   row: Subject;
   line: string;
+  /** where the peer is told something else */
+  peerLine?: string;
 }
 
 const mapping = { group: 'Mapping, on this machine', name: 'map + close', peerName: 'C', where: 'here' } as const;
@@ -52,6 +54,23 @@ const jobs: Job[] = [
   ),
   { row: { ...passing, name: 'round trip of 1 descriptor' }, line: 'pass 1 300' },
   { row: { ...passing, name: 'round trip of 8 descriptors' }, line: 'pass 8 150' },
+  { row: { ...passing, name: 'round trip of 1 descriptor to another process', goal: 3 }, line: 'trip 1 300' },
+  {
+    row: {
+      ...{ group: 'A frame to another process, on this machine', where: 'here', name: 'frame seen there, and back' },
+      ...{ size: 1920 * 1080 * 4, peerName: 'process.send', goal: 0.005 },
+    },
+    line: `frame ${1920 * 1080 * 4} 100`,
+    peerLine: `frame ${1920 * 1080 * 4} 3`,
+  },
+  {
+    row: {
+      ...{ group: 'Messages that wait, on this machine', where: 'here', name: 'one of 10,000 messages' },
+      ...{ peerName: 'one of 10', goal: 1 },
+    },
+    line: 'queue 10000 1',
+    peerLine: 'queue 10 1000',
+  },
 ];
 
 /** A program that answers each line with one number. */
@@ -114,13 +133,16 @@ export async function measureHere(
   const peers: Record<string, Partner> = {
     C: new Partner('bench/here.c', program, []),
     koffi: script('bench/koffi.ts'),
+    'process.send': script('bench/process-send.ts'),
+    'one of 10': script('bench/here.ts'),
   };
   const rounds = quick ? QUICK_ROUNDS : ROUNDS;
   try {
     const rows = await step('measuring on this machine', async ({ progress }) => {
       const rows: Row[] = [];
-      for (const { row, line } of chosen) {
-        const [oursNs, peerNs] = await inTurns(ours, peers[row.peerName] as Partner, line, rounds);
+      for (const { row, line, peerLine = line } of chosen) {
+        const peer = peers[row.peerName] as Partner;
+        const [oursNs, peerNs] = await inTurns(ours, line, peer, peerLine, rounds);
         rows.push(makeRow(row, oursNs, peerNs));
         progress(rows.length / chosen.length);
       }
@@ -132,11 +154,17 @@ export async function measureHere(
   }
 }
 
-async function inTurns(ours: Partner, peer: Partner, line: string, rounds: number): Promise<[number, number]> {
+async function inTurns(
+  ours: Partner,
+  line: string,
+  peer: Partner,
+  peerLine: string,
+  rounds: number,
+): Promise<[number, number]> {
   const times: [number[], number[]] = [[], []];
   for (let round = -WARM_UP; round < rounds; round++) {
     const oursNs = await ours.ask(line);
-    const peerNs = await peer.ask(line);
+    const peerNs = await peer.ask(peerLine);
     if (round < 0) continue;
     times[0].push(oursNs);
     times[1].push(peerNs);

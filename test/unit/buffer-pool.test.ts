@@ -272,7 +272,7 @@ describe('a BufferPool', () => {
         using buffer = heap.allocSync(PAGE);
         let sent = 0;
         const all = Array.from({ length: 5000 }, (_, index) =>
-          theirs.send(index, index % 100 ? [] : [buffer]).then(() => sent++),
+          theirs.send([index, 'p'.repeat(1000)], index % 100 ? [] : [buffer]).then(() => sent++),
         );
         const released = theirs.release(loan?.loan as number);
         // Some are with us, some in the socket, and the rest with the peer.
@@ -282,7 +282,7 @@ describe('a BufferPool', () => {
         assert.equal(pool.available, 0);
         for (let index = 0; index < 5000; index++) {
           const message = (await ours.receive()) as FdMessage;
-          assert.equal(message.value, index);
+          assert.equal((message.value as [number])[0], index);
           message.fds.forEach(closeSync);
         }
         await Promise.all([...all, released]);

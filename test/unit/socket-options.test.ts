@@ -422,8 +422,9 @@ s.recv(1)`;
         using server = FdSocket.listen(path, { replaceStale: true, type });
         using client = await FdSocket.connect(path, { type });
         assert.throws(() => FdSocket.listen(path, { replaceStale: true, type }), { code: 'EADDRINUSE' });
-        assert.equal((await server.accept())?.closed, false);
-        client.close();
+        using socket = (await server.accept()) as FdSocket;
+        await socket.send('there');
+        assert.equal((await client.receive())?.value, 'there');
       });
     }
 
