@@ -3,8 +3,8 @@
  * What a script does with the library, for here.c and koffi.ts to be compared with: for each line on
  * standard input it does that COUNT times and prints the nanoseconds of one: "map BYTES COUNT",
  * "life BYTES COUNT", "fill BYTES COUNT", "copy BYTES COUNT" or "pass DESCRIPTORS COUNT"; "trip DESCRIPTORS COUNT",
- * the same to another process and back; "frame BYTES COUNT", a frame of a pool that another process looks at; "queue
- * MESSAGES COUNT", one of so many that wait; where there is an ION, "ion BYTES COUNT", a life there, and "bracket BYTES
+ * the same to another process and back; "frame BYTES COUNT", a frame that another process has then, and "lend BYTES
+ * COUNT", one of a pool that it looks at and gives back; "queue MESSAGES COUNT", one of so many that wait; where there is an ION, "ion BYTES COUNT", a life there, and "bracket BYTES
  * COUNT", the two halves of a CPU access.
  *
  * @module
@@ -111,22 +111,34 @@ async function timeTrip(fdCount: number, count: number): Promise<number> {
   return Number(end - start) / count;
 }
 
-/** A frame is handed over, looked at and given back; bench/process-send.ts does it by the bytes. */
-async function timeFrame(size: number, count: number): Promise<number> {
-  using pool = await BufferPool.create(heap, size, { count: 2 });
-  frames ??= spawnWithSocket(process.execPath, [...process.execArgv, echo, 'frames'], { stdio: 'inherit' }).socket;
-  const hand = async () => {
-    using frame = await pool.acquire();
-    await frame.send(frames as FdSocket, 'frame');
-    await frames?.receive();
-  };
-  await hand();
+/** One that looks at frames, or only has them. */
+let viewer: FdSocket | undefined;
+
+/** A frame is handed over and answered; bench/process-send.ts does it by the bytes. */
+async function timeFrame(count: number, hand: (socket: FdSocket) => Promise<void>): Promise<number> {
+  viewer ??= spawnWithSocket(process.execPath, [...process.execArgv, echo, 'frames'], { stdio: 'inherit' }).socket;
+  await hand(viewer);
   const start = process.hrtime.bigint();
-  for (let i = 0; i < count; i++) await hand();
+  for (let i = 0; i < count; i++) await hand(viewer);
   return Number(process.hrtime.bigint() - start) / count;
 }
 
-let frames: FdSocket | undefined;
+async function timeHanding(size: number, count: number): Promise<number> {
+  using frame = heap.allocSync(size);
+  return await timeFrame(count, async (socket) => {
+    await socket.send('have', [frame]);
+    await socket.receive();
+  });
+}
+
+async function timeLending(size: number, count: number): Promise<number> {
+  using pool = await BufferPool.create(heap, size, { count: 2 });
+  return await timeFrame(count, async (socket) => {
+    using frame = await pool.acquire();
+    await frame.send(socket, 'look');
+    await socket.receive();
+  });
+}
 
 /** One of so many messages that are sent before the first is received. */
 async function timeQueue(messages: number, count: number): Promise<number> {
@@ -152,7 +164,8 @@ const times: Record<string, (argument: number, count: number) => number | Promis
   copy: (size, count) => timeBytes(size, count, true),
   pass: timePass,
   trip: timeTrip,
-  frame: timeFrame,
+  frame: timeHanding,
+  lend: timeLending,
   queue: timeQueue,
 };
 
@@ -161,4 +174,4 @@ for await (const line of createInterface({ input: process.stdin })) {
   console.log((await times[what]?.(Number(argument), Number(count)))?.toFixed(1));
 }
 other?.close();
-frames?.close();
+viewer?.close();

@@ -329,21 +329,22 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     return value;
   }
 
-  async #submit(bytes: Uint8Array, numbers: readonly number[]): Promise<void> {
+  /** Gives a message to the kernel; a promise where some of it has to wait. */
+  #submit(bytes: Uint8Array, numbers: readonly number[]): Promise<void> | undefined {
     const handle = this.#handle.get('sendmsg');
     const raw = this.#options.format === 'raw';
     if (!raw) announce(bytes as Buffer, numbers.length);
     let sent = 0;
     if (this.#next === this.#outgoing.length) {
       sent = native.socketSend(handle, bytes, 0, numbers);
-      if (sent === bytes.length) return;
+      if (sent === bytes.length) return undefined;
       if (sent < 0 && sent !== -errno.EAGAIN) throw this.#sendError(sent);
     }
     // Once a byte is sent the descriptors are, too.
     const fds = sent > 0 ? [] : duplicateAll(numbers);
     const rest = raw ? Uint8Array.prototype.slice.call(bytes, Math.max(sent, 0)) : bytes;
     const offset = raw ? 0 : Math.max(sent, 0);
-    await new Promise<void>((resolve, reject) => {
+    return new Promise<void>((resolve, reject) => {
       this.#outgoing.push({ bytes: rest, offset, fds, resolve, reject });
       this.#watch();
     });

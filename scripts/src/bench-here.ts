@@ -28,6 +28,13 @@ const mapping = { group: 'Mapping, on this machine', name: 'map + close', peerNa
 const passing = { group: 'Passing descriptors, on this machine', peerName: 'C', where: 'here' } as const;
 
 const life = { name: 'alloc + map + touch + unmap + close', size: 4 << 10, where: 'here' } as const;
+/** 1080p, RGBA */
+const frame = {
+  group: 'A frame to another process, on this machine',
+  size: 1920 * 1080 * 4,
+  peerName: 'process.send',
+  where: 'here',
+} as const;
 const contents = { group: 'Bytes of a mapping, on this machine', peerName: 'C', where: 'here', goal: 1.05 } as const;
 
 /** So often that a batch has several garbage collections. */
@@ -56,12 +63,14 @@ const jobs: Job[] = [
   { row: { ...passing, name: 'round trip of 8 descriptors' }, line: 'pass 8 150' },
   { row: { ...passing, name: 'round trip of 1 descriptor to another process', goal: 3 }, line: 'trip 1 300' },
   {
-    row: {
-      ...{ group: 'A frame to another process, on this machine', where: 'here', name: 'frame seen there, and back' },
-      ...{ size: 1920 * 1080 * 4, peerName: 'process.send', goal: 0.005 },
-    },
-    line: `frame ${1920 * 1080 * 4} 100`,
-    peerLine: `frame ${1920 * 1080 * 4} 3`,
+    row: { ...frame, name: 'handed over, and answered', goal: 0.005 },
+    line: `frame ${frame.size} 100`,
+    peerLine: `frame ${frame.size} 3`,
+  },
+  {
+    row: { ...frame, name: 'lent by a pool, mapped and looked at, given back' },
+    line: `lend ${frame.size} 100`,
+    peerLine: `frame ${frame.size} 3`,
   },
   {
     row: {
