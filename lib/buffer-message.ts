@@ -5,7 +5,15 @@ import type { FdMessage, FdSocket } from './fd-socket.js';
 
 const secret = Symbol('buffer-message');
 
-/** A message of {@link FdSocket.buffers}, whose descriptors are buffers. */
+/** One that was left to the collector, as its buffers were, which warn of it. */
+const registry = new FinalizationRegistry<{ socket: FdSocket; loan: number }>(({ socket, loan }) =>
+  goHome(socket, loan),
+);
+
+/**
+ * A message of {@link FdSocket.buffers}, whose descriptors are buffers. Close it when done: that closes them, too, and is
+ * what a {@link BufferPool} waits for that has lent them.
+ */
 export class BufferMessage implements Disposable {
   /** what the peer sent */
   readonly value: unknown;
@@ -20,6 +28,7 @@ export class BufferMessage implements Disposable {
     this.buffers = buffers;
     this.#socket = socket;
     this.#loan = loan;
+    if (loan !== undefined) registry.register(this, { socket, loan }, this);
   }
 
   /** @internal */
@@ -44,6 +53,7 @@ export class BufferMessage implements Disposable {
   /** Closes the buffers, and tells the peer's {@link BufferPool} that they are back. May be called twice. */
   close(): void {
     for (const buffer of this.buffers) buffer.close();
+    registry.unregister(this);
     goHome(this.#socket, this.#loan);
     this.#loan = undefined;
   }

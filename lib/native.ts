@@ -71,8 +71,9 @@ export const Received = {
   end: 4,
 } as const;
 
-/** SO_PEERCRED */
+/** Who a process is (SO_PEERCRED), as this one's namespaces number it. */
 export interface Credentials {
+  /** 0 where it is in no namespace of ours */
   pid: number;
   uid: number;
   gid: number;

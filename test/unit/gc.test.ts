@@ -111,4 +111,26 @@ describe('what is left to the garbage collector', () => {
     await collectUntil(() => openFds().length === before.length);
     assert.deepEqual(openFds(), before);
   });
+
+  it('sends lent buffers home that the receiver leaves to it, and reports them', async () => {
+    await leavesNothing(async () => {
+      using pool = BufferPool.createSync(openHeap('memfd'), PAGE, { count: 1, name: 'lent' });
+      const [ours, theirs] = FdSocket.pair();
+      {
+        using frame = await pool.acquire();
+        await frame.send(ours, 1);
+      }
+      await (async () => {
+        for await (const { lent } of theirs.buffers()) {
+          assert(lent);
+          break;
+        }
+      })();
+      await collectUntil(() => pool.available === 1);
+      assert.equal(pool.available, 1);
+      assert.match(warnings[0]?.message ?? '', /DmaBuf .* was left to the garbage collector/);
+      ours.close();
+      theirs.close();
+    });
+  });
 });
