@@ -22,7 +22,7 @@ const address = (fd: number, ino = fstatSync(fd).ino) => `${fd}:${ino}`;
  *
  * The socket says that the process is gone, too: `receive()` is undefined then.
  *
- * @param command - what {@link spawn} of `node:child_process` takes, as `args` and `options` are
+ * @param command - what `spawn` of `node:child_process` takes, as `args` and `options` are
  * @param socketOptions - the child gives the same, but for `type`
  * @throws SystemError EMFILE; TypeError, RangeError
  */

@@ -241,7 +241,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     return this.#handle.closed;
   }
 
-  /** SOCK_STREAM or SOCK_SEQPACKET, see {@link FdSocketOptions.type}. */
+  /** SOCK_STREAM or SOCK_SEQPACKET, the `type` of {@link FdSocketOptions}. */
   get type(): 'stream' | 'seqpacket' {
     return this.#options.type;
   }

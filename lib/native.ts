@@ -75,7 +75,9 @@ export const Received = {
 export interface Credentials {
   /** 0 where it is in no namespace of ours */
   pid: number;
+  /** effective user */
   uid: number;
+  /** effective group */
   gid: number;
 }
 
