@@ -7,7 +7,8 @@ import type { DeviceLimit } from './heap/stats.js';
 
 const { errno } = constants;
 
-const modules: Readonly<Record<string, string>> = {
+/** Which of our modules makes a device. */
+export const moduleOf: Readonly<Record<string, string>> = {
   '/dev/exporter': 'exporter',
   '/dev/ion': 'ion_lite',
   '/dev/cma_mem': 'cma_mem',
@@ -27,7 +28,8 @@ export function memoryInfo(name: string): number | undefined {
   return line === null ? undefined : Number(line[1]) * 1024;
 }
 
-function kibibytes(bytes: number): string {
+/** Bytes in words. */
+export function kibibytes(bytes: number): string {
   return `${Math.floor(bytes / 1024)} KiB`;
 }
 
@@ -41,24 +43,41 @@ function missing(path: string): string {
   if (path === '/dev/udmabuf') {
     return 'This kernel is built without it (CONFIG_UDMABUF), or its module is not loaded: try `modprobe udmabuf` as root.';
   }
-  const module = modules[path];
+  const module = moduleOf[path];
   if (module === undefined) return 'heaps() lists what this machine has.';
   return `The kernel module that makes it is not loaded: run \`modprobe ${module}\` as root, or boot the guest with scripts/guest.`;
 }
 
+/** Whom a file belongs to, in words. */
+export function ownerOf(path: string): { gid: number; group: string; mode: number; words: string } {
+  const { uid, gid, mode } = statSync(path);
+  const group = new RegExp(`^([^:]+):[^:]*:${gid}:`, 'm').exec(read('/etc/group'))?.[1] ?? String(gid);
+  const words = `user ${uid}, group ${group}, mode ${(mode & 0o777).toString(8).padStart(4, '0')}`;
+  return { gid, group, mode, words };
+}
+
 function refused(path: string): string {
   try {
-    const { uid, gid, mode } = statSync(path);
-    const group = new RegExp(`^([^:]+):[^:]*:${gid}:`, 'm').exec(read('/etc/group'))?.[1] ?? String(gid);
-    const bits = (mode & 0o777).toString(8).padStart(4, '0');
+    const { gid, group, mode, words } = ownerOf(path);
     const cure =
       (mode & 0o060) === 0o060 && gid !== 0
         ? `add this user to the group ${group} (\`usermod -aG ${group} USER\`) and log in again`
         : 'run as root, or give the device to a group by a udev rule';
-    return `It belongs to user ${uid}, group ${group}, mode ${bits}: ${cure}.`;
+    return `It belongs to ${words}: ${cure}.`;
   } catch {
     return 'Run as root, or give the device to a group by a udev rule.';
   }
+}
+
+/** What there is of CMA, and how there would be more. */
+export function cmaAdvice(): string {
+  const total = memoryInfo('CmaTotal');
+  const free = memoryInfo('CmaFree');
+  if (total === undefined || free === undefined) {
+    return 'This kernel is built without CMA (CONFIG_DMA_CMA): a piece is one block of the page allocator at most.';
+  }
+  if (total === 0) return 'This kernel has no CMA area: cma=SIZE on its command line makes one.';
+  return `${kibibytes(free)} of ${kibibytes(total)} of CMA are free; cma=SIZE on the kernel command line makes it larger.`;
 }
 
 /**
@@ -68,17 +87,9 @@ function refused(path: string): string {
  */
 export function memoryAdvice(contiguous: boolean, whose = 'it'): string {
   const available = memoryInfo('MemAvailable');
-  const cmaTotal = memoryInfo('CmaTotal');
-  const cmaFree = memoryInfo('CmaFree');
   const now = available === undefined ? '' : ` ${kibibytes(available)} of memory are available now.`;
   if (!contiguous) return `There is not that much memory for ${whose}.${now} Close buffers that are no longer needed.`;
-  const cma =
-    cmaTotal === undefined || cmaFree === undefined
-      ? ' This kernel is built without CMA (CONFIG_DMA_CMA): a piece is one block of the page allocator at most.'
-      : cmaTotal === 0
-        ? ' This kernel has no CMA area: cma=SIZE on its command line makes one.'
-        : ` ${kibibytes(cmaFree)} of ${kibibytes(cmaTotal)} of CMA are free; cma=SIZE on the kernel command line makes it larger.`;
-  return `There is no piece of contiguous memory that large for ${whose}.${cma}`;
+  return `There is no piece of contiguous memory that large for ${whose}. ${cmaAdvice()}`;
 }
 
 /** What a block of the page allocator is. */
@@ -100,7 +111,7 @@ export function carveoutAdvice(
 }
 
 /** What a module refuses however much memory there is, where `size` bytes are so much. */
-function limitAdvice(size: number, { bytes, maxBytes }: DeviceLimit): string | undefined {
+export function limitAdvice(size: number, { bytes, maxBytes }: DeviceLimit): string | undefined {
   const half = totalmem() / 2;
   if (size > half) return `Its module gives no buffer more than half of this machine's memory, ${kibibytes(half)}.`;
   if (bytes + size <= maxBytes) return undefined;

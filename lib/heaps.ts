@@ -100,7 +100,8 @@ const paths: Readonly<Record<HeapKind, string>> = {
   memfd: MEMFD_PATH,
 };
 
-function isKind(value: string): value is HeapKind {
+/** @internal */
+export function isKind(value: string): value is HeapKind {
   return Object.hasOwn(paths, value);
 }
 

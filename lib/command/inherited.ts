@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+/** Buffers as descriptors of a process: how a command gives them to the next one. @module */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { DmaBuf } from '../dmabuf.js';
+import { CommandError } from './command-error.js';
+import { integer, UsageError } from './usage.js';
+
+/** Numbers of the descriptors that are buffers. */
+const VARIABLE = 'DMABUF_FDS';
+
+/** Behind standard input, output and error. */
+const FIRST_FD = 3;
+
+const EXIT_CANNOT_RUN = 126;
+const EXIT_NO_COMMAND = 127;
+
+/** The exit code of a process that a signal has ended, as shells tell it. */
+export const signalled = (signal: NodeJS.Signals) => 128 + constants.signals[signal];
+
+/** Numbers of the buffers this process was started with. */
+function numbers(named: readonly string[] | undefined): number[] {
+  const found = named ?? (process.env[VARIABLE] ?? '').split(',').filter((number) => number !== '');
+  if (found.length > 0) return found.map((fd) => integer(named ? '--fd' : VARIABLE, fd, 0, 2 ** 31 - 1));
+  const how = 'run it as COMMAND of dmabuf alloc or dmabuf recv, or name an inherited descriptor by --fd';
+  throw new UsageError(`There is no buffer: ${how}.`);
+}
+
+/**
+ * The buffers this process was started with.
+ *
+ * @param named - by `--fd`
+ */
+export function inherited(named: readonly string[] | undefined): DmaBuf[] {
+  const buffers: DmaBuf[] = [];
+  try {
+    for (const fd of numbers(named)) buffers.push(DmaBuf.fromFd(fd));
+    return buffers;
+  } catch (error) {
+    for (const buffer of buffers) buffer.close();
+    throw error;
+  }
+}
+
+/** The only one, or the first. */
+export function inheritedOne(named: readonly string[] | undefined): DmaBuf {
+  const [first, ...others] = numbers(named);
+  if (named && others.length > 0) throw new UsageError('It takes one --fd only.');
+  return DmaBuf.fromFd(first as number);
+}
+
+/** Signals of the terminal, which COMMAND gets itself. */
+const TERMINAL_SIGNALS = ['SIGINT', 'SIGQUIT'] as const;
+const PASSED_ON = ['SIGTERM', 'SIGHUP'] as const;
+
+/** Runs a COMMAND that inherits buffers; answers with its exit code. */
+export async function runWith(
+  buffers: readonly DmaBuf[],
+  [program, ...args]: readonly string[],
+  environment: NodeJS.ProcessEnv = {},
+): Promise<number> {
+  const inChild = buffers.map((_, index) => FIRST_FD + index).join(',');
+  let child: ChildProcess | undefined;
+  const ignore = () => {};
+  const passOn = (signal: NodeJS.Signals) => void child?.kill(signal);
+  // Before it runs: it would go on without this process.
+  for (const signal of TERMINAL_SIGNALS) process.on(signal, ignore);
+  for (const signal of PASSED_ON) process.on(signal, passOn);
+  try {
+    const started = spawn(program as string, args, {
+      stdio: ['inherit', 'inherit', 'inherit', ...buffers.map(({ fd }) => fd)],
+      env: { ...process.env, ...environment, [VARIABLE]: inChild },
+    });
+    child = started;
+    return await new Promise<number>((resolve, reject) => {
+      started.on('error', reject);
+      started.on('exit', (code, signal) => resolve(signal === null ? (code ?? 0) : signalled(signal)));
+    });
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') throw new CommandError(`There is no command ${program}.`, EXIT_NO_COMMAND);
+    if (code === 'EACCES') throw new CommandError(`${program} cannot be run: ${message}`, EXIT_CANNOT_RUN);
+    throw error;
+  } finally {
+    for (const signal of TERMINAL_SIGNALS) process.off(signal, ignore);
+    for (const signal of PASSED_ON) process.off(signal, passOn);
+  }
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+import { closeSync } from 'node:fs';
+import { DmaBuf } from '../dmabuf.js';
+import { type FdMessage, type FdServer, FdSocket } from '../fd-socket.js';
+import { runWith, signalled } from './inherited.js';
+import { type Column, json, paragraph, print, table } from './print.js';
+import { type Args, integer } from './usage.js';
+
+const columns: Column<DmaBuf>[] = [
+  { title: 'INODE', value: ({ inode }) => inode },
+  { title: 'KIB', value: ({ size }) => size / 1024 },
+  { title: 'NAME', value: ({ name }) => name, least: 8 },
+  { title: 'EXPORTER', value: ({ exporterName }) => exporterName, least: 8, spare: 1 },
+];
+
+export async function run({ values, positionals, command }: Args<'recv'>): Promise<number> {
+  const count = integer('--count', values.count ?? '1', 1, Number.MAX_SAFE_INTEGER);
+  using receiver = new Receiver(positionals[0] as string);
+  for (let left = count; left > 0; left--) {
+    const message = await receiver.next();
+    if (message === undefined) return receiver.exitCode;
+    const code = await take(message, values.json ?? false, command);
+    if (code !== 0) return code;
+  }
+  return 0;
+}
+
+/** Messages of one peer after the other, until a signal comes. */
+class Receiver implements Disposable {
+  readonly #server: FdServer;
+  #socket: FdSocket | undefined;
+  #signal: NodeJS.Signals | undefined;
+  readonly #stop = (signal: NodeJS.Signals) => {
+    this.#signal = signal;
+    this.#server.close();
+    this.#socket?.close();
+  };
+
+  constructor(path: string) {
+    // Before there is a path that a signal could leave behind.
+    for (const signal of signals) process.on(signal, this.#stop);
+    this.#server = FdSocket.listen(path);
+  }
+
+  /** Of the signal that came. */
+  get exitCode(): number {
+    return this.#signal === undefined ? 0 : signalled(this.#signal);
+  }
+
+  async next(): Promise<FdMessage | undefined> {
+    while (this.#signal === undefined) {
+      this.#socket ??= await this.#server.accept();
+      const message = await this.#socket?.receive();
+      if (message !== undefined) return message;
+      this.#socket?.close();
+      this.#socket = undefined;
+    }
+    return undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.#server.close();
+    this.#socket?.close();
+    for (const signal of signals) process.off(signal, this.#stop);
+  }
+}
+
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Shows a message, or runs a command with it; answers with the exit code. */
+async function take({ value, fds }: FdMessage, asJson: boolean, command: string[] | undefined): Promise<number> {
+  const buffers: DmaBuf[] = [];
+  try {
+    for (const fd of fds) buffers.push(DmaBuf.fromFd(fd));
+    if (command) return await runWith(buffers, command, { DMABUF_VALUE: JSON.stringify(value) });
+    await show(value, buffers, asJson);
+    return 0;
+  } finally {
+    for (const buffer of buffers) buffer.close();
+    // Behind one that is no buffer.
+    for (const fd of fds.slice(buffers.length)) closeSync(fd);
+  }
+}
+
+async function show(value: unknown, buffers: readonly DmaBuf[], asJson: boolean): Promise<void> {
+  if (asJson) {
+    const all = buffers.map(({ inode, size, name, exporterName, dma }) => ({
+      inode,
+      size,
+      name,
+      exporter: exporterName,
+      dma,
+    }));
+    await print(json({ value, buffers: all }));
+    return;
+  }
+  await print(paragraph(JSON.stringify(value), 0));
+  await print(table(columns, buffers));
+}
