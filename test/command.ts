@@ -26,20 +26,22 @@ export interface Options {
   /** descriptors from 3 on */
   fds?: number[];
   uid?: number;
+  /** default: that of the uid */
+  gid?: number;
   /** another copy of it */
   main?: string;
 }
 
 /** Runs the command to its end. */
 export function dmabuf(args: readonly string[], options: Options = {}): Result {
-  const { input = '', env = {}, fds = [], uid, main = MAIN } = options;
+  const { input = '', env = {}, fds = [], uid, gid = uid, main = MAIN } = options;
   const { status, stdout, stderr, error } = spawnSync(process.execPath, [main, ...args], {
     input,
     encoding: 'utf8',
     env: { ...environment, ...env },
     stdio: ['pipe', 'pipe', 'pipe', ...fds],
     maxBuffer: 1 << 27,
-    ...(uid === undefined ? {} : { uid, gid: uid, cwd: '/' }),
+    ...(uid === undefined ? {} : { uid, gid, cwd: '/' }),
   });
   assert.equal(error, undefined);
   return { status, stdout, stderr };

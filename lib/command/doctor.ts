@@ -167,7 +167,8 @@ async function library(): Promise<Check[]> {
   try {
     await import('../native.js');
   } catch (error) {
-    const [, found = String(error), cure = ''] = /^(.*?)\. (Build it.*)$/s.exec((error as Error).message) ?? [];
+    const [, found = String(error), cure = 'Install it again, with what it depends on: `npm install`.'] =
+      /^(.*?)\. (Build it.*)$/s.exec((error as Error).message) ?? [];
     return [{ subject: 'devices', name: 'native part', verdict: 'bad', found, cure }];
   }
   return [...(await devices()), ...(await memory())];
@@ -232,13 +233,14 @@ async function memory(): Promise<Check[]> {
   const { readLimit } = await import('../heap/stats.js');
   const subject = 'memory';
   const checks = [cma()];
-  for (const path of deviceOf.values()) {
+  for (const [module, path] of deviceOf) {
     const limit = readLimit(path.replace('/dev', '/sys/class/misc'));
-    if (limit === undefined) continue;
+    // The exporter has one page, and that is all.
+    if (limit === undefined || module === 'exporter') continue;
     const cure = limitAdvice(FRAME, limit);
-    const found = `${kibibytes(limit.bytes)} of ${kibibytes(limit.maxBytes)} (max_bytes) are handed out`;
+    const found = `${kibibytes(limit.bytes)} of ${kibibytes(limit.maxBytes)} are handed out`;
     const verdict = cure === undefined ? 'ok' : 'warn';
-    checks.push({ subject, name: path, verdict, found, ...(cure === undefined ? {} : { cure }) });
+    checks.push({ subject, name: `max_bytes of ${module}`, verdict, found, ...(cure === undefined ? {} : { cure }) });
   }
   for (const { path, name, size, largestFree } of heapStats()) {
     if (size === undefined || largestFree === undefined) continue;

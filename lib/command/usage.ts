@@ -53,13 +53,13 @@ interface Usage {
   text: string;
 }
 
-const JSON_OPTION = `  --json             one document of JSON; errors, too, one line on standard error
+const JSON_OPTION = `  --json             JSON for programs; errors, too, on standard error
   -h, --help         this`;
-const FD_OPTION = '  --fd N             the inherited descriptor N instead of what DMABUF_FDS names';
+const FD_OPTION = '  --fd N             the inherited descriptor N, not what DMABUF_FDS names';
 const RANGE_OPTIONS = `  --offset SIZE      where to begin (default 0)
   --length SIZE      how much of it (default: to the end)`;
-const COMMAND_TEXT = `COMMAND inherits the buffers as descriptors 3, 4, …, and has their numbers in DMABUF_FDS, where send, dump
-and fill look for them.`;
+const COMMAND_TEXT = `COMMAND inherits the buffers as descriptors 3, 4, …, and has their numbers in
+DMABUF_FDS, where send, dump and fill look for them.`;
 const SIZE_TEXT = 'A SIZE is in bytes, or has K, M or G behind it.';
 
 /** What each subcommand says about itself. */
@@ -68,29 +68,33 @@ export const usages: Readonly<Record<Name, Usage>> = {
     summary: 'lists what buffers can be allocated from',
     synopsis: '[OPTION]…',
     words: [0, 0],
-    text: `Lists the heaps of this machine, what is allocated from them, and why one cannot be opened.
+    text: `Lists the heaps of this machine, what is allocated from them, and why one
+cannot be opened.
 
-  --all              also the kinds this machine lacks, with what would bring them
+  --all              also the kinds that are not here, and what would bring them
 ${JSON_OPTION}
 
-ID is the bit of an ion heap in masks. BUFFERS and KIB are those of all processes, where a module counts them.
-A terminal that is too narrow leaves columns out, and cuts names: a pipe and --json have all.`,
+ID is the bit of an ion heap in masks. BUFFERS and KIB are those of all
+processes, where a module counts them. In a narrow terminal columns are left
+out, and names are cut: a pipe and --json have all.`,
   },
   alloc: {
     summary: 'allocates a buffer, for a command or until it is interrupted',
     synopsis: 'SIZE [OPTION]… [-- COMMAND ARG…]',
     words: [1, 1],
     runs: true,
-    text: `Allocates a zeroed buffer. With a COMMAND it runs that with the buffer, says nothing itself, and ends as
-COMMAND does; else it shows the buffer and holds it until it is interrupted (Ctrl-C).
+    text: `Allocates a zeroed buffer. With a COMMAND it runs that with the buffer, says
+nothing itself, and ends as COMMAND does; else it shows the buffer and holds it
+until it is interrupted (Ctrl-C).
 
-  --from KIND|PATH   ion, dma-heap, cma-mem, udmabuf, memfd, or a device (default: the first heap of
-                     DMA memory that has what is asked for)
-  --heap NAME|ID     one of several heaps; without --from the first of that name, or that of ion
-  --type TYPE        of ion: system, system_contig, carveout, dma, iommu, protected, …
-  --[no-]contiguous  the buffer must be, or must not be, one piece of physical memory
-  --[no-]protected   the CPU is to be kept from the buffer, or is not to be
-  --no-cached        mappings of the CPU are write-combined
+  --from KIND|PATH   ion, dma-heap, cma-mem, udmabuf, memfd, or a device
+                     (default: the first of DMA memory that has what is asked)
+  --heap NAME|ID     one of several heaps; without --from the first that is
+                     called so, or has this id
+  --type TYPE        of ion: system, system_contig, carveout, dma, iommu, …
+  --[no-]contiguous  it must be, or must not be, one piece of physical memory
+  --[no-]protected   the CPU is to be kept from it, or is not to be
+  --[no-]cached      no: mappings of the CPU are write-combined
   --name NAME        what the kernel shows it as, at most 31 bytes
 ${JSON_OPTION}
 
@@ -101,26 +105,29 @@ ${COMMAND_TEXT}`,
     summary: 'lists the dma-bufs of all processes, and who holds them',
     synopsis: '[OPTION]…',
     words: [0, 0],
-    text: `Lists the dma-bufs of the whole machine: a line for each process that holds one. Root sees all of them; others
-see what processes of their own hold.
+    text: `Lists the dma-bufs of the whole machine: a line for each process that holds
+one. Root sees all of them; others see what processes of their own hold.
 
   --pid PID          only what this process holds; may be repeated
 ${JSON_OPTION}
 
-FDS are its descriptors, MAPS counts its mappings. A buffer without a PID is held by the kernel alone, by an
-importing driver; DEVICES are attached to it. The kernel tells both by debugfs.`,
+FDS are its descriptors, MAPS counts its mappings. A buffer without a PID is
+held by a driver alone; DEVICES are attached to it. The kernel tells both to
+root, by debugfs.`,
   },
   doctor: {
     summary: 'says what is missing for DMA memory, and how to get it',
     synopsis: '[OPTION]…',
     words: [0, 0],
-    text: `Looks at the kernel's options, the modules, the devices and who may open them, and at contiguous memory. Each has
-a verdict: ok; warn where something is not there that others may make up for; bad where DMA memory cannot be had,
-or something is there and does not work. What is not ok comes with a cure.
+    text: `Looks at the kernel's options, the modules, the devices and who may open them,
+and at contiguous memory. Each has a verdict: ok; warn where something is not
+there that others may make up for; bad where DMA memory cannot be had, or
+something is there and does not work. What is not ok comes with a cure.
 
   --kernel-config FILE
-                     the options of this kernel, where it does not show them itself in /proc/config.gz,
-                     /boot/config-RELEASE or /lib/modules/RELEASE/config; may be gzipped
+                     what this kernel was built with, where that is not in
+                     /proc/config.gz, /boot/config-RELEASE or
+                     /lib/modules/RELEASE/config; may be gzipped
 ${JSON_OPTION}
 
 It ends with 1 when a verdict is bad.`,
@@ -129,12 +136,14 @@ It ends with 1 when a verdict is bad.`,
     summary: 'hands buffers to a dmabuf recv, or to an FdSocket that listens',
     synopsis: 'PATH [OPTION]…',
     words: [1, 1],
-    text: `Connects to a unix socket and sends one message with the buffers it has inherited:
+    text: `Connects to a unix socket and sends one message with the buffers it has
+inherited:
 
   dmabuf alloc 8M -- dmabuf send /tmp/socket
 
   --value JSON       what the message says (default null)
-${FD_OPTION}; may be repeated
+${FD_OPTION};
+                     may be repeated
 ${JSON_OPTION}`,
   },
   recv: {
@@ -142,35 +151,39 @@ ${JSON_OPTION}`,
     synopsis: 'PATH [OPTION]… [-- COMMAND ARG…]',
     words: [1, 1],
     runs: true,
-    text: `Listens on a unix socket, which must not exist, and shows each message that comes and the buffers in it. With a
-COMMAND it runs that with the buffers of each message, says nothing itself, and ends as soon as COMMAND ends with
+    text: `Listens on a unix socket, which must not exist, and shows each message that
+comes and the buffers in it. With a COMMAND it runs that with the buffers of
+each message, says nothing itself, and ends as soon as COMMAND ends with
 anything but 0.
 
   --count N          how many messages (default 1)
-${JSON_OPTION}; here one line a message
+${JSON_OPTION}
 
-${COMMAND_TEXT} DMABUF_VALUE is what the message says, as JSON.`,
+${COMMAND_TEXT} DMABUF_VALUE is what
+the message says, as JSON. With --json there is a line for each message.`,
   },
   dump: {
     summary: 'shows what is in a buffer',
     synopsis: '[OPTION]…',
     words: [0, 0],
-    text: `Shows the bytes of the buffer it has inherited, in hexadecimal; * stands for lines like the one before:
+    text: `Shows the bytes of the buffer it has inherited, in hexadecimal; * stands for
+lines like the one before:
 
   dmabuf alloc 8M -- dmabuf dump
 
   --raw              the bytes as they are
 ${RANGE_OPTIONS}
 ${FD_OPTION}
-${JSON_OPTION}; the bytes are in base64
+${JSON_OPTION}
 
-${SIZE_TEXT}`,
+${SIZE_TEXT} In JSON the bytes are base64.`,
   },
   fill: {
     summary: 'writes to a buffer',
     synopsis: '[BYTE] [OPTION]…',
     words: [0, 1],
-    text: `Fills the buffer it has inherited with BYTE, 0 to 255 (default 0; 0x2a is 42, too), or copies a file into it:
+    text: `Fills the buffer it has inherited with BYTE, 0 to 255 (default 0; 0x2a is 42,
+too), or copies a file into it:
 
   dmabuf recv /tmp/socket -- dmabuf fill 0xff
 
@@ -183,9 +196,10 @@ ${SIZE_TEXT}`,
   },
 };
 
-const EXIT_CODES = `exit codes: 0; 1 something failed, or the doctor found something bad; 2 wrong usage.
-With a COMMAND: its own; 128+n when signal n ended it; 127 there is no such COMMAND; 126 it cannot be run;
-125 it was not run because something else failed or was wrong.`;
+const EXIT_CODES = `exit codes: 0; 1 something failed, or the doctor found something bad; 2 wrong
+usage. With a COMMAND: its own; 128+n when signal n ended it; 127 there is no
+such COMMAND; 126 it cannot be run; 125 it was not run because something else
+failed or was wrong.`;
 
 /** What `dmabuf --help` says. */
 export const overview = `usage: dmabuf SUBCOMMAND [OPTION]… [-- COMMAND ARG…]
