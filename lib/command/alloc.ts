@@ -16,10 +16,16 @@ export async function run({ values, positionals, command }: Args<'alloc'>): Prom
     ...(cached === undefined ? {} : { cached }),
   });
   if (command) return runWith([buffer], command);
-  const ended = interrupted();
-  await show(heap, buffer, values.json ?? false);
-  await ended;
-  return 0;
+  // Waiting for a signal keeps no process alive.
+  const alive = setInterval(() => {}, 2 ** 31 - 1);
+  try {
+    const ended = interrupted();
+    await show(heap, buffer, values.json ?? false);
+    await ended;
+    return 0;
+  } finally {
+    clearInterval(alive);
+  }
 }
 
 function open({ from, heap: nameOrId, type, contiguous, protected: secured, cached }: Args<'alloc'>['values']): Heap {
@@ -48,13 +54,7 @@ function open({ from, heap: nameOrId, type, contiguous, protected: secured, cach
 /** Resolves when a signal asks this process to end. */
 function interrupted(): Promise<void> {
   return new Promise((resolve) => {
-    const alive = setInterval(() => {}, 2 ** 31 - 1);
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.once(signal, () => {
-        clearInterval(alive);
-        resolve();
-      });
-    }
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
   });
 }
 

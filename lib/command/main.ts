@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { CommandError } from './command-error.js';
 import { json, print } from './print.js';
-import { type Args, helpOf, isName, type Name, overview, parse, UsageError } from './usage.js';
+import { type Args, helpOf, isName, type Name, overview, parse, UsageError, usages } from './usage.js';
 
 /** Something failed, or the doctor found something bad. */
 const EXIT_FAILED = 1;
@@ -79,6 +79,8 @@ function asJson(error: unknown): string {
 const words = process.argv.slice(2);
 const end = words.indexOf('--');
 const own = end < 0 ? words : words.slice(0, end);
+const [subcommand = ''] = own;
+const runs = end >= 0 && isName(subcommand) && usages[subcommand].runs === true;
 
 // print() has it, too.
 process.stdout.on('error', () => {});
@@ -89,8 +91,8 @@ try {
   const { code, syscall } = error as NodeJS.ErrnoException;
   // Whoever reads what is printed has enough.
   if (code !== 'EPIPE' || syscall !== 'write') {
-    process.exitCode = exitCode(error, end >= 0);
-    const name = isName(own[0] ?? '') ? `dmabuf ${own[0]}` : 'dmabuf';
+    process.exitCode = exitCode(error, runs);
+    const name = isName(subcommand) ? `dmabuf ${subcommand}` : 'dmabuf';
     process.stderr.write(own.includes('--json') ? asJson(error) : `${name}: ${told(error)}\n`);
   }
 }

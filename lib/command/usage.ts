@@ -152,9 +152,9 @@ ${JSON_OPTION}`,
     words: [1, 1],
     runs: true,
     text: `Listens on a unix socket, which must not exist, and shows each message that
-comes and the buffers in it. With a COMMAND it runs that with the buffers of
-each message, says nothing itself, and ends as soon as COMMAND ends with
-anything but 0.
+comes and the buffers in it, one peer after the other. With a COMMAND it runs
+that with the buffers of each message, says nothing itself, and ends as soon as
+COMMAND ends with anything but 0.
 
   --count N          how many messages (default 1)
 ${JSON_OPTION}

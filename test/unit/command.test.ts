@@ -111,6 +111,7 @@ describe('dmabuf', function () {
       fails(['ps', '--pid', '0'], 2, /--pid 0: a whole number from 1/);
       fails(['recv', path, '--count', '0'], 2, /--count 0: a whole number from 1/);
       fails(['doctor', '--kernel-config', join(folder, 'none')], 2, /--kernel-config .*ENOENT/);
+      fails(['heaps', '--', 'true'], 2, /Too many words: true/);
       assert(!existsSync(path));
     });
 
@@ -370,6 +371,12 @@ describe('dmabuf', function () {
       holder.kill('SIGINT');
       await holder.end();
       assert.match(holder.stderr, /held until this is interrupted/);
+    });
+
+    it('holds nothing where it cannot say what', () => {
+      const { status, stderr } = inShell('d alloc 1M --from memfd >/dev/full');
+      assert.equal(status, 1);
+      assert.match(stderr, /^dmabuf alloc: ENOSPC/);
     });
 
     it('says what there is where nothing has what is asked for', function () {
