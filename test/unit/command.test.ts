@@ -23,7 +23,7 @@ import { FdSocket, heaps, openHeap } from 'dmabuf';
 import fc from 'fast-check';
 import { type Column, json, paragraph, printable, table, width } from '../../lib/command/print.ts';
 import { helpOf, type Name, options, parse, size, UsageError, usages } from '../../lib/command/usage.ts';
-import { dmabuf, examined, MAIN, type Options, Running, said, saidJson, shell } from '../command.ts';
+import { type Check, dmabuf, examined, MAIN, type Options, Running, said, saidJson, shell } from '../command.ts';
 import { PAGE, wholePages } from '../support.ts';
 
 const names = Object.keys(usages) as Name[];
@@ -816,61 +816,60 @@ describe('dmabuf', function () {
       assert.match(cure, /CONFIG_DMA_CMA|cma=SIZE/);
     });
 
-    describe('of debugfs', () => {
-      /** The doctor, where debugfs is mounted for it, or is not. */
-      function verdict(mount: string, user: string): string {
-        const script = `${mount} && exec ${user} "$0" "$1" doctor --json`;
-        const { stdout, stderr } = spawnSync('unshare', ['-m', 'sh', '-c', script, process.execPath, MAIN], {
-          encoding: 'utf8',
-          cwd: '/',
-        });
-        assert.equal(stderr, '');
-        const check = JSON.parse(stdout).checks.find(({ name }: { name: string }) => name === 'debugfs');
-        return `${check.verdict}: ${check.found} ${check.cure ?? ''}`;
-      }
-      const mount = 'mount -t debugfs debugfs /sys/kernel/debug';
-      const hide = 'mount -t tmpfs none /sys/kernel/debug';
-      const nobody = 'setpriv --reuid 65534 --regid 65534 --clear-groups';
+    describe('for others than root', () => {
+      const nobody = { uid: 65534, gid: 65534 };
+      let copy: string;
+      let main: string;
 
       before(function () {
-        if (
-          spawnSync('unshare', ['-m', 'sh', '-c', `${mount} && test -e /sys/kernel/debug/dma_buf/bufinfo`]).status !== 0
-        )
-          this.skip();
-      });
-
-      it('knows whether it is there and this user may read it', () => {
-        assert.match(verdict(mount, ''), /^ok: dmabuf ps reads \/sys\/kernel\/debug\/dma_buf\/bufinfo/);
-        assert.match(verdict(hide, ''), /^warn: .*is not there.*Run `mount -t debugfs/);
-        assert.match(verdict(mount, nobody), /^warn: .*cannot be read.*Run dmabuf ps as root/);
-      });
-    });
-
-    it('works for others than root', function () {
-      if (process.getuid?.() !== 0) this.skip();
-      const copy = mkdtempSync(join(tmpdir(), 'dmabuf-'));
-      try {
+        // They may have no way to it, and only root can be somebody else.
+        if (spawnSync(process.execPath, ['-v'], { ...nobody, cwd: '/' }).status !== 0) this.skip();
+        copy = mkdtempSync(join(tmpdir(), 'dmabuf-'));
         chmodSync(copy, 0o755);
-        for (const part of [
+        const needed = [
           'package.json',
           'dist',
           'build/Release',
           'node_modules/bindings',
           'node_modules/file-uri-to-path',
-        ]) {
-          cpSync(part, join(copy, part), { recursive: true });
-        }
-        const options = { uid: 65534, main: join(copy, 'dist/command/main.js') };
-        const found = examined([], options);
+        ];
+        for (const part of needed) cpSync(part, join(copy, part), { recursive: true });
+        main = join(copy, 'dist/command/main.js');
+      });
+      after(() => {
+        if (copy) rmSync(copy, { recursive: true });
+      });
+
+      it('has the same checks, and ps says that it does not see all', () => {
+        const found = examined([], { ...nobody, main });
         assert.deepEqual([...found.keys()], [...examined().keys()]);
-        const { status, stdout, stderr } = dmabuf(['ps'], options);
+        const { status, stdout, stderr } = dmabuf(['ps'], { ...nobody, main });
         assert.equal(status, 0);
         assert.match(stdout, /^INODE /);
         assert.match(stderr, /root sees all buffers/);
-        assert.equal(dmabuf(['ps', '--json'], options).stderr, '');
-      } finally {
-        rmSync(copy, { recursive: true });
-      }
+        assert.equal(dmabuf(['ps', '--json'], { ...nobody, main }).stderr, '');
+      });
+
+      it('knows whether debugfs is there, and may be read', function () {
+        const mount = 'mount -t debugfs debugfs /sys/kernel/debug';
+        const inside = (script: string) =>
+          spawnSync('unshare', ['-m', 'sh', '-c', script, process.execPath, main], { encoding: 'utf8', cwd: '/' });
+        if (inside(`${mount} && test -e /sys/kernel/debug/dma_buf/bufinfo`).status !== 0) this.skip();
+        const verdict = (prepare: string, as: string) => {
+          const { stdout, stderr } = inside(`${prepare} && exec ${as} "$0" "$1" doctor --json`);
+          assert.equal(stderr, '');
+          const checks: Check[] = JSON.parse(stdout).checks;
+          const check = checks.find(({ name }) => name === 'debugfs');
+          return `${check?.verdict}: ${check?.found} -> ${check?.cure}`;
+        };
+        assert.match(verdict(mount, ''), /^ok: dmabuf ps reads \/sys\/kernel\/debug\/dma_buf\/bufinfo/);
+        assert.match(
+          verdict('mount -t tmpfs none /sys/kernel/debug', ''),
+          /^warn: .*is not there -> Run `mount -t debugfs/,
+        );
+        const nobodys = `setpriv --reuid ${nobody.uid} --regid ${nobody.gid} --clear-groups`;
+        assert.match(verdict(mount, nobodys), /^warn: .*cannot be read -> Run dmabuf ps as root/);
+      });
     });
   });
 });
