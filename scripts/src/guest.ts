@@ -103,6 +103,7 @@ function setup(options: Options): string {
     'mount -t debugfs debugfs /sys/kernel/debug',
     'mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || true',
     'ln -sf /proc/self/fd /dev/fd; ln -sf fd/0 /dev/stdin; ln -sf fd/1 /dev/stdout; ln -sf fd/2 /dev/stderr',
+    'ln -s /project/dist/command/main.js /usr/local/bin/dmabuf',
     'hostname guest',
     'ip link set lo up',
     `${mount9p},cache=loose,ro project /project`,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // This clone, and what is built in it.
 import { existsSync } from 'node:fs';
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { hashOf, locked } from './cache.ts';
@@ -31,6 +31,8 @@ export async function ensureDist(): Promise<void> {
         purpose: 'compiling the library',
       }),
     );
+    // As npm makes it for whoever installs it; a link to it is good after the next build, too.
+    await chmod(join(part, 'command/main.js'), 0o755);
     await writeFile(join(part, '.built-from'), now);
     if (existsSync(dist)) await rename(dist, old);
     await rename(part, dist);

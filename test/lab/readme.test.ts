@@ -107,6 +107,47 @@ describe('docs/heaps.md', function () {
   it('links to nothing that is not there', () => linksSomewhere('docs/heaps.md'));
 });
 
+describe('docs/command.md', function () {
+  this.timeout(240_000);
+  this.slow(60_000);
+  const [doctor = '', list = '', hold = '', receive = '', send = '', ...others] = commandsOf(page('docs/command.md'));
+
+  it('shows these commands, each of which is run here', () => assert.deepEqual(others, []));
+
+  it('has a doctor for this machine', () => {
+    const { status, stdout, stderr } = spawnSync('sh', ['-c', doctor], { cwd: projectRoot, encoding: 'utf8' });
+    assert.equal(stderr, '');
+    const [, verdict] = /^verdict: (ok|warn|bad) /m.exec(stdout) ?? [];
+    assert.equal(status, verdict === 'bad' ? 1 : 0, stdout);
+  });
+
+  it('has commands that work in the guest', () => {
+    const [guest, first] = list.split(' -- ') as [string, string];
+    const [, ...second] = hold.split(' -- ');
+    const script = [
+      first,
+      second.join(' -- '),
+      `${receive} &`,
+      'until [ -S /tmp/frames ]; do sleep 0.1; done',
+      send,
+      'wait $!',
+      'dmabuf ps',
+    ];
+    const command = `${guest} --share shared -- sh -e /share/commands.sh`;
+    const { status, stdout, stderr } = tryOut(command, 'commands.sh', script.join('\n'));
+    assert.equal(status, 0, stderr);
+    const [table = '', buffers = '', received = '', left = '', ...more] = stdout.split(/^(?=KIND|INODE|\{)/m);
+    assert.match(table, /^ion +ion_system_heap +0 +system +\/dev\/ion +scattered +0 +0 +ok$/m);
+    assert.match(buffers, /^ *\d+ +8192 +\w.* +\d+ +node +\d+ +0$/m);
+    const bytes = `00000000  ${'42 '.repeat(16)} |${'B'.repeat(16)}|`;
+    assert.equal(received, `{"width":1920}\n${bytes}\n*\n00800000\n`);
+    assert.match(left, /^INODE.*\n$/);
+    assert.deepEqual(more, []);
+  });
+
+  it('links to nothing that is not there', () => linksSomewhere('docs/command.md'));
+});
+
 describe('docs/buffers.md', function () {
   this.timeout(240_000);
   this.slow(60_000);
