@@ -15,7 +15,7 @@ export async function run({ values, positionals, command }: Args<'alloc'>): Prom
     ...(name === undefined ? {} : { name }),
     ...(cached === undefined ? {} : { cached }),
   });
-  if (command) return runWith([buffer], command);
+  if (command) return await runWith([buffer], command);
   // Waiting for a signal keeps no process alive.
   const alive = setInterval(() => {}, 2 ** 31 - 1);
   try {

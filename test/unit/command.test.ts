@@ -320,6 +320,11 @@ describe('dmabuf', function () {
       assert.equal(stdout, `3\n/memfd:frame 0 (deleted)\n${zeros}*\n${end}\n`);
     });
 
+    it('holds the buffer itself until its command ends', () => {
+      const { stdout } = inShell('sleep 0.2; readlink /proc/$PPID/fd/* | grep -c memfd:');
+      assert.equal(stdout, '1\n');
+    });
+
     it('ends as its command does', () => {
       assert.equal(dmabuf(withBuffer('true')).status, 0);
       assert.equal(inShell('exit 7').status, 7);
