@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 import { closeSync } from 'node:fs';
 import { DmaBuf } from '../dmabuf.js';
-import { type FdMessage, type FdServer, FdSocket } from '../fd-socket.js';
+import type { FdServer } from '../fd-server.js';
+import { type FdMessage, FdSocket } from '../fd-socket.js';
 import { runWith, signalled } from './inherited.js';
 import { type Column, json, paragraph, print, table } from './print.js';
 import { type Args, integer } from './usage.js';
