@@ -47,10 +47,12 @@ const UNCONNECTED = '01';
 
 /** Whether a process has such a socket, which listens or is about to. */
 function isBound(path: string): boolean {
-  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n').slice(1);
+  // A name with a line feed cannot be found there.
+  if (path.includes('\n')) return true;
+  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n');
   return lines.some((line) => {
-    const [, , , , , state, , ...rest] = line.split(' ').filter(Boolean);
-    return state === UNCONNECTED && rest.length > 0 && basename(rest.join(' ')) === basename(path);
+    const [, state, bound] = /^\S+: \S+ \S+ \S+ \S+ (\S+) +\d+ (.*)$/.exec(line) ?? [];
+    return state === UNCONNECTED && bound !== undefined && basename(bound) === basename(path);
   });
 }
 
