@@ -69,6 +69,8 @@ export function workerWithSocket(
   const [socket, other] = FdSocket.pair(socketOptions);
   // The thread takes the number, or its end does: this handle closes no other file that has it by then.
   const handle = native.adopt(other.takeFd());
+  // This thread may not have looked for its own yet.
+  const own = getEnvironmentData(VARIABLE);
   try {
     setEnvironmentData(VARIABLE, address(native.fd(handle)));
     const worker = new Worker(script, options);
@@ -79,7 +81,7 @@ export function workerWithSocket(
     native.close(handle);
     throw error;
   } finally {
-    setEnvironmentData(VARIABLE, undefined as never);
+    setEnvironmentData(VARIABLE, own);
   }
 }
 
