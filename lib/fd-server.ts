@@ -89,12 +89,15 @@ export class FdServer implements AsyncIterable<FdSocket>, Disposable {
   close(): void {
     if (this.closed) return;
     unwatch(this);
-    this.#handle.close();
-    // Not where somebody else has put another socket there.
-    if (this.#identity !== '' && identify(this.path) === this.#identity) rmSync(this.path, { force: true });
     const waiters = this.#waiters;
     this.#waiters = [];
     for (const { resolve } of waiters) resolve(undefined);
+    try {
+      // Not where somebody else has put another socket there; as long as this is open its inode has no other.
+      if (this.#identity !== '' && identify(this.path) === this.#identity) rmSync(this.path, { force: true });
+    } finally {
+      this.#handle.close();
+    }
   }
 
   /** The same as {@link FdServer.close}. */
