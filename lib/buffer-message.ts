@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-import { closeSync } from 'node:fs';
 import { DmaBuf } from './dmabuf.js';
 import type { FdMessage, FdSocket } from './fd-socket.js';
+import { native } from './native.js';
 
 const secret = Symbol('buffer-message');
 
@@ -35,9 +35,9 @@ export class BufferMessage implements Disposable {
   static of(socket: FdSocket, { value, fds, loan }: FdMessage): BufferMessage {
     const buffers: DmaBuf[] = [];
     try {
-      for (const fd of fds) buffers.push(DmaBuf.fromFd(fd));
+      for (const fd of fds) buffers.push(DmaBuf.fromHandle(fd));
     } catch (error) {
-      for (const fd of fds.slice(buffers.length)) closeSync(fd);
+      for (const fd of fds.slice(buffers.length)) native.close(fd);
       for (const buffer of buffers) buffer.close();
       goHome(socket, loan);
       throw error;

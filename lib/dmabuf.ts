@@ -225,10 +225,20 @@ export class DmaBuf implements Disposable {
       throw invalidValue('fd', reason, { syscall: 'fstat', path });
     }
     if (handle < 0) throw systemError(handle, 'fstat', path, 'The descriptor is not open in this process.');
+    return DmaBuf.#own(handle, fd, path, options);
+  }
+
+  /** Where this throws, the handle is still the caller's. @internal */
+  static fromHandle(handle: number): DmaBuf {
+    const fd = native.fd(handle);
+    return DmaBuf.#own(handle, fd, `/proc/self/fd/${fd}`, {}, false);
+  }
+
+  static #own(handle: number, fd: number, path: string, options: FromFdOptions, isNumber = true): DmaBuf {
     const description = describe(handle);
     const problem = typeof description === 'number' ? 'cannot be examined' : notABuffer(description);
     if (typeof description === 'number' || problem !== undefined) {
-      native.release(handle);
+      if (isNumber) native.release(handle);
       throw new DmaBufError('ERR_DMABUF_NOT_A_DMABUF', `Descriptor ${fd} (${linkOf(fd)}) ${problem}`, {
         errno: typeof description === 'number' ? description : -errno.EINVAL,
         syscall: 'fstatfs',
@@ -243,7 +253,7 @@ export class DmaBuf implements Disposable {
         checkFromFd(options, description.size, { syscall: 'fstat', path }),
       );
     } catch (error) {
-      native.release(handle);
+      if (isNumber) native.release(handle);
       throw error;
     }
   }

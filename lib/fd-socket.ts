@@ -98,6 +98,8 @@ function letGo({ fds, inbox }: Held): void {
 const registry = new FinalizationRegistry(letGo);
 
 interface Waiter {
+  /** Descriptors are to be handles, not numbers. */
+  owns: boolean;
   resolve: (value: FdMessage | undefined) => void;
   reject: (error: Error) => void;
 }
@@ -308,8 +310,9 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       this.#comeHome(loan);
       throw error;
     }
-    // From now on it listens for the end of the loan.
-    if (!this.closed) this.#watch();
+    // From now on it listens for the end of the loan, which a peer that has shut down its side never sends.
+    if (this.#ended) this.#comeHome(loan);
+    else if (!this.closed) this.#watch();
   }
 
   #checkFramed(what: string): void {
@@ -358,10 +361,14 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
   async receive(): Promise<FdMessage | undefined> {
-    if (this.#failure !== undefined) return this.#lastOf(this.#failure);
+    return this.#receiveNext(false);
+  }
+
+  async #receiveNext(owns: boolean): Promise<FdMessage | undefined> {
+    if (this.#failure !== undefined) return this.#lastOf(this.#failure, owns);
     this.#handle.get('recvmsg');
     return new Promise<FdMessage | undefined>((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
+      this.#waiters.push({ owns, resolve, reject });
       if (this.#waiters.length === 1) this.#read();
     });
   }
@@ -385,7 +392,12 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
    * @throws what {@link FdSocket.receive} does
    */
   async *buffers(): AsyncGenerator<BufferMessage, void, void> {
-    for await (const message of this) yield BufferMessage.of(this, message);
+    for (;;) {
+      const message = await this.#receiveNext(true);
+      if (message === undefined) return;
+      yield BufferMessage.of(this, message);
+      if (this.closed && this.#failure === undefined) return;
+    }
   }
 
   /**
@@ -396,9 +408,11 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
   takeFd(): number {
-    const number = this.#handle.release('takeFd');
-    this.#drop(undefined);
-    return number;
+    try {
+      return this.#handle.release('takeFd');
+    } finally {
+      if (this.closed) this.#drop(undefined);
+    }
   }
 
   /**
@@ -482,16 +496,16 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     this.#inboxBytes += message.bytes;
   }
 
-  #takeKept(): Arrived | undefined {
+  #takeKept(owns: boolean): Arrived | undefined {
     const message = this.#held.inbox.shift();
     this.#inboxFds -= message?.fds.length ?? 0;
     this.#inboxBytes -= message?.bytes ?? 0;
-    return message && { ...message, fds: message.fds.map((fd) => native.release(fd)) };
+    return message && (owns ? message : { ...message, fds: message.fds.map((fd) => native.release(fd)) });
   }
 
   /** What is left of a socket that was closed while nobody asked for a message: those before that, and why. */
-  #lastOf(failure: Error): FdMessage {
-    const kept = this.#takeKept();
+  #lastOf(failure: Error, owns: boolean): FdMessage {
+    const kept = this.#takeKept(owns);
     if (kept !== undefined) return give(kept);
     this.#failure = undefined;
     throw failure;
@@ -583,10 +597,14 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     try {
       while (this.#wants) {
         const waiter = this.#waiters[0];
-        const message = (waiter && this.#takeKept()) ?? this.#takeMessage();
+        const kept = waiter && this.#takeKept(waiter.owns);
+        const message = kept ?? this.#takeMessage();
         if (message !== undefined) {
           if (waiter === undefined) this.#keep(message);
-          else this.#waiters.shift()?.resolve(give(message));
+          else if (waiter.owns && kept === undefined) {
+            this.#waiters.shift();
+            waiter.resolve(give({ ...message, fds: message.fds.map(adoptNew) }));
+          } else this.#waiters.shift()?.resolve(give(message));
         }
         // The ends of loans were all that had come.
         else if (!this.#wants) break;
@@ -608,6 +626,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   /** What came in this turn and no message has claimed is not to be lost with this object, or its thread. */
   #settle(): void {
     if (this.#fresh.length > 0) this.#held.fds.push(...this.#fresh.splice(0).map(adoptNew));
+    native.socketClaimed();
   }
 
   /** One recvmsg; false where there is nothing to read now. */
@@ -624,10 +643,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     if (count < 0) {
       if (count === -errno.EAGAIN) return false;
       // The peer has closed, too, and had not read all of what was sent; what it had sent itself came before this.
-      if (count === -errno.ECONNRESET) {
-        this.#end();
-        return true;
-      }
+      if (count === -errno.ECONNRESET) return true;
       throw systemError(count, 'recvmsg', undefined, 'The connection is broken.');
     }
     const [flags = 0, fdCount = 0] = receivedAlso;
@@ -732,7 +748,9 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   }
 
   #sendError(error: number): Error {
-    return systemError(error, 'sendmsg', undefined, sendAdvice(error));
+    // Which of the two it is depends on the type, and on when the peer went.
+    const code = isBroken(error) ? -errno.EPIPE : error;
+    return systemError(code, 'sendmsg', undefined, sendAdvice(code));
   }
 }
 

@@ -237,6 +237,9 @@ interface Native {
    */
   socketReceive(handle: Handle, into: Uint8Array, records: boolean, also: ArrayBuffer): number;
 
+  /** What socketReceive gave belongs to handles or to the script now: until then it is closed with the thread. */
+  socketClaimed(): number;
+
   /** pidfd_open(2) and pidfd_getfd(2) */
   pidfdGetFd(pid: number, fd: number): Handle;
 }

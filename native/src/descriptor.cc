@@ -8,6 +8,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -84,7 +85,10 @@ Napi::Value AdoptNew(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const int number = arguments.Signed(0);
   if (!arguments.Ok()) return Result(info.Env(), -EINVAL);
-  return Environment::Of(info.Env()).Adopt(info.Env(), UniqueFd(number));
+  Environment& environment = Environment::Of(info.Env());
+  auto& unclaimed = environment.unclaimed;
+  unclaimed.erase(std::remove(unclaimed.begin(), unclaimed.end(), number), unclaimed.end());
+  return environment.Adopt(info.Env(), UniqueFd(number));
 }
 
 Napi::Value Duplicate(const Napi::CallbackInfo& info) {

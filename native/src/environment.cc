@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "environment.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <vector>
 
@@ -35,6 +37,7 @@ void Environment::CloseEverything(napi_async_cleanup_hook_handle hook) {
   open.reserve(pollers.size());
   for (const auto& [handle, poller] : pollers) open.push_back(poller);
   for (Poller* poller : open) poller->Close();
+  for (const int fd : std::exchange(unclaimed, {})) close(fd);
   descriptors_.clear();
   if (open_pollers == 0) {
     napi_remove_async_cleanup_hook(hook);

@@ -10,6 +10,7 @@
 #include <memory>
 #include <unordered_map>
 #include <unordered_set>
+#include <vector>
 
 #include "descriptor.h"
 
@@ -52,6 +53,9 @@ class Environment : public std::enable_shared_from_this<Environment> {
   std::unordered_map<Handle, Poller*> pollers;
   size_t open_pollers = 0;
   void PollerClosed();
+
+  // Numbers that recvmsg has given, and no handle nor script has yet: a thread may be ended before it knows of them.
+  std::vector<int> unclaimed;
 
  private:
   void CloseEverything(napi_async_cleanup_hook_handle hook);

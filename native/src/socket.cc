@@ -253,6 +253,7 @@ Napi::Value Receive(const Napi::CallbackInfo& info) {
       int number;
       std::memcpy(&number, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
       environment.Disown(number);
+      environment.unclaimed.push_back(number);
       fields[2 + count] = number;
     }
   }
@@ -262,6 +263,12 @@ Napi::Value Receive(const Napi::CallbackInfo& info) {
   fields[1] = static_cast<double>(count);
   std::memcpy(also, fields, (2 + count) * sizeof(double));
   return Napi::Number::New(env, static_cast<double>(received));
+}
+
+// socketClaimed(): what socketReceive gave has found its owners
+Napi::Value Claimed(const Napi::CallbackInfo& info) {
+  Environment::Of(info.Env()).unclaimed.clear();
+  return Result(info.Env(), 0);
 }
 
 // pidfdGetFd(pid, fd): a handle of a duplicate of another process's descriptor
@@ -289,6 +296,7 @@ void RegisterSocket(Napi::Env env, Napi::Object exports) {
   exports.Set("socketSend", Napi::Function::New<Send>(env, "socketSend"));
   exports.Set("socketNext", Napi::Function::New<Next>(env, "socketNext"));
   exports.Set("socketReceive", Napi::Function::New<Receive>(env, "socketReceive"));
+  exports.Set("socketClaimed", Napi::Function::New<Claimed>(env, "socketClaimed"));
   exports.Set("pidfdGetFd", Napi::Function::New<PidfdGetFd>(env, "pidfdGetFd"));
 }
 
