@@ -143,7 +143,9 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   #loans = new Map<number, () => void>();
   #lastLoan = 0;
   #ended = false;
-  /** UV_READABLE, UV_WRITABLE: what the poller watches for */
+  /** The peer sends no more, and its loans are home, though what it has sent is not all read. */
+  #gone = false;
+  /** UV_READABLE, UV_WRITABLE, UV_DISCONNECT: what the poller watches for */
   #watched = 0;
   /** why it was closed, where nobody was told */
   #failure: Error | undefined;
@@ -311,7 +313,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       throw error;
     }
     // From now on it listens for the end of the loan, which a peer that has shut down its side never sends.
-    if (this.#ended) this.#comeHome(loan);
+    if (this.#ended || this.#gone) this.#comeHome(loan);
     else if (!this.closed) this.#watch();
   }
 
@@ -490,6 +492,13 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     return this.#inboxFds < MAX_MESSAGE_FDS && this.#inboxBytes < this.#options.maxMessageBytes;
   }
 
+  get #listensFor(): number {
+    if (this.#ended) return 0;
+    if (this.#wants) return constants.UV_READABLE;
+    // So much waits for somebody to ask for it that of the peer only its end is heard.
+    return this.#loans.size > 0 ? constants.UV_DISCONNECT : 0;
+  }
+
   #keep(message: Arrived): void {
     this.#held.inbox.push({ ...message, fds: message.fds.map(adoptNew) });
     this.#inboxFds += message.fds.length;
@@ -512,9 +521,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   }
 
   #watch(): void {
-    const events =
-      (this.#wants && !this.#ended ? constants.UV_READABLE : 0) |
-      (this.#next < this.#outgoing.length ? constants.UV_WRITABLE : 0);
+    const events = this.#listensFor | (this.#next < this.#outgoing.length ? constants.UV_WRITABLE : 0);
     if (events === this.#watched) return;
     this.#watched = events;
     const error = watch(this, this.#handle, events, (self, happened) => self.#ready(happened));
@@ -528,6 +535,12 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     // An error shows itself in the call that runs into it.
     if (events < 0 || (events & constants.UV_WRITABLE) !== 0) this.#write();
     if (!this.closed && (events < 0 || (events & constants.UV_READABLE) !== 0)) this.#read();
+    const mayBeGone = events < 0 || (events & constants.UV_DISCONNECT) !== 0;
+    if (!this.closed && mayBeGone && this.#listensFor === constants.UV_DISCONNECT) {
+      this.#gone = true;
+      this.#allHome();
+      this.#watch();
+    }
   }
 
   #write(): void {
@@ -710,7 +723,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
       }
       if (this.#fdCount < header.fds) throw protocolError('fewer descriptors than announced');
       if (header.kind !== Kind.release) return this.#message(header, body);
-      if (body.length !== LOAN_BYTES || !this.#comeHome(body.readUInt32LE(0))) {
+      if (body.length !== LOAN_BYTES || !(this.#comeHome(body.readUInt32LE(0)) || this.#gone)) {
         throw protocolError('the end of a loan that there is not');
       }
     }

@@ -108,7 +108,8 @@ type ConstantName =
   | 'SCM_MAX_FD'
   | 'ETOOMANYREFS'
   | 'UV_READABLE'
-  | 'UV_WRITABLE';
+  | 'UV_WRITABLE'
+  | 'UV_DISCONNECT';
 
 interface Native {
   /** Numbers from the kernel's and libuv's headers. */
@@ -214,7 +215,7 @@ interface Native {
 
   /** Watches a descriptor on the loop of this thread. */
   pollerCreate(handle: Handle, callback: (events: number) => void): Handle;
-  /** UV_READABLE | UV_WRITABLE; 0 stops, and lets the process end. */
+  /** UV_READABLE | UV_WRITABLE | UV_DISCONNECT; 0 stops, and lets the process end. */
   pollerUpdate(poller: Handle, events: number): number;
   pollerClose(poller: Handle): number;
 

@@ -7,6 +7,9 @@ import { setImmediate as nextTick } from 'node:timers/promises';
 /** Bytes of a page, as the kernel says and not the library. */
 export const PAGE = 1024 * Number(/^KernelPageSize:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/smaps', 'utf8'))?.[1]);
 
+/** Bytes a socket takes that nobody reads, which is also more than a record may have. */
+export const SEND_BUFFER = Number(readFileSync('/proc/sys/net/core/wmem_default', 'utf8'));
+
 /** The whole pages that so many bytes take. */
 export function wholePages(bytes: number): number {
   return Math.ceil(bytes / PAGE) * PAGE;

@@ -48,6 +48,7 @@ void RegisterConstants(Napi::Env env, Napi::Object exports) {
   set("ETOOMANYREFS", ETOOMANYREFS);
   set("UV_READABLE", UV_READABLE);
   set("UV_WRITABLE", UV_WRITABLE);
+  set("UV_DISCONNECT", UV_DISCONNECT);
   exports.Set("constants", constants);
 }
 

@@ -13,7 +13,7 @@ namespace dmabuf {
 
 class Poller {
  public:
-  // A handle, or -errno. The callback gets UV_READABLE and UV_WRITABLE bits or -errno.
+  // A handle, or -errno. The callback gets UV_READABLE, UV_WRITABLE and UV_DISCONNECT bits or -errno.
   static Napi::Value Create(const Napi::CallbackInfo& info);
 
   // events 0: call back no more, and let the process end

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { BufferPool, type FdMessage, FdSocket, type Heap, openHeap, PoolBuffer, spawnWithSocket } from 'dmabuf';
-import { collectUntil, leavesNothing, PAGE, withoutDescriptors } from '../support.ts';
+import { collectUntil, leavesNothing, PAGE, SEND_BUFFER, withoutDescriptors } from '../support.ts';
 
 const script = fileURLToPath(new URL('./children/parent.mjs', import.meta.url));
 
@@ -194,7 +195,7 @@ describe('a BufferPool', () => {
           assert.equal(pool.available, 0);
         }
         one.release();
-        assert.equal(pool.available, 1);
+        while (pool.available < 1) await sleep(1);
         for (const socket of peers.flat()) socket.close();
       });
     });
@@ -227,7 +228,7 @@ describe('a BufferPool', () => {
         const pending: Promise<void>[] = [];
         for (let frame = 0; frame < 5; frame++) {
           using one = await pool.acquire();
-          pending.push(one.send(ours, 'w'.repeat(100_000)));
+          pending.push(one.send(ours, 'w'.repeat(SEND_BUFFER / 2)));
         }
         const settled = Promise.allSettled(pending);
         assert.equal(pool.available, 0);
@@ -271,16 +272,17 @@ describe('a BufferPool', () => {
         loan?.fds.forEach(closeSync);
         using buffer = heap.allocSync(PAGE);
         let sent = 0;
-        const all = Array.from({ length: 5000 }, (_, index) =>
+        const count = 2048 + Math.ceil(SEND_BUFFER / 1000);
+        const all = Array.from({ length: count }, (_, index) =>
           theirs.send([index, 'p'.repeat(1000)], index % 100 ? [] : [buffer]).then(() => sent++),
         );
         const released = theirs.release(loan?.loan as number);
         // Some are with us, some in the socket, and the rest with the peer.
         while (sent < 1024) await sleep(1);
         await sleep(50);
-        assert(sent < 5000, `${sent} of 5000`);
+        assert(sent < count, `${sent} of ${count}`);
         assert.equal(pool.available, 0);
-        for (let index = 0; index < 5000; index++) {
+        for (let index = 0; index < count; index++) {
           const message = (await ours.receive()) as FdMessage;
           assert.equal((message.value as [number])[0], index);
           message.fds.forEach(closeSync);
@@ -289,6 +291,59 @@ describe('a BufferPool', () => {
         (await pool.acquire()).release();
         ours.close();
         theirs.close();
+      });
+    });
+
+    for (const type of ['stream', 'seqpacket'] as const) {
+      for (const [what, unread] of Object.entries({ 'has read all': false, 'has not': true })) {
+        it(`has its buffer back when the peer is gone and nobody asks for what it sent (${type}, it ${what})`, async () => {
+          await leavesNothing(async () => {
+            using pool = BufferPool.createSync(heap, PAGE, { count: 1 });
+            const [ours, theirs] = FdSocket.pair({ type });
+            {
+              using one = await pool.acquire();
+              await one.send(ours, 'lent');
+            }
+            const { fds, loan } = (await theirs.receive()) as FdMessage;
+            fds.forEach(closeSync);
+            if (unread) await ours.send('unread');
+            // More than are kept.
+            for (let index = 0; index < 1100; index++) await theirs.send(index);
+            await theirs.release(loan as number);
+            await sleep(10);
+            assert.equal(pool.available, 0);
+            theirs.close();
+            (await pool.acquire()).release();
+            for (let index = 0; index < 1100; index++) assert.equal((await ours.receive())?.value, index);
+            // The end of the loan is in between.
+            assert.equal(await ours.receive(), undefined);
+            ours.close();
+          });
+        });
+      }
+    }
+
+    it('has a buffer back at once from a peer that sends no more', async () => {
+      await leavesNothing(async () => {
+        using pool = BufferPool.createSync(heap, PAGE, { count: 1 });
+        const name = `\0dmabuf.test.${process.pid}`;
+        using server = FdSocket.listen(name);
+        const code = `import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect('\\0' + sys.argv[1])
+s.shutdown(socket.SHUT_WR)
+sys.stdin.read()`;
+        const child = spawn('/usr/bin/python3', ['-c', code, name.slice(1)], { stdio: ['pipe', 'inherit', 'inherit'] });
+        const ended = once(child, 'exit');
+        using ours = (await server.accept()) as FdSocket;
+        assert.equal(await ours.receive(), undefined);
+        {
+          using one = await pool.acquire();
+          await one.send(ours, 'lent');
+        }
+        assert.equal(pool.available, 1);
+        child.stdin.end();
+        assert.deepEqual(await ended, [0, null]);
       });
     });
 
