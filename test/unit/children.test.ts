@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type FdMessage, type FdSocket, openHeap, parentSocket, spawnWithSocket, workerWithSocket } from 'dmabuf';
 import { leavesNothing, openFds, PAGE } from '../support.ts';
@@ -17,7 +18,7 @@ interface Started {
   end(): unknown;
 }
 
-type Start = (options?: { type?: 'seqpacket'; format?: 'v8'; ignores?: true }) => Started;
+type Start = (options?: { type?: 'seqpacket'; format?: 'v8'; ignores?: true; startsFirst?: true }) => Started;
 
 const inChild: Start = ({ type, ...options } = {}) => {
   const { child, socket } = spawnWithSocket(
@@ -95,11 +96,24 @@ for (const [what, start, called] of [
       });
     });
 
-    it('is none that was started otherwise', () => {
-      assert.throws(() => parentSocket(), { code: 'ENOTCONN', message: /not started by spawnWithSocket/ });
+    it('has it when it starts a thread with a socket before', async () => {
+      await leavesNothing(async () => {
+        const { socket, ended } = start({ startsFirst: true });
+        await socket.send('mine');
+        const { value } = (await socket.receive()) as FdMessage;
+        assert.equal((value as { value: unknown }).value, 'mine');
+        socket.close();
+        await ended;
+      });
     });
   });
 }
+
+describe('parentSocket', () => {
+  it('is none where this process was started otherwise', () => {
+    assert.throws(() => parentSocket(), { code: 'ENOTCONN', message: /not started by spawnWithSocket/ });
+  });
+});
 
 describe('spawnWithSocket', () => {
   it('leaves nothing where it cannot start the process', async () => {
@@ -143,7 +157,7 @@ s.send(s.recv(100))`;
 
   it("does not pass for the socket of its children's children", () => {
     const env = { ...process.env, DMABUF_SOCKET: '1:2' };
-    const { stderr } = spawnSync(process.execPath, [script], { env, encoding: 'utf8' });
+    const { stderr } = spawnSync(process.execPath, [script], { env, encoding: 'utf8', timeout: 50_000 });
     assert.match(stderr, /ENOTCONN/);
   });
 });
@@ -154,6 +168,35 @@ describe('workerWithSocket', () => {
       assert.throws(() => workerWithSocket('relative.js'), { code: 'ERR_WORKER_PATH' });
       assert.throws(() => workerWithSocket(url, {}, { maxFds: -1 }), { code: 'ERR_OUT_OF_RANGE' });
     });
+  });
+
+  it('leaves no descriptor of a thread that is ended while they come', async function () {
+    this.timeout(60_000);
+    this.slow(10_000);
+    using heap = openHeap('memfd');
+    using one = heap.allocSync(PAGE);
+    using two = heap.allocSync(PAGE);
+    for (let round = 0; round < 10; round++) {
+      await leavesNothing(async () => {
+        const { socket, end } = inThread();
+        await socket.send('ready?');
+        await socket.receive();
+        const answers = (async () => {
+          for await (const _ of socket);
+        })();
+        const flood = (async () => {
+          for (;;) {
+            await socket.send('fill', [one, two]);
+            await nextTurn();
+          }
+        })();
+        const stopped = assert.rejects(flood, { code: /^(EPIPE|ERR_DMABUF_CLOSED)$/ });
+        await sleep(10 + round);
+        await end();
+        socket.close();
+        await Promise.all([answers, stopped]);
+      });
+    }
   });
 
   it('starts several, which get a socket each', async () => {

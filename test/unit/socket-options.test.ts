@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  chmodSync,
   closeSync,
   existsSync,
   fstatSync,
@@ -19,7 +20,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { DmaBuf, type FdMessage, FdSocket, type FdSocketOptions, MAX_MESSAGE_FDS, openHeap, pidfdGetFd } from 'dmabuf';
-import { leavesNothing, PAGE } from '../support.ts';
+import { leavesNothing, PAGE, SEND_BUFFER } from '../support.ts';
 
 const script = (name: string) => fileURLToPath(new URL(`./children/${name}`, import.meta.url));
 
@@ -123,7 +124,7 @@ describe('an FdSocket', () => {
             '',
             Buffer.from([0, 255]),
             Buffer.alloc(0),
-            Buffer.alloc(100_000, 7),
+            Buffer.alloc(SEND_BUFFER / 2, 7),
           ]) {
             await left.send(value, [buffer]);
             const message = (await right.receive()) as FdMessage;
@@ -174,11 +175,12 @@ describe('an FdSocket', () => {
           const [left, right] = pair({ type });
           using buffer = openHeap('memfd').allocSync(PAGE);
           let sent = 0;
+          const padding = 'p'.repeat(SEND_BUFFER / 40);
           const all = Array.from({ length: 500 }, (_, index) =>
-            left.send({ index, padding: 'p'.repeat(5000) }, index % 5 ? [] : [buffer]).then(() => sent++),
+            left.send({ index, padding }, index % 5 ? [] : [buffer]).then(() => sent++),
           );
           await new Promise((resolve) => setImmediate(resolve));
-          assert(sent < 200, `${sent} of 500 messages of 5 kB sent to nobody`);
+          assert(sent < 200, `${sent} of 500 messages sent to nobody`);
           for (let index = 0; index < 500; index++) {
             const message = (await right.receive()) as FdMessage;
             assert.equal((message.value as { index: number }).index, index);
@@ -265,15 +267,18 @@ describe('an FdSocket', () => {
       it('keeps raw bytes that have to wait, whatever becomes of the array', async () => {
         const [left, right] = pair({ type, format: 'raw' });
         const pending: Promise<void>[] = [];
+        const length = Math.ceil(SEND_BUFFER / 20);
         for (let index = 0; index < 100; index++) {
-          const bytes = Buffer.alloc(10_000, index);
+          const bytes = Buffer.alloc(length, index);
           pending.push(left.send(bytes));
           bytes.fill(0xff);
         }
         let seen = 0;
         for await (const { value } of right) {
-          for (const byte of value as Buffer) assert.equal(byte, Math.floor(seen++ / 10_000));
-          if (seen === 1_000_000) break;
+          for (const byte of value as Buffer) {
+            if (byte !== Math.floor(seen++ / length)) assert.fail(`${byte} at ${seen - 1}`);
+          }
+          if (seen === 100 * length) break;
         }
         await Promise.all(pending);
       });
@@ -294,8 +299,9 @@ describe('an FdSocket', () => {
 
   describe('of type seqpacket', () => {
     it('refuses a message that is too long for one record, and goes on', async () => {
-      const [left, right] = pair({ type: 'seqpacket' });
-      await assert.rejects(left.send('x'.repeat(8 << 20)), { code: 'EMSGSIZE', errno: -90, message: /send buffer/ });
+      const [left, right] = pair({ type: 'seqpacket', maxMessageBytes: 256 << 20 });
+      const long = 'x'.repeat(SEND_BUFFER);
+      await assert.rejects(left.send(long), { code: 'EMSGSIZE', errno: -90, message: /send buffer/ });
       await left.send('fine');
       assert.equal((await right.receive())?.value, 'fine');
     });
@@ -333,8 +339,8 @@ s.recv(1)`;
 
   describe('of a peer that is gone', () => {
     it('still gives what the peer had sent, when messages to it had to wait', async () => {
-      const [left, right] = pair();
-      const waiting = left.send('w'.repeat(4 << 20));
+      const [left, right] = pair({ maxMessageBytes: 256 << 20 });
+      const waiting = left.send('w'.repeat(2 * SEND_BUFFER));
       const failed = assert.rejects(waiting, { code: 'EPIPE' });
       await right.send('last words');
       right.close();
@@ -343,6 +349,35 @@ s.recv(1)`;
       // ECONNRESET, because it has not read ours, is the end as well.
       assert.equal(await left.receive(), undefined);
     });
+
+    for (const type of ['stream', 'seqpacket'] as const) {
+      it(`still gives what the peer had sent, which had not read all (${type})`, async () => {
+        await leavesNothing(async () => {
+          const [left, right] = pair({ type });
+          using buffer = openHeap('memfd').allocSync(PAGE);
+          await left.send('unread');
+          for (const words of ['more', 'last words']) await right.send(words, [buffer]);
+          right.close();
+          for (const words of ['more', 'last words']) {
+            const { value, fds } = (await left.receive()) as FdMessage;
+            fds.forEach(closeSync);
+            assert.equal(value, words);
+          }
+          assert.equal(await left.receive(), undefined);
+          left.close();
+        });
+      });
+
+      it(`refuses messages to it, whether it had read all or not (${type})`, async () => {
+        for (const unread of [true, false]) {
+          const [left, right] = pair({ type });
+          if (unread) await left.send('unread');
+          right.close();
+          const gone = { code: 'EPIPE', errno: -32, message: /The peer has closed the connection/ };
+          await assert.rejects(left.send('too late'), gone);
+        }
+      });
+    }
   });
 
   it('refuses kinds of messages that there are not', async () => {
@@ -428,19 +463,51 @@ s.recv(1)`;
       });
     }
 
-    it('takes a socket that does not listen yet for no stale one', async () => {
-      const code = `import socket, sys
+    // /proc/net/unix, where its name is looked for, quotes none.
+    for (const [what, end] of Object.entries({
+      'a plain name': '',
+      'two spaces in its name': 'a  b',
+      'a space at the end': ' ',
+      'a line feed': 'a\nb',
+    })) {
+      it(`takes a socket that does not listen yet for no stale one (${what})`, async () => {
+        path += end;
+        const code = `import socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.bind(sys.argv[1])
 print(flush=True)
 sys.stdin.read()`;
-      const child = spawn(PYTHON, ['-c', code, path], { stdio: ['pipe', 'pipe', 'inherit'] });
-      await once(child.stdout, 'data');
-      assert.throws(() => FdSocket.listen(path, { replaceStale: true }), { code: 'EADDRINUSE' });
-      assert(existsSync(path));
-      child.stdin.end();
-      await once(child, 'exit');
-      FdSocket.listen(path, { replaceStale: true }).close();
+        const child = spawn(PYTHON, ['-c', code, path], { stdio: ['pipe', 'pipe', 'inherit'] });
+        await once(child.stdout, 'data');
+        assert.throws(() => FdSocket.listen(path, { replaceStale: true }), { code: 'EADDRINUSE' });
+        assert(existsSync(path));
+        child.stdin.end();
+        await once(child, 'exit');
+        const listen = () => FdSocket.listen(path, { replaceStale: true }).close();
+        // Such a name nobody can look for.
+        if (path.includes('\n')) assert.throws(listen, { code: 'EADDRINUSE' });
+        else listen();
+      });
+    }
+
+    it('settles accept() where it cannot remove its path', async () => {
+      // Where any user may look.
+      const closed = mkdtempSync('/tmp/dmabuf-');
+      const server = FdSocket.listen(join(closed, 'socket'));
+      const waiting = server.accept();
+      chmodSync(closed, 0o555);
+      const isRoot = process.geteuid?.() === 0;
+      try {
+        if (isRoot) process.seteuid?.(65534);
+        assert.throws(() => server.close(), { code: 'EACCES' });
+      } finally {
+        if (isRoot) process.seteuid?.(0);
+        chmodSync(closed, 0o700);
+        rmSync(closed, { recursive: true });
+      }
+      assert.equal(await waiting, undefined);
+      assert(server.closed);
+      server.close();
     });
 
     it('follows no link to a stale socket', async () => {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Answers messages of whoever has started it, a process or a thread, by spawnWithSocket or workerWithSocket:
 // parent.mjs [OPTIONS]; a thread has them as workerData. 'fill' fills its buffers, 'keep' keeps them and what is lent.
+// With ignores it never looks at its socket, with startsFirst it does so after it has started a thread like that.
 import { isMainThread, workerData } from 'node:worker_threads';
-import { parentSocket } from 'dmabuf';
+import { parentSocket, workerWithSocket } from 'dmabuf';
 
-const options = isMainThread ? JSON.parse(process.argv[2] ?? '{}') : (workerData ?? {});
-if (options.ignores) await new Promise(() => setInterval(() => {}, 1000));
+const { ignores, startsFirst, ...options } = isMainThread ? JSON.parse(process.argv[2] ?? '{}') : (workerData ?? {});
+if (ignores) await new Promise(() => setInterval(() => {}, 1000));
+if (startsFirst) workerWithSocket(new URL(import.meta.url), { workerData: {}, execArgv: [] }).socket.close();
 const socket = parentSocket(options);
 let again;
 try {
