@@ -651,7 +651,8 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     // What does not fit of a record is gone, so its length is asked for first.
     const next = type === 'stream' ? 0 : native.socketNext(handle);
     const room = next > RECEIVE_BYTES ? Buffer.allocUnsafeSlow(next) : received;
-    const into = next > 0 && room.length > most ? room.subarray(0, most) : room;
+    const limit = type !== 'stream' ? most : framed ? RECEIVE_BYTES : maxMessageBytes;
+    const into = room.length > limit ? room.subarray(0, limit) : room;
     const count = next < 0 ? next : native.socketReceive(handle, into, type !== 'stream', receivedAlso.buffer);
     if (count < 0) {
       if (count === -errno.EAGAIN) return false;

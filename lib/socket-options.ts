@@ -31,7 +31,10 @@ export interface FdSocketOptions {
    * - `'raw'`: bytes and descriptors as they come, in no format: what one recvmsg(2) gave
    */
   format?: 'json' | 'v8' | 'raw';
-  /** most bytes of a message, both ways, from 1 to 256 MiB; default {@link MAX_MESSAGE_BYTES} */
+  /**
+   * most bytes of a message, both ways, from 1 to 256 MiB; default {@link MAX_MESSAGE_BYTES}. Of a raw stream, which has
+   * no messages, most bytes that one `receive()` gives
+   */
   maxMessageBytes?: number;
   /** most descriptors of a message that the peer may send, from 0 to {@link MAX_MESSAGE_FDS}, the default */
   maxFds?: number;

@@ -283,6 +283,18 @@ describe('an FdSocket', () => {
         await Promise.all(pending);
       });
 
+      it('has a limit of raw bytes at once', async () => {
+        const [left, right] = pair({ type, format: 'raw' }, { format: 'raw', maxMessageBytes: 10 });
+        await left.send(Buffer.from('0123456789'));
+        assert.deepEqual((await right.receive())?.value, Buffer.from('0123456789'));
+        await left.send(Buffer.from('0123456789abc'));
+        if (type === 'seqpacket') {
+          await assert.rejects(right.receive(), { code: 'ERR_DMABUF_PROTOCOL', message: /more than 10 bytes/ });
+          return;
+        }
+        for (const piece of ['0123456789', 'abc']) assert.deepEqual((await right.receive())?.value, Buffer.from(piece));
+      });
+
       it('refuses raw descriptors beyond the limit', async () => {
         await leavesNothing(async () => {
           const [left, right] = pair({ type, format: 'raw' }, { format: 'raw', maxFds: 0 });
