@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const examples = ['frames.ts', 'filter.ts'];
+/** Before mocha's own time is up, which cannot end what blocks it. */
+const options = { encoding: 'utf8', timeout: 50_000 } as const;
 
 /** Programs as a project of its own has them: threads of Node.js 20 run no TypeScript. */
 describe('examples', function () {
@@ -31,7 +33,7 @@ describe('examples', function () {
     const files = examples.map((name) => join(root, 'examples', name));
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }));
     const tsc = join(root, 'node_modules/typescript/bin/tsc');
-    const { status, stdout, stderr } = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' });
+    const { status, stdout, stderr } = spawnSync(process.execPath, [tsc, '-p', folder], options);
     assert.equal(status, 0, `${stdout}${stderr}`);
   });
   after(() => rmSync(folder, { recursive: true }));
@@ -42,7 +44,7 @@ describe('examples', function () {
   ] as const) {
     it(`${name} does what it says`, () => {
       const script = join(folder, `${basename(name, '.ts')}.js`);
-      const { status, stdout, stderr } = spawnSync(process.execPath, [script], { encoding: 'utf8' });
+      const { status, stdout, stderr } = spawnSync(process.execPath, [script], options);
       assert.equal(stderr, '');
       assert.match(stdout, expected);
       assert.equal(status, 0);
