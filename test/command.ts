@@ -3,11 +3,18 @@
 import assert from 'node:assert/strict';
 import { type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 /** What package.json names as the command. */
 export const MAIN = fileURLToPath(new URL('../dist/command/main.js', import.meta.url));
+
+/** Whether somebody listens on a socket: its path is there before that. */
+export const isListening = (path: string) =>
+  readFileSync('/proc/net/unix', 'utf8')
+    .split('\n')
+    .some((line) => line.endsWith(` ${path}`) && / 00010000 \d+ \d+ +\d+ /.test(line));
 
 /** Of a shell in which `d` is the command. */
 export const shell = (script: string) => ['sh', '-c', 'd() { "$NODE" "$MAIN" "$@"; }; eval "$0"', script];

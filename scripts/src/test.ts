@@ -72,6 +72,14 @@ const suitesOf = (turn: number | undefined): Suite[] => [
     }),
   },
   {
+    name: 'command',
+    title: 'of the command, in the guest',
+    folder: 'test/guest/command',
+    files: SHORT,
+    prepare: (directory) => prepareGuestTests(directory, guest.machine.userland),
+    command: (files, directory) => ({ argv: guestTests(directory, { options: guest.options, files }) }),
+  },
+  {
     name: 'board',
     ...BOARD,
     files: SHORT,
@@ -93,9 +101,9 @@ const suitesOf = (turn: number | undefined): Suite[] => [
     }),
   },
 ];
-const BY_DEFAULT = ['unit', 'lab', 'guest', 'board'];
+const BY_DEFAULT = ['unit', 'lab', 'guest', 'command', 'board'];
 /** In this order, and no others meanwhile. */
-const TOGETHER = [['unit'], ['lab', 'guest', 'board'], ['more'], ['matrix']];
+const TOGETHER = [['unit'], ['lab', 'guest', 'command', 'board'], ['more'], ['matrix']];
 
 /** Takes --turn N out of the arguments. */
 function turnOf(args: string[]): number | undefined {

@@ -23,7 +23,18 @@ import { FdSocket, heaps, openHeap } from 'dmabuf';
 import fc from 'fast-check';
 import { type Column, json, paragraph, printable, table, width } from '../../lib/command/print.ts';
 import { helpOf, type Name, options, parse, size, UsageError, usages } from '../../lib/command/usage.ts';
-import { type Check, dmabuf, examined, MAIN, type Options, Running, said, saidJson, shell } from '../command.ts';
+import {
+  type Check,
+  dmabuf,
+  examined,
+  isListening,
+  MAIN,
+  type Options,
+  Running,
+  said,
+  saidJson,
+  shell,
+} from '../command.ts';
 import { PAGE, wholePages } from '../support.ts';
 
 const names = Object.keys(usages) as Name[];
@@ -545,7 +556,7 @@ describe('dmabuf', function () {
   describe('send and recv', () => {
     /** Until somebody listens there. */
     async function listening(receiver: Running): Promise<void> {
-      while (!existsSync(path)) {
+      while (!isListening(path)) {
         assert(existsSync(`/proc/${receiver.pid}`), receiver.stderr);
         await new Promise((resolve) => setTimeout(resolve, 5));
       }
