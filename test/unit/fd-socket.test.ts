@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { DmaBuf, type FdMessage, FdSocket, type Heap, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS, openHeap } from 'dmabuf';
-import { leavesNothing, PAGE } from '../support.ts';
+import { leavesNothing, openFds, PAGE } from '../support.ts';
 
 function child(
   script: string,
@@ -226,6 +226,18 @@ describe('FdSocket', () => {
       assert.equal(results[0]?.status, 'fulfilled');
       assert.equal((results.at(-1) as PromiseRejectedResult).reason.code, 'ERR_DMABUF_CLOSED');
     });
+  });
+
+  it('answers who waits where its descriptor was closed behind its back', async () => {
+    const others = openFds();
+    const [left, right] = pair();
+    const made = openFds().filter((line) => !others.includes(line));
+    const waiting = left.receive();
+    // The kernel gives the lowest number first.
+    closeSync(Math.min(...made.map((line) => Number.parseInt(line, 10))));
+    assert.throws(() => left.takeFd(), { code: 'ERR_DMABUF_CLOSED' });
+    assert.equal(await waiting, undefined);
+    assert(left.closed && !right.closed);
   });
 
   it('tells lost descriptors from none', async () => {
