@@ -840,7 +840,8 @@ describe('dmabuf', function () {
       before(function () {
         // They may have no way to it, and only root can be somebody else.
         if (spawnSync(process.execPath, ['-v'], { ...nobody, cwd: '/' }).status !== 0) this.skip();
-        copy = mkdtempSync(join(tmpdir(), 'dmabuf-'));
+        // Not in tmpdir(), which may be closed to all others.
+        copy = mkdtempSync('/tmp/dmabuf-');
         chmodSync(copy, 0o755);
         const needed = [
           'package.json',
