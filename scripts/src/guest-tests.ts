@@ -20,7 +20,7 @@ export interface Result extends Counts {
 }
 
 /** Seconds: several times what the slowest guest takes. */
-const GUEST_S = 1200;
+const GUEST_S = 2400;
 
 /** Rounds of the test that kills, where they are not to be its default. */
 const { DMABUF_KILLS } = process.env;
@@ -86,7 +86,7 @@ export interface GuestTests {
   env?: Record<string, string>;
   /** Milliseconds a test may take that does not say so itself; two minutes if nothing else is said. */
   patience?: number;
-  /** Several times what they take; 1200 if nothing else is said. */
+  /** Several times what they take; 2400 if nothing else is said. */
   seconds?: number;
 }
 

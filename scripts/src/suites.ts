@@ -14,7 +14,7 @@ export interface Suite {
   title: string;
   folder: string;
   files: RegExp;
-  /** Several times what it takes; 15 if nothing else is said. */
+  /** Several times what it takes; 45 if nothing else is said. */
   minutes?: number;
   /** What the command finds in its directory besides. */
   prepare?(directory: string): Promise<unknown>;
@@ -29,7 +29,7 @@ const TOGETHER = 2;
 
 /** Runs one suite; its output is kept until `turn`. Without an answer it was stopped before its end. */
 async function runSuite(suite: Suite, turn: Promise<void>): Promise<Counts | undefined> {
-  const { minutes = 15 } = suite;
+  const { minutes = 45 } = suite;
   const tell = (line: string) => void turn.then(() => say(`tests ${suite.title}: ${line}`));
   let kept: Buffer[] | undefined = [];
   void turn.then(() => {
