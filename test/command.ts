@@ -5,6 +5,7 @@ import { type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 /** What package.json names as the command. */
@@ -75,11 +76,15 @@ export class Running implements AsyncDisposable {
   readonly #closed: Promise<unknown>;
   stderr = '';
 
-  constructor(args: readonly string[], options: SpawnOptions = {}) {
-    this.#child = spawn(process.execPath, [MAIN, ...args], { env: environment, ...options, stdio: 'pipe' });
+  /** @param errors - the descriptor of a file for what it says of errors */
+  constructor(args: readonly string[], options: SpawnOptions = {}, errors?: number) {
+    this.#child = spawn(process.execPath, [MAIN, ...args], {
+      ...{ env: environment, ...options },
+      stdio: ['pipe', 'pipe', errors ?? 'pipe'],
+    });
     this.#closed = once(this.#child, 'close');
-    this.#lines = createInterface(this.#child.stdout)[Symbol.asyncIterator]();
-    this.#child.stderr.on('data', (data) => {
+    this.#lines = createInterface(this.#child.stdout as Readable)[Symbol.asyncIterator]();
+    this.#child.stderr?.on('data', (data) => {
       this.stderr += data;
     });
   }
@@ -96,7 +101,7 @@ export class Running implements AsyncDisposable {
   }
 
   write(text: string): void {
-    this.#child.stdin.write(text);
+    this.#child.stdin?.write(text);
   }
 
   kill(signal: NodeJS.Signals): void {
@@ -112,7 +117,7 @@ export class Running implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#child.kill('SIGKILL');
     // What it has left running may hold them open.
-    for (const stream of [this.#child.stdout, this.#child.stderr]) stream.destroy();
+    for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.destroy();
     await this.#closed;
   }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-/** A failure that has an exit code of its own. */
+/** A failure that is told by its message alone, and may have an exit code of its own. */
 export class CommandError extends Error {
-  readonly exitCode: number;
+  readonly exitCode: number | undefined;
 
-  constructor(message: string, exitCode = 1) {
+  constructor(message: string, exitCode?: number) {
     super(message);
     this.exitCode = exitCode;
   }

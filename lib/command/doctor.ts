@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { accessSync, existsSync, constants as fsConstants, readFileSync } from 'node:fs';
+import { accessSync, closeSync, existsSync, constants as fsConstants, openSync, readFileSync, readSync } from 'node:fs';
 import { arch, constants as osConstants, release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
 import {
@@ -70,12 +70,32 @@ const kernelOptions: readonly [option: string, verdict: Verdict, without: string
   ['CONFIG_DEBUG_FS', 'warn', 'dmabuf ps does not see what the kernel alone holds'],
 ];
 
+/** Bytes a configuration has at most: many times what kernels have. */
+const MAX_CONFIGURATION = 2 ** 24;
+
+/** The bytes of a file, which may be one without an end. */
+function readBounded(path: string): Buffer {
+  const bytes = Buffer.allocUnsafe(MAX_CONFIGURATION + 1);
+  const fd = openSync(path, 'r');
+  try {
+    let length = 0;
+    for (let count = 1; count > 0 && length < bytes.length; length += count) {
+      count = readSync(fd, bytes, length, bytes.length - length, null);
+    }
+    if (length > MAX_CONFIGURATION) throw new Error('it is too long');
+    return bytes.subarray(0, length);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 function configuration(named: string | undefined): { path: string; text: string } | undefined {
   const usual = ['/proc/config.gz', `/boot/config-${release()}`, `/lib/modules/${release()}/config`];
   for (const path of named === undefined ? usual : [named]) {
     try {
-      const bytes = readFileSync(path);
-      const text = (bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes).toString();
+      const bytes = readBounded(path);
+      const zipped = bytes[0] === 0x1f && bytes[1] === 0x8b;
+      const text = (zipped ? gunzipSync(bytes, { maxOutputLength: MAX_CONFIGURATION }) : bytes).toString();
       if (/^CONFIG_\w+=/m.test(text)) return { path, text };
       if (named !== undefined) throw new Error('it has no line CONFIG_…=');
     } catch (error) {

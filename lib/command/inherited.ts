@@ -15,6 +15,9 @@ const FIRST_FD = 3;
 const EXIT_CANNOT_RUN = 126;
 const EXIT_NO_COMMAND = 127;
 
+/** What execve(2) says of a program that is there and is none, or that cannot have what it is given. */
+const CANNOT_RUN = ['EACCES', 'EPERM', 'ENOEXEC', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENAMETOOLONG', 'ETXTBSY'];
+
 /** The exit code of a process that a signal has ended, as shells tell it. */
 export const signalled = (signal: NodeJS.Signals) => 128 + constants.signals[signal];
 
@@ -59,6 +62,7 @@ export async function runWith(
   [program, ...args]: readonly string[],
   environment: NodeJS.ProcessEnv = {},
 ): Promise<number> {
+  if (program === '') throw new CommandError("There is no command ''.", EXIT_NO_COMMAND);
   const inChild = buffers.map((_, index) => FIRST_FD + index).join(',');
   let child: ChildProcess | undefined;
   const ignore = () => {};
@@ -79,7 +83,13 @@ export async function runWith(
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') throw new CommandError(`There is no command ${program}.`, EXIT_NO_COMMAND);
-    if (code === 'EACCES') throw new CommandError(`${program} cannot be run: ${message}`, EXIT_CANNOT_RUN);
+    if (code === 'E2BIG') {
+      const why = 'its arguments and environment, where DMABUF_VALUE is what a message says, are too long for execve()';
+      throw new CommandError(`${program} cannot be run: ${why}.`, EXIT_CANNOT_RUN);
+    }
+    if (CANNOT_RUN.includes(code ?? '')) {
+      throw new CommandError(`${program} cannot be run: ${message}`, EXIT_CANNOT_RUN);
+    }
     throw error;
   } finally {
     for (const signal of TERMINAL_SIGNALS) process.off(signal, ignore);

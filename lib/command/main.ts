@@ -3,7 +3,7 @@
 /** The command `dmabuf`. What needs the addon is loaded when it is asked for: help and the doctor do without. @module */
 import { readFileSync } from 'node:fs';
 import { CommandError } from './command-error.js';
-import { json, print } from './print.js';
+import { json, print, printable } from './print.js';
 import { type Args, helpOf, isName, type Name, overview, parse, UsageError, usages } from './usage.js';
 
 /** Something failed, or the doctor found something bad. */
@@ -57,7 +57,7 @@ async function main([first, ...words]: string[]): Promise<number> {
 const USAGE_CODES = ['ERR_INVALID_ARG_TYPE', 'ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE'];
 
 function exitCode(error: unknown, runs: boolean): number {
-  if (error instanceof CommandError) return error.exitCode;
+  if (error instanceof CommandError && error.exitCode !== undefined) return error.exitCode;
   if (runs) return EXIT_NOT_RUN;
   const { code } = error as NodeJS.ErrnoException;
   return error instanceof UsageError || USAGE_CODES.includes(code ?? '') ? EXIT_USAGE : EXIT_FAILED;
@@ -71,6 +71,12 @@ function told(error: unknown): string {
   return expected || (error as Error).cause !== undefined ? message : (stack ?? String(error));
 }
 
+/** The same for a terminal: names in it may be a peer's. What is about usage, or a mistake of ours, has lines. */
+function shown(error: unknown): string {
+  const lines = error instanceof UsageError || told(error) !== (error as Error).message;
+  return lines ? told(error).split('\n').map(printable).join('\n') : printable(told(error));
+}
+
 function asJson(error: unknown): string {
   const { code, errno, syscall, path } = error as NodeJS.ErrnoException;
   return json({ error: { message: told(error), code, errno, syscall, path } });
@@ -82,8 +88,8 @@ const own = end < 0 ? words : words.slice(0, end);
 const [subcommand = ''] = own;
 const runs = end >= 0 && isName(subcommand) && usages[subcommand].runs === true;
 
-// print() has it, too.
-process.stdout.on('error', () => {});
+// print() has it, too; and what cannot be told still has its exit code.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 
 try {
   process.exitCode = await main(words);
@@ -93,6 +99,6 @@ try {
   if (code !== 'EPIPE' || syscall !== 'write') {
     process.exitCode = exitCode(error, runs);
     const name = isName(subcommand) ? `dmabuf ${subcommand}` : 'dmabuf';
-    process.stderr.write(own.includes('--json') ? asJson(error) : `${name}: ${told(error)}\n`);
+    process.stderr.write(own.includes('--json') ? asJson(error) : `${name}: ${shown(error)}\n`);
   }
 }

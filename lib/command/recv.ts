@@ -3,6 +3,7 @@ import { closeSync } from 'node:fs';
 import { DmaBuf } from '../dmabuf.js';
 import type { FdServer } from '../fd-server.js';
 import { type FdMessage, FdSocket } from '../fd-socket.js';
+import { CommandError } from './command-error.js';
 import { runWith, signalled } from './inherited.js';
 import { type Column, json, paragraph, print, table } from './print.js';
 import { type Args, integer } from './usage.js';
@@ -21,6 +22,7 @@ export async function run({ values, positionals, command }: Args<'recv'>): Promi
     const message = await receiver.next();
     if (message === undefined) return receiver.exitCode;
     const code = await take(message, values.json ?? false, command);
+    receiver.giveBack(message);
     if (code !== 0) return code;
   }
   return 0;
@@ -59,6 +61,14 @@ class Receiver implements Disposable {
     return undefined;
   }
 
+  /** Tells a peer that has lent the buffers of a message that they are back. */
+  giveBack({ loan }: FdMessage): void {
+    const socket = this.#socket;
+    if (loan === undefined || socket === undefined || socket.closed) return;
+    // One that is gone has them; one that does not read is not waited for.
+    void socket.release(loan).catch(() => {});
+  }
+
   [Symbol.dispose](): void {
     this.#server.close();
     this.#socket?.close();
@@ -73,8 +83,9 @@ async function take({ value, fds }: FdMessage, asJson: boolean, command: string[
   const buffers: DmaBuf[] = [];
   try {
     for (const fd of fds) buffers.push(DmaBuf.fromFd(fd));
-    if (command) return await runWith(buffers, command, { DMABUF_VALUE: JSON.stringify(value) });
-    await show(value, buffers, asJson);
+    const text = textOf(value);
+    if (command) return await runWith(buffers, command, { DMABUF_VALUE: text });
+    await show(value, text, buffers, asJson);
     return 0;
   } finally {
     for (const buffer of buffers) buffer.close();
@@ -83,7 +94,16 @@ async function take({ value, fds }: FdMessage, asJson: boolean, command: string[
   }
 }
 
-async function show(value: unknown, buffers: readonly DmaBuf[], asJson: boolean): Promise<void> {
+/** What a message says, as JSON, which JSON.parse() can nest deeper than JSON.stringify() gets. */
+function textOf(value: unknown): string {
+  try {
+    return JSON.stringify(value);
+  } catch (error) {
+    throw new CommandError(`What the message says cannot be told as JSON: ${(error as Error).message}.`);
+  }
+}
+
+async function show(value: unknown, text: string, buffers: readonly DmaBuf[], asJson: boolean): Promise<void> {
   if (asJson) {
     const all = buffers.map(({ inode, size, name, exporterName, dma }) => ({
       inode,
@@ -95,6 +115,6 @@ async function show(value: unknown, buffers: readonly DmaBuf[], asJson: boolean)
     await print(json({ value, buffers: all }));
     return;
   }
-  await print(paragraph(JSON.stringify(value), 0));
+  await print(paragraph(text, 0));
   await print(table(columns, buffers));
 }

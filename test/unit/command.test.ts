@@ -19,7 +19,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { FdSocket, heaps, openHeap } from 'dmabuf';
+import { BufferPool, FdSocket, heaps, openHeap } from 'dmabuf';
 import fc from 'fast-check';
 import { type Column, json, paragraph, printable, table, width } from '../../lib/command/print.ts';
 import { helpOf, type Name, options, parse, size, UsageError, usages } from '../../lib/command/usage.ts';
@@ -124,6 +124,38 @@ describe('dmabuf', function () {
       fails(['doctor', '--kernel-config', join(folder, 'none')], 2, /--kernel-config .*ENOENT/);
       fails(['heaps', '--', 'true'], 2, /Too many words: true/);
       assert(!existsSync(path));
+    });
+
+    it('has the same exit code where its errors cannot be told', async () => {
+      const codes = inShell(
+        'd bogus 2>/dev/full; echo $?; d alloc 1M --from memfd 2>/dev/full -- no-such-command; echo $?',
+      );
+      assert.equal(codes.stdout, '2\n127\n');
+      const quiet = inShell('{ sleep 0.5; d bogus; echo $? >"$CODE"; } 2>&1 >/dev/null | true; sleep 2; cat "$CODE"', {
+        env: { CODE: join(folder, 'code') },
+      });
+      assert.equal(quiet.stdout, '2\n');
+      const full = openSync('/dev/full', 'w');
+      await using holder = new Running(['alloc', '1M', '--from', 'memfd'], {}, full);
+      closeSync(full);
+      await holder.line();
+      await holder.line();
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      holder.kill('SIGTERM');
+      assert.equal(await holder.end(), 0);
+    });
+
+    it('shows a terminal nothing that names of others would do to it', () => {
+      const file = join(folder, 'a\x1b[31m\nline');
+      writeFileSync(file, '');
+      const fd = openSync(file, 'r');
+      try {
+        fails(['dump', '--fd', '3'], 1, /Descriptor 3 \(.*a\\u001b\[31m\\u000aline\) is no dma-buf/, { fds: [fd] });
+        fails(['send', '\x1b[31m', '--fd', '3'], 1, /no dma-buf/, { fds: [fd] });
+        fails(['\x1b[31m'], 2, /There is no \\u001b\[31m:/);
+      } finally {
+        closeSync(fd);
+      }
     });
 
     it('tells errors as JSON, too', () => {
@@ -342,6 +374,9 @@ describe('dmabuf', function () {
       assert.equal(inShell('kill -9 $$').status, 137);
       fails(withBuffer('no-such-command'), 127, /There is no command no-such-command/);
       fails(withBuffer('/etc/passwd'), 126, /\/etc\/passwd cannot be run/);
+      fails(withBuffer('/etc/passwd/x'), 126, /ENOTDIR/);
+      fails(withBuffer('x'.repeat(5000)), 126, /cannot be run: spawn .*ENAMETOOLONG/);
+      fails(withBuffer(''), 127, /There is no command ''/);
       fails(['alloc', 'x', '--', 'true'], 125, /SIZE x/);
       fails(['alloc', '1M', '--from', '/dev/nowhere', '--', 'true'], 125, /ENOENT/);
       fails(['alloc', '1M', '--'], 125, /no COMMAND behind --/);
@@ -708,6 +743,48 @@ describe('dmabuf', function () {
       assert(!existsSync(path));
     });
 
+    it('give buffers back that were lent, one message after the other', async () => {
+      for (const command of [[], ['--', 'true']]) {
+        await using receiver = new Running(['recv', path, '--count', '3', ...command]);
+        await listening(receiver);
+        using heap = openHeap('memfd');
+        using pool = await BufferPool.create(heap, PAGE, { count: 1 });
+        using peer = await FdSocket.connect(path);
+        for (let i = 0; i < 3; i++) {
+          using buffer = await pool.acquire();
+          await buffer.send(peer, i);
+        }
+        assert.equal(await receiver.end(), 0);
+      }
+    });
+
+    it('say that a message is nested too deep to be shown, or too long for a command', async () => {
+      const sendsDeep = async () => {
+        const body = Buffer.from(`${'['.repeat(100_000)}${']'.repeat(100_000)}`);
+        const header = Buffer.alloc(8);
+        header.writeUInt32LE(body.length);
+        const socket = connect(path);
+        await once(socket, 'connect');
+        socket.end(Buffer.concat([header, body]));
+      };
+      for (const [command, code] of [
+        [[], 1],
+        [['--', 'true'], 125],
+      ] as const) {
+        await using receiver = new Running(['recv', path, ...command]);
+        await listening(receiver);
+        await sendsDeep();
+        assert.equal(await receiver.end(), code);
+        assert.match(receiver.stderr, /^dmabuf recv: What the message says cannot be told as JSON: .*\n$/);
+      }
+      await using receiver = new Running(['recv', path, '--', 'true']);
+      await listening(receiver);
+      using peer = await FdSocket.connect(path);
+      await peer.send('x'.repeat(200_000));
+      assert.equal(await receiver.end(), 126);
+      assert.match(receiver.stderr, /^dmabuf recv: true cannot be run: .*DMABUF_VALUE.* too long for execve\(\)\.\n$/);
+    });
+
     for (const [signal, code] of [
       ['SIGINT', 130],
       ['SIGTERM', 143],
@@ -782,6 +859,13 @@ describe('dmabuf', function () {
         writeFileSync(file, wrong);
         fails(['doctor', '--kernel-config', file], 2, /--kernel-config .*wrong: /);
       }
+    });
+
+    it('refuses a configuration without an end', () => {
+      fails(['doctor', '--kernel-config', '/dev/zero'], 2, /--kernel-config \/dev\/zero: it is too long/);
+      const file = join(folder, 'bomb');
+      writeFileSync(file, gzipSync(Buffer.alloc(2 ** 25)));
+      fails(['doctor', '--kernel-config', file], 2, /--kernel-config .*bomb: /);
     });
 
     it('finds the configuration of this kernel, where there is one', () => {
