@@ -18,9 +18,12 @@ export function partOf(buffer: DmaBuf, { offset: begin, length: count }: { offse
   return { offset, length };
 }
 
-export async function run({ values }: Args<'dump'>): Promise<number> {
+export async function run({ values, positionals }: Args<'dump'>): Promise<number> {
   if (values.raw && values.json) throw new UsageError('--raw or --json, not both.');
-  using buffer = inheritedOne(values.fd);
+  const [held] = positionals;
+  if (held !== undefined && values.fd !== undefined) throw new UsageError('PID:FD or --fd, not both.');
+  if (held !== undefined && !held.includes(':')) throw new UsageError(`${held}: PID:FD is expected, or --fd N.`);
+  using buffer = inheritedOne(held === undefined ? values.fd : [held]);
   const { offset, length } = partOf(buffer, values);
   const { inode, name } = buffer;
   const shown = values.raw ? raw : values.json ? base64 : hexadecimal();

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 /** Buffers as descriptors of a process: how a command gives them to the next one. @module */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { DmaBuf } from '../dmabuf.js';
+import { pidfdGetFd } from '../pidfd.js';
 import { CommandError } from './command-error.js';
-import { integer, UsageError } from './usage.js';
+import { integer, MAX_PID, UsageError } from './usage.js';
 
 /** Numbers of the descriptors that are buffers. */
 const VARIABLE = 'DMABUF_FDS';
@@ -21,23 +23,56 @@ const CANNOT_RUN = ['EACCES', 'EPERM', 'ENOEXEC', 'ENOTDIR', 'EISDIR', 'ELOOP', 
 /** The exit code of a process that a signal has ended, as shells tell it. */
 export const signalled = (signal: NodeJS.Signals) => 128 + constants.signals[signal];
 
-/** Numbers of the buffers this process was started with. */
-function numbers(named: readonly string[] | undefined): number[] {
-  const found = named ?? (process.env[VARIABLE] ?? '').split(',').filter((number) => number !== '');
-  if (found.length > 0) return found.map((fd) => integer(named ? '--fd' : VARIABLE, fd, 0, 2 ** 31 - 1));
-  const how = 'run it as COMMAND of dmabuf alloc or dmabuf recv, or name an inherited descriptor by --fd';
+/** A descriptor of this process, or of another. */
+interface Named {
+  fd: number;
+  pid?: number;
+}
+
+const MAX_FD = 2 ** 31 - 1;
+
+/** What `--fd` says: N, or PID:FD. */
+function named(what: string): Named {
+  const [, pid, fd] = /^([^:]*):(.*)$/.exec(what) ?? [];
+  if (pid === undefined || fd === undefined) return { fd: integer('--fd', what, 0, MAX_FD) };
+  return { pid: integer(`--fd ${what}: PID`, pid, 1, MAX_PID), fd: integer(`--fd ${what}: FD`, fd, 0, MAX_FD) };
+}
+
+/** The buffers that were named by `--fd`, or else those this process was started with. */
+function wanted(words: readonly string[] | undefined): Named[] {
+  if (words !== undefined) return words.map(named);
+  const numbers = (process.env[VARIABLE] ?? '').split(',').filter((number) => number !== '');
+  if (numbers.length > 0) return numbers.map((fd) => ({ fd: integer(VARIABLE, fd, 0, MAX_FD) }));
+  const how =
+    'run it as COMMAND of dmabuf alloc or dmabuf recv, or name by --fd an inherited descriptor, or PID:FD of a process';
   throw new UsageError(`There is no buffer: ${how}.`);
+}
+
+function open({ fd, pid }: Named): DmaBuf {
+  if (pid === undefined) return DmaBuf.fromFd(fd);
+  const own = pidfdGetFd(pid, fd);
+  try {
+    return DmaBuf.fromFd(own);
+  } catch (error) {
+    closeSync(own);
+    const { message } = error as Error;
+    throw new CommandError(message.replace(/^Descriptor \d+/, `Descriptor ${fd} of process ${pid}`));
+  }
 }
 
 /**
  * The buffers this process was started with.
  *
- * @param named - by `--fd`
+ * @param words - of `--fd`
  */
-export function inherited(named: readonly string[] | undefined): DmaBuf[] {
+export function inherited(words: readonly string[] | undefined): DmaBuf[] {
+  const all = wanted(words);
+  const own = all.filter(({ pid }) => pid === undefined).map(({ fd }) => fd);
+  const twice = own.find((fd, index) => own.indexOf(fd) < index);
+  if (twice !== undefined) throw new UsageError(`Descriptor ${twice} is named twice.`);
   const buffers: DmaBuf[] = [];
   try {
-    for (const fd of numbers(named)) buffers.push(DmaBuf.fromFd(fd));
+    for (const one of all) buffers.push(open(one));
     return buffers;
   } catch (error) {
     for (const buffer of buffers) buffer.close();
@@ -46,10 +81,10 @@ export function inherited(named: readonly string[] | undefined): DmaBuf[] {
 }
 
 /** The only one, or the first. */
-export function inheritedOne(named: readonly string[] | undefined): DmaBuf {
-  const [first, ...others] = numbers(named);
-  if (named && others.length > 0) throw new UsageError('It takes one --fd only.');
-  return DmaBuf.fromFd(first as number);
+export function inheritedOne(words: readonly string[] | undefined): DmaBuf {
+  const [first, ...others] = wanted(words);
+  if (words && others.length > 0) throw new UsageError('It takes one --fd only.');
+  return open(first as Named);
 }
 
 /** Signals of the terminal, which COMMAND gets itself. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { type DmaBufHolder, type DmaBufInfo, dmabufs } from '../dmabufs.js';
 import { type Column, json, print, table } from './print.js';
-import { type Args, integer } from './usage.js';
+import { type Args, integer, MAX_PID } from './usage.js';
 
 interface Line {
   info: DmaBufInfo;
@@ -19,9 +19,6 @@ const columns: Column<Line>[] = [
   { title: 'MAPS', value: ({ holder }) => holder?.mappings, spare: 3 },
   { title: 'DEVICES', value: ({ info }) => info.devices?.join(','), least: 7, spare: 4 },
 ];
-
-/** The kernel's largest (linux/threads.h). */
-const MAX_PID = 2 ** 22;
 
 export async function run({ values }: Args<'ps'>): Promise<number> {
   const pids = values.pid?.map((pid) => integer('--pid', pid, 1, MAX_PID));

@@ -55,7 +55,8 @@ interface Usage {
 
 const JSON_OPTION = `  --json             JSON for programs; errors, too, on standard error
   -h, --help         this`;
-const FD_OPTION = '  --fd N             the inherited descriptor N, not what DMABUF_FDS names';
+const FD_OPTION = `  --fd N|PID:FD      the inherited descriptor N, or FD of the process PID,
+                     not what DMABUF_FDS names`;
 const RANGE_OPTIONS = `  --offset SIZE      where to begin (default 0)
   --length SIZE      how much of it (default: to the end)`;
 const COMMAND_TEXT = `COMMAND inherits the buffers as descriptors 3, 4, …, and has their numbers in
@@ -142,8 +143,7 @@ inherited:
   dmabuf alloc 8M -- dmabuf send /tmp/socket
 
   --value JSON       what the message says (default null)
-${FD_OPTION};
-                     may be repeated
+${FD_OPTION}; may be repeated
 ${JSON_OPTION}`,
   },
   recv: {
@@ -164,10 +164,11 @@ the message says, as JSON. With --json there is a line for each message.`,
   },
   dump: {
     summary: 'shows what is in a buffer',
-    synopsis: '[OPTION]…',
-    words: [0, 0],
-    text: `Shows the bytes of the buffer it has inherited, in hexadecimal; * stands for
-lines like the one before:
+    synopsis: '[PID:FD] [OPTION]…',
+    words: [0, 1],
+    text: `Shows the bytes of the buffer it has inherited, or of one that another process
+holds (dmabuf ps lists PID and FDS), in hexadecimal; * stands for lines like the
+one before:
 
   dmabuf alloc 8M -- dmabuf dump
 
@@ -251,6 +252,9 @@ export function parse<N extends Name>(name: N, words: string[]): Args<N> {
   if (command?.length === 0) throw new UsageError(`There is no COMMAND behind --. ${usage}`);
   return { values, positionals, command };
 }
+
+/** The kernel's largest (linux/threads.h). */
+export const MAX_PID = 2 ** 22;
 
 /** A whole number that was said. */
 export function integer(what: string, value: string, least: number, most: number): number {

@@ -519,6 +519,47 @@ describe('dmabuf', function () {
       }
     });
 
+    describe('of another process', () => {
+      before(function () {
+        // Root may look into any.
+        const scope = '/proc/sys/kernel/yama/ptrace_scope';
+        if (process.getuid?.() !== 0 && existsSync(scope) && readFileSync(scope, 'utf8').trim() !== '0') this.skip();
+      });
+
+      it('shows, fills and sends what that holds, by PID:FD', async () => {
+        await using holder = new Running(['alloc', '8K', '--from', 'memfd', '--name', 'theirs', '--json']);
+        const { pid, fd, inode } = JSON.parse(await holder.line());
+        const theirs = `${pid}:${fd}`;
+        assert.equal(said(['fill', '7', '--length', '1', '--fd', theirs]), '');
+        assert.equal(said(['dump', theirs, '--length', '2']), `00000000  07 00${' '.repeat(43)} |..|\n00000002\n`);
+        assert.equal(said(['dump', '--fd', theirs, '--length', '1', '--raw']), '\x07');
+        using server = FdSocket.listen(path);
+        const sent = saidJson(['send', path, '--fd', theirs, '--fd', theirs]);
+        const buffer = { inode, size: 8192, name: 'theirs' };
+        assert.deepEqual(sent, { value: null, buffers: [buffer, buffer] });
+        using socket = await server.accept();
+        const message = await socket?.receive();
+        assert.equal(message?.fds.length, 2);
+        for (const number of message?.fds ?? []) closeSync(number);
+        // It has what it had.
+        holder.kill('SIGTERM');
+        assert.equal(await holder.end(), 0);
+        fails(['dump', theirs], 1, /ESRCH.*no such process/);
+      });
+
+      it('says what is no buffer there, or no number', async () => {
+        await using holder = new Running(['alloc', '8K', '--from', 'memfd', '--json']);
+        const { pid } = JSON.parse(await holder.line());
+        fails(['dump', `${pid}:0`], 1, new RegExp(`Descriptor 0 of process ${pid} \\(.*\\) is no dma-buf`));
+        fails(['dump', `${pid}:9999`], 1, /EBADF.*no such descriptor/);
+        for (const wrong of ['1:', ':3', '1:x', '0:3', '4194305:3', '1:2:3', '1:-1']) {
+          fails(['dump', wrong], 2, /^dmabuf dump: --fd .*(PID|FD) .*: a whole number from/);
+        }
+        fails(['dump', '3'], 2, /3: PID:FD is expected, or --fd N/);
+        fails(['dump', `${pid}:3`, '--fd', '3'], 2, /PID:FD or --fd, not both/);
+      });
+    });
+
     it('says what is wrong with a range, a descriptor, or too many of them', () => {
       const wrong = (args: string[], why: RegExp) => {
         const { status, stderr } = dmabuf(withBuffer(process.execPath, MAIN, ...args));
@@ -706,6 +747,7 @@ describe('dmabuf', function () {
       for (const fd of message?.fds ?? []) closeSync(fd);
       fails(['send', path, '--value', '{'], 2, /--value { is no JSON/, options);
       fails(['send', path], 2, /There is no buffer/, options);
+      fails(['send', path, '--fd', '3', '--fd', '3'], 2, /Descriptor 3 is named twice/, options);
     });
 
     it('say why nobody can be reached, or listened to', async () => {
