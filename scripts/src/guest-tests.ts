@@ -22,8 +22,11 @@ export interface Result extends Counts {
 /** Seconds: several times what the slowest guest takes. */
 const GUEST_S = 2400;
 
-/** Rounds of the test that kills, where they are not to be its default. */
-const { DMABUF_KILLS } = process.env;
+/** Rounds and moments of the tests that kill, where they are not to be their default. */
+const ofKills = ['DMABUF_KILLS', 'DMABUF_SEED'].flatMap((name) => {
+  const value = process.env[name];
+  return value ? [[name, value]] : [];
+});
 
 export const reporter = ['--reporter', 'test/reporter.cjs'];
 
@@ -95,7 +98,7 @@ export function guestTests(
   directory: string,
   { options, append = '', files, mocha = [], under = [], env = {}, patience = 120_000, seconds = GUEST_S }: GuestTests,
 ): string[] {
-  const environment = { DMABUF_TEST_RESULT: '/share/result.json', ...(DMABUF_KILLS ? { DMABUF_KILLS } : {}), ...env };
+  const environment = { DMABUF_TEST_RESULT: '/share/result.json', ...Object.fromEntries(ofKills), ...env };
   return [
     ...['scripts/guest', ...options, '--share', directory],
     // Debian's kernels zero all memory themselves otherwise, and nobody would see that a module does not.

@@ -16,6 +16,7 @@ import {
   idleCounters,
   load,
   moduleOf,
+  random,
   unload,
 } from './support.ts';
 
@@ -27,15 +28,6 @@ const seed = Number(DMABUF_SEED ?? Date.now() % 1_000_000);
 const LATEST_MS = 250;
 /** Victims that get ready at the same time: starting node costs far more than what follows. */
 const AT_ONCE = 4;
-
-/** Numbers from 0 to 1 (Park and Miller). */
-function random(): () => number {
-  let state = (seed % 0x7ffffffe) + 1;
-  return () => {
-    state = (state * 48271) % 0x7fffffff;
-    return state / 0x7fffffff;
-  };
-}
 
 const victims = new Set<ChildProcess>();
 
@@ -65,7 +57,7 @@ describeModules(`a Node process killed at a random moment (${kills} times, DMABU
 
   it('leaves nothing allocated', async function () {
     this.timeout(Math.max(this.timeout(), 30_000 + kills * 10_000));
-    const next = random();
+    const next = random(seed);
     for (let done = 0; done < kills; done += AT_ONCE) {
       const count = Math.min(AT_ONCE, kills - done);
       for (const child of await Promise.all(Array.from({ length: count }, victim))) {

@@ -233,6 +233,15 @@ export function skipWithout(missing: string | undefined, context: Mocha.Context)
   context.skip();
 }
 
+/** Numbers from 0 to 1 (Park and Miller). */
+export function random(seed: number): () => number {
+  let state = (seed % 0x7ffffffe) + 1;
+  return () => {
+    state = (state * 48271) % 0x7fffffff;
+    return state / 0x7fffffff;
+  };
+}
+
 /** Path of a script for another process; mocha runs at the root of the project. */
 export function childScript(name: string): string {
   return resolve('test/guest/children', name);
