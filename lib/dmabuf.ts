@@ -124,10 +124,33 @@ function linkOf(fd: number): string {
   }
 }
 
-/** What /proc/self/fd shows it as: its name is in there. */
-function pathOf({ fd, kind }: Description, name: string | undefined): string {
-  if (name === undefined) return linkOf(fd);
-  return kind === FileKind.dmaBuf ? `/dmabuf:${name}` : `/memfd:${name} (deleted)`;
+/**
+ * What /proc/self/fd shows a buffer as, which has its name: for errors. Reading the link takes longer than making all
+ * the rest of a {@link DmaBuf}, so that waits until somebody wants it.
+ */
+class Link {
+  readonly #handle: Handle;
+  readonly #fd: number;
+  readonly #kind: number;
+  #text: string | undefined;
+
+  constructor(handle: Handle, { fd, kind }: Description, name: string | undefined) {
+    this.#handle = handle;
+    this.#fd = fd;
+    this.#kind = kind;
+    if (name !== undefined) this.#text = this.#named(name);
+  }
+
+  #named(name: string): string {
+    return this.#kind === FileKind.dmaBuf ? `/dmabuf:${name}` : `/memfd:${name} (deleted)`;
+  }
+
+  toString(): string {
+    if (this.#text !== undefined) return this.#text;
+    // The number may be another file's by now.
+    if (native.fd(this.#handle) === this.#fd) this.#text = linkOf(this.#fd);
+    return this.#text ?? this.#named('');
+  }
 }
 
 /** Whether a call found the descriptor closed, or the number given to another file. */
@@ -162,7 +185,7 @@ export class DmaBuf implements Disposable {
   readonly planes: readonly Plane[];
   readonly #writable: boolean;
   /** what errors call it */
-  readonly #path: string;
+  readonly #link: Link;
   readonly #handle: OwnedHandle;
   readonly #heap: Origin | undefined;
   readonly #brackets = new Set<Bracket>();
@@ -194,15 +217,30 @@ export class DmaBuf implements Disposable {
     this.#writable = description.access === constants.O_RDWR && (description.seals & writeSeals) === 0;
     this.#name = options.name;
     this.#heap = options.heap;
-    this.#path = pathOf(description, options.name);
+    this.#link = new Link(handle, description, options.name);
     const title = options.name ? ` '${options.name}'` : '';
     this.#handle = new OwnedHandle(
       this,
       handle,
       `DmaBuf${title} (${this.size} bytes, inode ${this.inode})`,
-      this.#path,
+      this.#link,
       true,
     );
+  }
+
+  get #path(): string {
+    return `${this.#link}`;
+  }
+
+  /** For errors about arguments. */
+  #call(syscall: string): Call {
+    const link = this.#link;
+    return {
+      syscall,
+      get path() {
+        return `${link}`;
+      },
+    };
   }
 
   /**
@@ -225,20 +263,21 @@ export class DmaBuf implements Disposable {
       throw invalidValue('fd', reason, { syscall: 'fstat', path });
     }
     if (handle < 0) throw systemError(handle, 'fstat', path, 'The descriptor is not open in this process.');
-    return DmaBuf.#own(handle, fd, path, options);
+    return DmaBuf.#own(handle, fd, options);
   }
 
   /** Where this throws, the handle is still the caller's. @internal */
-  static fromHandle(handle: number): DmaBuf {
-    const fd = native.fd(handle);
-    return DmaBuf.#own(handle, fd, `/proc/self/fd/${fd}`, {}, false);
+  static fromHandle(handle: Handle): DmaBuf {
+    return DmaBuf.#own(handle, undefined, {});
   }
 
-  static #own(handle: number, fd: number, path: string, options: FromFdOptions, isNumber = true): DmaBuf {
+  /** @param number - what the caller knows it by, whose it is again where this throws */
+  static #own(handle: Handle, number: number | undefined, options: FromFdOptions): DmaBuf {
     const description = describe(handle);
     const problem = typeof description === 'number' ? 'cannot be examined' : notABuffer(description);
     if (typeof description === 'number' || problem !== undefined) {
-      if (isNumber) native.release(handle);
+      const fd = number ?? native.fd(handle);
+      if (number !== undefined) native.release(handle);
       throw new DmaBufError('ERR_DMABUF_NOT_A_DMABUF', `Descriptor ${fd} (${linkOf(fd)}) ${problem}`, {
         errno: typeof description === 'number' ? description : -errno.EINVAL,
         syscall: 'fstatfs',
@@ -250,10 +289,10 @@ export class DmaBuf implements Disposable {
         secret,
         handle,
         description,
-        checkFromFd(options, description.size, { syscall: 'fstat', path }),
+        checkFromFd(options, description.size, { syscall: 'fstat', path: `/proc/self/fd/${description.fd}` }),
       );
     } catch (error) {
-      if (isNumber) native.release(handle);
+      if (number !== undefined) native.release(handle);
       throw error;
     }
   }
@@ -319,7 +358,7 @@ export class DmaBuf implements Disposable {
   map(range: Range = {}): Mapping {
     const checked = this.#checkMap(range);
     try {
-      return createMapping(this.#handle.get('mmap'), checked, this.#path, this.dma);
+      return createMapping(this.#handle.get('mmap'), checked, this.#link, this.dma);
     } catch (error) {
       throw isLost((error as NodeJS.ErrnoException).errno) ? this.#handle.lost('mmap') : error;
     }
@@ -327,10 +366,7 @@ export class DmaBuf implements Disposable {
 
   #checkMap(range: Range): Required<Range> {
     this.#handle.get('mmap');
-    const checked = checkRange(range, this.size, this.length, constants.PAGE_SIZE, {
-      syscall: 'mmap',
-      path: this.#path,
-    });
+    const checked = checkRange(range, this.size, this.length, constants.PAGE_SIZE, this.#call('mmap'));
     if (this.#writable) return checked;
     throw systemError(
       -errno.EACCES,
@@ -417,7 +453,7 @@ export class DmaBuf implements Disposable {
    * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; RangeError ERR_OUT_OF_RANGE
    */
   toNativePixmap(options: NativePixmapOptions = {}): NativePixmap {
-    const call = { syscall: 'toNativePixmap', path: this.#path };
+    const call = this.#call('toNativePixmap');
     checkOptions(options, 'options', call);
     checkOptionNames(options, pixmapOptionNames, call);
     const { modifier = 0n, supportsZeroCopyWebGpuImport } = options;
@@ -513,7 +549,7 @@ export class DmaBuf implements Disposable {
    */
   copy(range: Range = {}): ArrayBuffer {
     this.#handle.get('mmap');
-    const { offset, length } = checkRange(range, this.size, this.length, 1, { syscall: 'mmap', path: this.#path });
+    const { offset, length } = checkRange(range, this.size, this.length, 1, this.#call('mmap'));
     const destination = new ArrayBuffer(length);
     const bracket = this.#begin(constants.DMA_BUF_SYNC_READ, 'read');
     const error = native.copy(this.#handle.get('mmap'), offset, destination);

@@ -4,11 +4,14 @@ import { constants } from 'node:os';
 import { DmaBufError, type ErrorDetails } from './errors.js';
 import { type Handle, native } from './native.js';
 
+/** What is text when it is wanted. */
+export type Text = string | { toString(): string };
+
 interface State {
   handle: Handle;
   poller: Handle;
   what: string;
-  path: string | undefined;
+  path: Text | undefined;
   /** Where being left to the collector is worth a warning: the owner. */
   reference: WeakRef<object> | undefined;
 }
@@ -49,7 +52,7 @@ export class OwnedHandle {
   readonly #state: State;
 
   /** @param what - names the owner in messages */
-  constructor(owner: object, handle: Handle, what: string, path: string | undefined, warn = false) {
+  constructor(owner: object, handle: Handle, what: string, path: Text | undefined, warn = false) {
     const reference = warn ? new WeakRef(owner) : undefined;
     this.#state = { handle, poller: 0, what, path, reference };
     if (reference !== undefined) live.add(reference);
@@ -95,7 +98,7 @@ export class OwnedHandle {
 
   #details(syscall: string): ErrorDetails {
     const { path } = this.#state;
-    return { errno: -constants.errno.EBADF, syscall, ...(path === undefined ? {} : { path }) };
+    return { errno: -constants.errno.EBADF, syscall, ...(path === undefined ? {} : { path: `${path}` }) };
   }
 
   /** Whether {@link OwnedHandle.poll} was called. */

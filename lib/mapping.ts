@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { mapAdvice } from './advice.js';
 import { systemError } from './errors.js';
+import type { Text } from './handle.js';
 import { type Handle, native } from './native.js';
 
 /** Bytes of a page of this machine: what the offset of a mapping is a multiple of. */
@@ -15,7 +16,7 @@ export function wholePages(length: number): number {
 export let createMapping: (
   handle: Handle,
   range: { offset: number; length: number },
-  path: string,
+  path: Text,
   /** false: of a memfd */
   dma?: boolean,
 ) => Mapping;
@@ -44,7 +45,7 @@ export class Mapping implements Disposable {
   static {
     createMapping = (handle, { offset, length }, path, dma = true) => {
       const mapped = native.map(handle, offset, length);
-      if (typeof mapped === 'number') throw systemError(mapped, 'mmap', path, mapAdvice(mapped, dma));
+      if (typeof mapped === 'number') throw systemError(mapped, 'mmap', `${path}`, mapAdvice(mapped, dma));
       return new Mapping(secret, mapped, offset);
     };
   }
