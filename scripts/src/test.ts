@@ -124,7 +124,7 @@ async function main(): Promise<number> {
   if (unknown !== undefined) throw new Failure(`${unknown}: there is ${known.join(', ')}`);
   const wanted = args.includes('--all') ? known : args.length > 0 ? args : BY_DEFAULT;
   const chosen = suites.filter(({ name }) => wanted.includes(name));
-  await requirePackages([...toolsFor(guest.machine), 'device-tree-compiler']);
+  await requirePackages([...toolsFor(guest.machine), 'device-tree-compiler', 'dbus-daemon']);
   await buildHere();
   const all: Counts[] = [];
   for (const together of TOGETHER) all.push(await runSuites(chosen.filter(({ name }) => together.includes(name))));
