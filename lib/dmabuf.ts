@@ -206,7 +206,7 @@ export class DmaBuf implements Disposable {
     };
   }
 
-  private constructor(key: symbol, handle: Handle, description: Description, options: DmaBufOptions) {
+  private constructor(key: symbol, handle: Handle, description: Description, options: DmaBufOptions = {}) {
     if (key !== secret) throw new TypeError('A DmaBuf is made by Heap.alloc() or DmaBuf.fromFd()');
     this.size = description.size;
     this.length = options.length ?? description.size;
@@ -218,11 +218,12 @@ export class DmaBuf implements Disposable {
     this.#name = options.name;
     this.#heap = options.heap;
     this.#link = new Link(handle, description, options.name);
+    const { size, inode } = description;
     const title = options.name ? ` '${options.name}'` : '';
     this.#handle = new OwnedHandle(
       this,
       handle,
-      `DmaBuf${title} (${this.size} bytes, inode ${this.inode})`,
+      { toString: () => `DmaBuf${title} (${size} bytes, inode ${inode})` },
       this.#link,
       true,
     );
@@ -268,11 +269,11 @@ export class DmaBuf implements Disposable {
 
   /** Where this throws, the handle is still the caller's. @internal */
   static fromHandle(handle: Handle): DmaBuf {
-    return DmaBuf.#own(handle, undefined, {});
+    return DmaBuf.#own(handle, undefined, undefined);
   }
 
   /** @param number - what the caller knows it by, whose it is again where this throws */
-  static #own(handle: Handle, number: number | undefined, options: FromFdOptions): DmaBuf {
+  static #own(handle: Handle, number: number | undefined, options: FromFdOptions | undefined): DmaBuf {
     const description = describe(handle);
     const problem = typeof description === 'number' ? 'cannot be examined' : notABuffer(description);
     if (typeof description === 'number' || problem !== undefined) {
@@ -289,7 +290,8 @@ export class DmaBuf implements Disposable {
         secret,
         handle,
         description,
-        checkFromFd(options, description.size, { syscall: 'fstat', path: `/proc/self/fd/${description.fd}` }),
+        options &&
+          checkFromFd(options, description.size, { syscall: 'fstat', path: `/proc/self/fd/${description.fd}` }),
       );
     } catch (error) {
       if (number !== undefined) native.release(handle);

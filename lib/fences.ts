@@ -51,7 +51,8 @@ export function checkWaitOptions(value: unknown, syscall: string): AbortSignal |
 
 /** Promises that wait for one descriptor, on the loop of this thread. They keep the process alive. @internal */
 export class Waits {
-  readonly #ends = new Set<(error?: unknown) => void>();
+  /** made for the first: most owners wait for nothing */
+  #ends: Set<(error?: unknown) => void> | undefined;
 
   /** @param events - UV_READABLE or UV_WRITABLE */
   wait(handle: Handle, events: number, path: string, signal: AbortSignal | undefined): Promise<void> {
@@ -59,9 +60,11 @@ export class Waits {
     // A number no script knows: libuv ends the process when one it watches is closed.
     const own = native.duplicate(handle);
     if (own < 0) return Promise.reject(systemError(own, 'fcntl', path, descriptorAdvice(own)));
+    this.#ends ??= new Set();
+    const ends = this.#ends;
     return new Promise<void>((resolve, reject) => {
       const end = (error?: unknown) => {
-        this.#ends.delete(end);
+        ends.delete(end);
         signal?.removeEventListener('abort', abort);
         if (poller > 0) native.pollerClose(poller);
         native.close(own);
@@ -72,7 +75,7 @@ export class Waits {
       const poller = native.pollerCreate(own, (happened) =>
         end(happened < 0 ? systemError(happened, 'poll', path) : undefined),
       );
-      this.#ends.add(end);
+      ends.add(end);
       signal?.addEventListener('abort', abort);
       const error = poller < 0 ? poller : native.pollerUpdate(poller, events);
       if (error < 0) end(systemError(error, 'poll', path, descriptorAdvice(error)));
@@ -81,7 +84,7 @@ export class Waits {
 
   /** Rejects all of them. */
   cancel(error: () => Error): void {
-    for (const end of this.#ends) end(error());
+    for (const end of this.#ends ?? []) end(error());
   }
 }
 

@@ -10,7 +10,7 @@ export type Text = string | { toString(): string };
 interface State {
   handle: Handle;
   poller: Handle;
-  what: string;
+  what: Text;
   path: Text | undefined;
   /** Where being left to the collector is worth a warning: the owner. */
   reference: WeakRef<object> | undefined;
@@ -52,7 +52,7 @@ export class OwnedHandle {
   readonly #state: State;
 
   /** @param what - names the owner in messages */
-  constructor(owner: object, handle: Handle, what: string, path: Text | undefined, warn = false) {
+  constructor(owner: object, handle: Handle, what: Text, path: Text | undefined, warn = false) {
     const reference = warn ? new WeakRef(owner) : undefined;
     this.#state = { handle, poller: 0, what, path, reference };
     if (reference !== undefined) live.add(reference);
@@ -71,7 +71,7 @@ export class OwnedHandle {
 
   /** What its owner is called in messages. */
   get what(): string {
-    return this.#state.what;
+    return `${this.#state.what}`;
   }
 
   /** The owner was closed. */
