@@ -2,13 +2,9 @@
 /** Projects that use the package, as ES modules and as CommonJS, typed and run. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const tsc = join(root, 'node_modules/typescript/bin/tsc');
+import { makeProject, tsc } from '../project.ts';
 
 const use = `
 const heap: Heap = openHeap('memfd');
@@ -42,10 +38,7 @@ ${use}`,
 describe('a project that uses the package', () => {
   let folder: string;
   before(() => {
-    folder = mkdtempSync(join(tmpdir(), 'dmabuf-'));
-    mkdirSync(join(folder, 'node_modules/@types'), { recursive: true });
-    symlinkSync(root, join(folder, 'node_modules/dmabuf'));
-    symlinkSync(join(root, 'node_modules/@types/node'), join(folder, 'node_modules/@types/node'));
+    folder = makeProject();
     for (const [name, text] of Object.entries(consumers)) writeFileSync(join(folder, name), text);
     const compilerOptions = { module: 'nodenext', target: 'es2022', strict: true, types: ['node'], outDir: 'out' };
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: Object.keys(consumers) }));

@@ -2,12 +2,10 @@
 /** The examples that any machine can run. Those of the tour need devices, and peers are in peers.test.ts. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { makeProject, root, tsc } from '../project.ts';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
 const examples = ['frames.ts', 'filter.ts'];
 /** Before mocha's own time is up, which cannot end what blocks it. */
 const options = { encoding: 'utf8', timeout: 50_000 } as const;
@@ -19,10 +17,7 @@ describe('examples', function () {
   let folder: string;
 
   before(() => {
-    folder = mkdtempSync(join(tmpdir(), 'dmabuf-'));
-    mkdirSync(join(folder, 'node_modules/@types'), { recursive: true });
-    symlinkSync(root, join(folder, 'node_modules/dmabuf'));
-    symlinkSync(join(root, 'node_modules/@types/node'), join(folder, 'node_modules/@types/node'));
+    folder = makeProject();
     writeFileSync(join(folder, 'package.json'), JSON.stringify({ type: 'module' }));
     const compilerOptions = {
       ...{ module: 'nodenext', target: 'es2022', lib: ['es2023', 'esnext.disposable'], strict: true },
@@ -32,7 +27,6 @@ describe('examples', function () {
     };
     const files = examples.map((name) => join(root, 'examples', name));
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }));
-    const tsc = join(root, 'node_modules/typescript/bin/tsc');
     const { status, stdout, stderr } = spawnSync(process.execPath, [tsc, '-p', folder], options);
     assert.equal(status, 0, `${stdout}${stderr}`);
   });
