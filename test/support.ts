@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 /** What tests count and compare. */
 import assert from 'node:assert/strict';
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setImmediate as nextTick } from 'node:timers/promises';
 
 /** Bytes of a page, as the kernel says and not the library. */
@@ -63,6 +65,23 @@ export async function leavesNothing(body: () => unknown): Promise<void> {
   await collectUntil(() => mappedBuffers().length <= maps);
   // Fewer, where an earlier test's were collected meanwhile.
   assert(mappedBuffers().length <= maps, mappedBuffers().join('\n'));
+}
+
+/** For a `describe`: each test has a path for a socket, and a list of sockets that are closed after it. */
+export function withSocketPaths(give: (path: string, sockets: { close(): void }[]) => void): void {
+  let folder: string;
+  let sockets: { close(): void }[] = [];
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'dmabuf-'));
+  });
+  after(() => rmSync(folder, { recursive: true }));
+  beforeEach(() => {
+    sockets = [];
+    give(join(folder, `socket-${Math.random().toString(36).slice(2)}`), sockets);
+  });
+  afterEach(() => {
+    for (const socket of sockets) socket.close();
+  });
 }
 
 /** Runs `body` while this process can open nothing more. */

@@ -2,13 +2,11 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, fstatSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { DmaBuf, type FdMessage, FdSocket, type Heap, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS, openHeap } from 'dmabuf';
-import { leavesNothing, openFds, PAGE } from '../support.ts';
+import { leavesNothing, openFds, PAGE, withSocketPaths } from '../support.ts';
 
 function child(
   script: string,
@@ -30,7 +28,6 @@ function header(length: number, fds: number): Buffer {
 
 describe('FdSocket', () => {
   let heap: Heap;
-  let folder: string;
   let path: string;
   let sockets: { close(): void }[];
 
@@ -42,15 +39,9 @@ describe('FdSocket', () => {
 
   before(() => {
     heap = openHeap('memfd');
-    folder = mkdtempSync(join(tmpdir(), 'dmabuf-'));
   });
-  after(() => rmSync(folder, { recursive: true }));
-  beforeEach(() => {
-    sockets = [];
-    path = join(folder, `socket-${Math.random().toString(36).slice(2)}`);
-  });
-  afterEach(() => {
-    for (const socket of sockets) socket.close();
+  withSocketPaths((...given) => {
+    [path, sockets] = given;
   });
 
   it('carries every JSON value, in order', async () => {

@@ -16,11 +16,10 @@ import {
   symlinkSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { DmaBuf, type FdMessage, FdSocket, type FdSocketOptions, MAX_MESSAGE_FDS, openHeap, pidfdGetFd } from 'dmabuf';
-import { leavesNothing, PAGE, SEND_BUFFER } from '../support.ts';
+import { leavesNothing, PAGE, SEND_BUFFER, withSocketPaths } from '../support.ts';
 
 const script = (name: string) => fileURLToPath(new URL(`./children/${name}`, import.meta.url));
 
@@ -41,7 +40,6 @@ async function kill(child: Awaited<ReturnType<typeof startChild>>['child']): Pro
 const PYTHON = '/usr/bin/python3';
 
 describe('an FdSocket', () => {
-  let folder: string;
   let path: string;
   let sockets: { close(): void }[];
 
@@ -53,16 +51,8 @@ describe('an FdSocket', () => {
     return [left, right];
   }
 
-  before(() => {
-    folder = mkdtempSync(join(tmpdir(), 'dmabuf-'));
-  });
-  after(() => rmSync(folder, { recursive: true }));
-  beforeEach(() => {
-    sockets = [];
-    path = join(folder, `socket-${Math.random().toString(36).slice(2)}`);
-  });
-  afterEach(() => {
-    for (const socket of sockets) socket.close();
+  withSocketPaths((...given) => {
+    [path, sockets] = given;
   });
 
   it('refuses options that mean nothing', async () => {
