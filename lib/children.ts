@@ -13,6 +13,10 @@ import type { FdSocketOptions } from './socket-options.js';
 /** Where a child process finds its socket, and a thread: its number, and the inode it is to have. */
 const VARIABLE = 'DMABUF_SOCKET';
 
+/** Of this thread, until it is asked for: taken from where the threads that this one starts would find it, too. */
+let ofThread = isMainThread ? undefined : getEnvironmentData(VARIABLE);
+if (!isMainThread) setEnvironmentData(VARIABLE, undefined as never);
+
 const address = (fd: number, ino = fstatSync(fd).ino) => `${fd}:${ino}`;
 
 /**
@@ -69,8 +73,6 @@ export function workerWithSocket(
   const [socket, other] = FdSocket.pair(socketOptions);
   // The thread takes the number, or its end does: this handle closes no other file that has it by then.
   const handle = native.adopt(other.takeFd());
-  // This thread may not have looked for its own yet.
-  const own = getEnvironmentData(VARIABLE);
   try {
     setEnvironmentData(VARIABLE, address(native.fd(handle)));
     const worker = new Worker(script, options);
@@ -81,7 +83,7 @@ export function workerWithSocket(
     native.close(handle);
     throw error;
   } finally {
-    setEnvironmentData(VARIABLE, own);
+    setEnvironmentData(VARIABLE, undefined as never);
   }
 }
 
@@ -94,7 +96,7 @@ export function workerWithSocket(
  */
 export function parentSocket(options: Omit<FdSocketOptions, 'type'> = {}): FdSocket {
   if (typeof options !== 'object') throw invalidType('options', 'of type object', options);
-  const where = isMainThread ? process.env[VARIABLE] : getEnvironmentData(VARIABLE);
+  const where = isMainThread ? process.env[VARIABLE] : ofThread;
   const fd = Number.parseInt(String(where), 10);
   if (!isThere(fd, where)) {
     const advice = isMainThread
@@ -105,7 +107,7 @@ export function parentSocket(options: Omit<FdSocketOptions, 'type'> = {}): FdSoc
   const socket = FdSocket.fromFd(fd, options);
   // Its own children are not to look for it.
   if (isMainThread) delete process.env[VARIABLE];
-  else setEnvironmentData(VARIABLE, undefined as never);
+  else ofThread = undefined;
   return socket;
 }
 

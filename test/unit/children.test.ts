@@ -18,7 +18,13 @@ interface Started {
   end(): unknown;
 }
 
-type Start = (options?: { type?: 'seqpacket'; format?: 'v8'; ignores?: true; startsFirst?: true }) => Started;
+type Start = (options?: {
+  type?: 'seqpacket';
+  format?: 'v8';
+  ignores?: true;
+  startsFirst?: true;
+  startsPlain?: true;
+}) => Started;
 
 const inChild: Start = ({ type, ...options } = {}) => {
   const { child, socket } = spawnWithSocket(
@@ -93,6 +99,18 @@ for (const [what, start, called] of [
           assert.equal(await socket.receive(), undefined);
           socket.close();
         }
+      });
+    });
+
+    it('has it when a thread that it has started looks for one before', async () => {
+      await leavesNothing(async () => {
+        const { socket, ended } = start({ startsPlain: true });
+        await socket.send('mine');
+        const { value: answer } = (await socket.receive()) as FdMessage;
+        const { value, plain } = answer as { value: unknown; plain: unknown };
+        assert.deepEqual({ value, plain }, { value: 'mine', plain: 'ENOTCONN' });
+        socket.close();
+        await ended;
       });
     });
 
