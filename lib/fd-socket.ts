@@ -27,7 +27,7 @@ import {
   MAX_MESSAGE_FDS,
   typeNumber,
 } from './socket-options.js';
-import { checkSocketPath, connectAdvice } from './socket-paths.js';
+import { checkSocketPath, connectAdvice, isAboutToListen } from './socket-paths.js';
 import { unwatch, watch } from './watch.js';
 
 const { constants } = native;
@@ -35,6 +35,8 @@ const { errno } = osConstants;
 
 /** A connection that is refused because the listener's queue is full is tried again for so long. */
 const CONNECT_PATIENCE_MS = 10_000;
+/** So is one that is refused because the listener has bound its socket and does not listen yet. */
+const LISTEN_PATIENCE_MS = 1_000;
 const CONNECT_RETRY_MS = 5;
 
 /** Messages that are sent stay in the queue until they are as many, and half of it. */
@@ -186,11 +188,16 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   static async connect(path: string, options: FdSocketOptions = {}): Promise<FdSocket> {
     checkSocketPath(path, 'connect');
     const checked = checkSocketOptions(options, { syscall: 'connect', path });
-    for (const deadline = Date.now() + CONNECT_PATIENCE_MS; ; ) {
+    let hopeful = true;
+    for (const start = Date.now(); ; ) {
       const handle = native.socketConnect(path, typeNumber(checked));
       if (handle > 0) return ownSocket(handle, checked);
-      if (handle !== -errno.EAGAIN || Date.now() > deadline)
-        throw systemError(handle, 'connect', path, connectAdvice(handle, path));
+      const waited = Date.now() - start;
+      const full = handle === -errno.EAGAIN && waited < CONNECT_PATIENCE_MS;
+      const early = handle === -errno.ECONNREFUSED && waited < LISTEN_PATIENCE_MS && hopeful;
+      if (!full && !early) throw systemError(handle, 'connect', path, connectAdvice(handle, path));
+      // Whoever comes to listen between this look and the one before is there for the next attempt.
+      if (early) hopeful = isAboutToListen(path);
       await new Promise((resolve) => setTimeout(resolve, CONNECT_RETRY_MS));
     }
   }

@@ -45,15 +45,35 @@ function isSocket(path: string): boolean {
 /** SS_UNCONNECTED of the kernel's linux/net.h, as /proc/net/unix has it. */
 const UNCONNECTED = '01';
 
+/** Of the flags there (linux/net.h): it listens. */
+const SO_ACCEPTCON = 0x10000;
+
+/** The flags of sockets with such a name, which listen or are about to. */
+function bound(path: string): number[] {
+  // Others may have bound it by another way to the same folder. Of abstract names all counts.
+  const nameOf = (found: string) => (isAbstract(path) ? found : basename(found));
+  const name = nameOf(path.replaceAll('\0', '@'));
+  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n');
+  return lines.flatMap((line) => {
+    const [, flags = '', state, found] = /^\S+: \S+ \S+ (\S+) \S+ (\S+) +\d+ (.*)$/.exec(line) ?? [];
+    return state === UNCONNECTED && found !== undefined && nameOf(found) === name ? [Number.parseInt(flags, 16)] : [];
+  });
+}
+
 /** Whether a process has such a socket, which listens or is about to. */
 function isBound(path: string): boolean {
   // A name with a line feed cannot be found there.
-  if (path.includes('\n')) return true;
-  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n');
-  return lines.some((line) => {
-    const [, state, bound] = /^\S+: \S+ \S+ \S+ \S+ (\S+) +\d+ (.*)$/.exec(line) ?? [];
-    return state === UNCONNECTED && bound !== undefined && basename(bound) === basename(path);
-  });
+  return path.includes('\n') || bound(path).length > 0;
+}
+
+/** Whether a process has such a socket that does not listen: most are about to. */
+export function isAboutToListen(path: string): boolean {
+  try {
+    return bound(path).some((flags) => (flags & SO_ACCEPTCON) === 0);
+  } catch {
+    // There is no /proc.
+    return false;
+  }
 }
 
 /** Whether a socket is there that its process has left. */

@@ -39,6 +39,18 @@ async function kill(child: Awaited<ReturnType<typeof startChild>>['child']): Pro
 /** Debian's. */
 const PYTHON = '/usr/bin/python3';
 
+/** Starts a process that binds a socket and never listens. */
+async function bind(path: string) {
+  const code = `import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+print(flush=True)
+sys.stdin.read()`;
+  const child = spawn(PYTHON, ['-c', code, path], { stdio: ['pipe', 'pipe', 'inherit'] });
+  await once(child.stdout, 'data');
+  return child;
+}
+
 describe('an FdSocket', () => {
   let path: string;
   let sockets: { close(): void }[];
@@ -474,13 +486,7 @@ s.recv(1)`;
     })) {
       it(`takes a socket that does not listen yet for no stale one (${what})`, async () => {
         path += end;
-        const code = `import socket, sys
-s = socket.socket(socket.AF_UNIX)
-s.bind(sys.argv[1])
-print(flush=True)
-sys.stdin.read()`;
-        const child = spawn(PYTHON, ['-c', code, path], { stdio: ['pipe', 'pipe', 'inherit'] });
-        await once(child.stdout, 'data');
+        const child = await bind(path);
         assert.throws(() => FdSocket.listen(path, { replaceStale: true }), { code: 'EADDRINUSE' });
         assert(existsSync(path));
         child.stdin.end();
@@ -491,6 +497,34 @@ sys.stdin.read()`;
         else listen();
       });
     }
+
+    for (const [where, prefix] of [
+      ['a path', ''],
+      ['an abstract name', '\0'],
+    ] as const) {
+      it(`is reached at ${where} that was bound a moment before it listens`, async () => {
+        const code = `import socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.bind(b'\\0' + sys.argv[1].encode() if sys.argv[2] else sys.argv[1])
+print(flush=True)
+time.sleep(0.2)
+s.listen()
+s.accept()[0].recv(1)`;
+        const child = spawn(PYTHON, ['-c', code, path, prefix && 'abstract'], { stdio: ['ignore', 'pipe', 'inherit'] });
+        const ended = once(child, 'exit');
+        await once(child.stdout, 'data');
+        using socket = await FdSocket.connect(prefix + path);
+        socket.close();
+        assert.deepEqual(await ended, [0, null]);
+      });
+    }
+
+    it('is given up where it is bound and never listens', async () => {
+      const child = await bind(path);
+      await assert.rejects(FdSocket.connect(path), { code: 'ECONNREFUSED' });
+      child.stdin.end();
+      await once(child, 'exit');
+    });
 
     it('settles accept() where it cannot remove its path', async () => {
       // Where any user may look.
