@@ -53,6 +53,8 @@ export interface DmaBufOptions {
   /** default: it comes from elsewhere */
   heap?: Origin | undefined;
   planes?: readonly Plane[];
+  /** default: what the kernel says of it */
+  description?: Description | undefined;
 }
 
 /** What is known of a buffer that comes from elsewhere. */
@@ -130,6 +132,19 @@ function pathOf({ fd, kind }: Description, name: string | undefined): string {
   return kind === FileKind.dmaBuf ? `/dmabuf:${name}` : `/memfd:${name} (deleted)`;
 }
 
+/** What messages call a buffer: few are ever in one, and those that are may be collected. */
+class Title {
+  constructor(
+    readonly name: string | undefined,
+    readonly description: Description,
+  ) {}
+
+  toString(): string {
+    const { size, inode } = this.description;
+    return `DmaBuf${this.name ? ` '${this.name}'` : ''} (${size} bytes, inode ${inode})`;
+  }
+}
+
 /** Whether a call found the descriptor closed, or the number given to another file. */
 function isLost(error: number | undefined): boolean {
   return error === -errno.EBADF || error === -errno.ESTALE;
@@ -166,7 +181,7 @@ export class DmaBuf implements Disposable {
   readonly #handle: OwnedHandle;
   readonly #heap: Origin | undefined;
   readonly #brackets = new Set<Bracket>();
-  readonly #waits = new Waits();
+  #waits: Waits | undefined;
   #name: string | undefined;
   #exporterName: string | undefined;
   /** what read() and write() show, kept for the next one */
@@ -174,7 +189,7 @@ export class DmaBuf implements Disposable {
 
   static {
     ownDmaBuf = (handle, options = {}) => {
-      const description = describe(handle);
+      const description = options.description ?? describe(handle);
       if (typeof description === 'number') {
         native.close(handle);
         throw systemError(description, 'fstat');
@@ -195,14 +210,8 @@ export class DmaBuf implements Disposable {
     this.#name = options.name;
     this.#heap = options.heap;
     this.#path = pathOf(description, options.name);
-    const title = options.name ? ` '${options.name}'` : '';
-    this.#handle = new OwnedHandle(
-      this,
-      handle,
-      `DmaBuf${title} (${this.size} bytes, inode ${this.inode})`,
-      this.#path,
-      true,
-    );
+    const title = new Title(options.name, description);
+    this.#handle = new OwnedHandle(this, handle, title, this.#path, true);
   }
 
   /**
@@ -379,6 +388,7 @@ export class DmaBuf implements Disposable {
     const now = native.ready(handle, directionFlags[direction]);
     if (now < 0) throw systemError(now, 'poll', this.#path);
     const event = direction === 'read' ? constants.UV_READABLE : constants.UV_WRITABLE;
+    this.#waits ??= new Waits();
     if (now === 0) await this.#waits.wait(handle, event, this.#path, signal);
   }
 
@@ -588,7 +598,7 @@ export class DmaBuf implements Disposable {
 
   /** After the descriptor is gone: what is told of it may run at once. */
   #cancel(): void {
-    this.#waits.cancel(() => this.#handle.isClosed('poll'));
+    this.#waits?.cancel(() => this.#handle.isClosed('poll'));
   }
 
   #bytes(operation: string): Uint8Array<ArrayBuffer> {
