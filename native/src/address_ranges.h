@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <vector>
 
 namespace dmabuf {
@@ -22,8 +21,8 @@ class AddressRanges {
 
  private:
   struct Range {
-    uintptr_t start;
-    uintptr_t end;
+    char* start;
+    char* end;
   };
   std::vector<Range> ranges_;
   size_t bytes_ = 0;
