@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { checkInteger } from './arguments.js';
+import { unwatch, type Watched, watch } from './collected.js';
 import { DmaBufError } from './errors.js';
 import type { AccessDirection } from './fences.js';
 import { type Plane, rows, somePlanes } from './planes.js';
@@ -19,14 +20,26 @@ export interface AccessSource {
 
 const secret = Symbol('access');
 
-const forgotten = new FinalizationRegistry<AccessSource>((source) => {
-  if (!source.open()) return;
-  source.end(false);
-  process.emitWarning(
-    `An access to ${source.what} was left to the garbage collector: call close(), or declare it with \`using\``,
-    { type: 'DmaBufWarning', code: 'DMABUF_NOT_CLOSED' },
-  );
-});
+/** A bracket that nobody has ended when its {@link Access} is collected. */
+class Forgotten implements Watched {
+  readonly owner: WeakRef<object>;
+  readonly #source: AccessSource;
+
+  constructor(owner: object, source: AccessSource) {
+    this.owner = new WeakRef(owner);
+    this.#source = source;
+  }
+
+  gone(): void {
+    const { open, end, what } = this.#source;
+    if (!open()) return;
+    end(false);
+    process.emitWarning(
+      `An access to ${what} was left to the garbage collector: call close(), or declare it with \`using\``,
+      { type: 'DmaBufWarning', code: 'DMABUF_NOT_CLOSED' },
+    );
+  }
+}
 
 /** Makes an {@link Access} of a bracket that was begun. @internal */
 export let openAccess: (source: AccessSource) => Access;
@@ -39,6 +52,7 @@ export class Access implements Disposable {
   /** What may be done with the bytes. */
   readonly direction: AccessDirection;
   readonly #source: AccessSource;
+  readonly #forgotten: Forgotten;
 
   static {
     openAccess = (source) => new Access(secret, source);
@@ -48,7 +62,8 @@ export class Access implements Disposable {
     if (key !== secret) throw new TypeError('An Access is made by access() of a DmaBuf');
     this.direction = source.direction;
     this.#source = source;
-    forgotten.register(this, source, this);
+    this.#forgotten = new Forgotten(this, source);
+    watch(this.#forgotten);
   }
 
   /**
@@ -88,7 +103,7 @@ export class Access implements Disposable {
    * @throws SystemError where the exporter refuses
    */
   close(): void {
-    forgotten.unregister(this);
+    unwatch(this.#forgotten);
     this.#source.end(true);
   }
 

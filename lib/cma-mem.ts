@@ -195,6 +195,7 @@ export class Region implements Disposable {
  * Where only dma-bufs are wanted, `openHeap('cma-mem')` makes them in one step.
  */
 export class CmaMem implements Disposable {
+  /** The device, as it was opened; of a descriptor that was taken over what /proc/self/fd shows. */
   readonly path: string;
   readonly #device: Device;
 
@@ -206,7 +207,11 @@ export class CmaMem implements Disposable {
   }
 
   /**
+   * Opens the device, for reading and writing.
+   *
+   * @param path - default `/dev/cma_mem`
    * @throws SystemError ENOENT (module not loaded), EACCES, ENOTTY
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
    */
   static open(path: string = CMA_MEM_PATH): CmaMem {
     checkPath(path, 'path', 'open');

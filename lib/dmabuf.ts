@@ -53,6 +53,8 @@ export interface DmaBufOptions {
   /** default: it comes from elsewhere */
   heap?: Origin | undefined;
   planes?: readonly Plane[];
+  /** default: what the kernel says of it */
+  description?: Description | undefined;
 }
 
 /** What is known of a buffer that comes from elsewhere. */
@@ -153,6 +155,19 @@ class Link {
   }
 }
 
+/** What messages call a buffer: few are ever in one, and those that are may be collected. */
+class Title {
+  constructor(
+    readonly name: string | undefined,
+    readonly description: Description,
+  ) {}
+
+  toString(): string {
+    const { size, inode } = this.description;
+    return `DmaBuf${this.name ? ` '${this.name}'` : ''} (${size} bytes, inode ${inode})`;
+  }
+}
+
 /** Whether a call found the descriptor closed, or the number given to another file. */
 function isLost(error: number | undefined): boolean {
   return error === -errno.EBADF || error === -errno.ESTALE;
@@ -189,7 +204,7 @@ export class DmaBuf implements Disposable {
   readonly #handle: OwnedHandle;
   readonly #heap: Origin | undefined;
   readonly #brackets = new Set<Bracket>();
-  readonly #waits = new Waits();
+  #waits: Waits | undefined;
   #name: string | undefined;
   #exporterName: string | undefined;
   /** what read() and write() show, kept for the next one */
@@ -197,7 +212,7 @@ export class DmaBuf implements Disposable {
 
   static {
     ownDmaBuf = (handle, options = {}) => {
-      const description = describe(handle);
+      const description = options.description ?? describe(handle);
       if (typeof description === 'number') {
         native.close(handle);
         throw systemError(description, 'fstat');
@@ -218,15 +233,8 @@ export class DmaBuf implements Disposable {
     this.#name = options.name;
     this.#heap = options.heap;
     this.#link = new Link(handle, description, options.name);
-    const { size, inode } = description;
-    const title = options.name ? ` '${options.name}'` : '';
-    this.#handle = new OwnedHandle(
-      this,
-      handle,
-      { toString: () => `DmaBuf${title} (${size} bytes, inode ${inode})` },
-      this.#link,
-      true,
-    );
+    const title = new Title(options.name, description);
+    this.#handle = new OwnedHandle(this, handle, title, this.#link, true);
   }
 
   get #path(): string {
@@ -417,6 +425,7 @@ export class DmaBuf implements Disposable {
     const now = native.ready(handle, directionFlags[direction]);
     if (now < 0) throw systemError(now, 'poll', this.#path);
     const event = direction === 'read' ? constants.UV_READABLE : constants.UV_WRITABLE;
+    this.#waits ??= new Waits();
     if (now === 0) await this.#waits.wait(handle, event, this.#path, signal);
   }
 
@@ -626,7 +635,7 @@ export class DmaBuf implements Disposable {
 
   /** After the descriptor is gone: what is told of it may run at once. */
   #cancel(): void {
-    this.#waits.cancel(() => this.#handle.isClosed('poll'));
+    this.#waits?.cancel(() => this.#handle.isClosed('poll'));
   }
 
   #bytes(operation: string): Uint8Array<ArrayBuffer> {

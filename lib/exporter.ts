@@ -23,6 +23,7 @@ const secret = Symbol('exporter');
 
 /** /dev/exporter: one buffer with a text in it, and any number of dma-bufs that refer to it. */
 export class Exporter implements Disposable {
+  /** The device, as it was opened. */
   readonly path: string;
   /** Whether its dma-bufs are read-only: those have {@link DmaBuf.copy}, and no mappings. */
   readonly readonly: boolean;
@@ -37,7 +38,10 @@ export class Exporter implements Disposable {
   }
 
   /**
+   * Opens the device, for reading and writing unless the options say otherwise.
+   *
    * @throws SystemError ENOENT (module not loaded), EACCES, ENOTTY
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
    */
   static open(options: ExporterOptions = {}): Exporter {
     checkOptions(options, 'options', { syscall: 'open' });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { mapAdvice } from './advice.js';
 import { systemError } from './errors.js';
-import type { Text } from './handle.js';
+import type { Name } from './handle.js';
 import { type Handle, native } from './native.js';
 
 /** Bytes of a page of this machine: what the offset of a mapping is a multiple of. */
@@ -16,7 +16,7 @@ export function wholePages(length: number): number {
 export let createMapping: (
   handle: Handle,
   range: { offset: number; length: number },
-  path: Text,
+  path: Name,
   /** false: of a memfd */
   dma?: boolean,
 ) => Mapping;

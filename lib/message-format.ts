@@ -77,6 +77,16 @@ function frame(kind: number, length: number, loan: number | undefined): Buffer {
   return bytes;
 }
 
+/** JSON's own errors are TypeErrors without a code. What a `toJSON` of the caller's throws is passed on, or is the cause. */
+function stringify(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value);
+  } catch (error) {
+    if (!(error instanceof TypeError) || 'code' in error) throw error;
+    throw Object.assign(invalidValue('value', `cannot be sent: ${error.message}`), { cause: error });
+  }
+}
+
 /**
  * A message as it goes out, but for the number of its descriptors, see {@link announce}.
  *
@@ -85,7 +95,7 @@ function frame(kind: number, length: number, loan: number | undefined): Buffer {
  */
 export function encode(value: unknown, maxBytes: number, v8: boolean, loan?: number): Buffer {
   if (!v8 && !(value instanceof Uint8Array)) {
-    const text = JSON.stringify(value) as string | undefined;
+    const text = stringify(value);
     if (text === undefined) throw invalidType('value', 'a value JSON can hold, or bytes', value);
     const length = Buffer.byteLength(text);
     checkLength(length, maxBytes, 'bytes of JSON');

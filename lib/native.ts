@@ -126,6 +126,8 @@ interface Native {
   duplicateFd(fd: number): Handle;
   /** The number; -EBADF or -ESTALE where it was closed or given to another file behind our back. */
   fd(handle: Handle): number;
+  /** What {@link describe} says of it, without asking the kernel. */
+  inode(handle: Handle): number;
   /** Forgets the handle and closes its number, unless that is another file's now. */
   close(handle: Handle): number;
   /** Forgets the handle; the number is the caller's. */

@@ -8,7 +8,7 @@ import { type DmaBuf, ownDmaBuf } from '../dmabuf.js';
 import { type Call, DmaBufError, systemError } from '../errors.js';
 import { OwnedHandle } from '../handle.js';
 import { wholePages } from '../mapping.js';
-import { describe, type Handle, native } from '../native.js';
+import { type Description, describe, type Handle, native } from '../native.js';
 import { checkPlanes, type Plane, type PlaneOptions } from '../planes.js';
 import type { HeapTraits, IonHeapType } from './choice.js';
 import { type DeviceLimit, type HeapStats, ifReadable, readLimit, readStats } from './stats.js';
@@ -136,6 +136,11 @@ export abstract class Heap implements Disposable, HeapTraits {
   /** Names the buffer, where it did not get its name when it was made. @internal */
   protected abstract nameBuffer(handle: Handle, name: string): number;
 
+  /** What a new buffer is, where that is known without asking the kernel. @internal */
+  protected describe(_handle: Handle, _length: number): Description | undefined {
+    return undefined;
+  }
+
   /** What to do where the kernel has refused. @internal */
   protected advice(error: number, _length: number): string | undefined {
     return allocationAdvice(error, this.path, this.contiguous);
@@ -177,7 +182,7 @@ export abstract class Heap implements Disposable, HeapTraits {
     }
     // Not the heap itself, which would live as long as its buffers.
     const heap = { name: this.name, contiguous: this.contiguous, protected: this.protected };
-    return ownDmaBuf(handle, { length, name, heap, planes });
+    return ownDmaBuf(handle, { length, name, heap, planes, description: this.describe(handle, length) });
   }
 }
 

@@ -111,6 +111,14 @@ Napi::Value Fd(const Napi::CallbackInfo& info) {
   return Result(info.Env(), Environment::Of(info.Env()).Fd(arguments.Unsigned(0)));
 }
 
+// inode(handle): of what it was made for, without asking the kernel
+Napi::Value Inode(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const auto descriptor = Environment::Of(info.Env()).Find(arguments.Unsigned(0));
+  if (!descriptor) return Result(info.Env(), -EBADF);
+  return Napi::Number::New(info.Env(), static_cast<double>(descriptor->Inode()));
+}
+
 Napi::Value Close(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const auto descriptor = Environment::Of(info.Env()).Forget(arguments.Unsigned(0));
@@ -177,6 +185,7 @@ void RegisterDescriptor(Napi::Env env, Napi::Object exports) {
   exports.Set("duplicate", Napi::Function::New<Duplicate>(env, "duplicate"));
   exports.Set("duplicateFd", Napi::Function::New<DuplicateFd>(env, "duplicateFd"));
   exports.Set("fd", Napi::Function::New<Fd>(env, "fd"));
+  exports.Set("inode", Napi::Function::New<Inode>(env, "inode"));
   exports.Set("close", Napi::Function::New<Close>(env, "close"));
   exports.Set("release", Napi::Function::New<Release>(env, "release"));
   exports.Set("describe", Napi::Function::New<Describe>(env, "describe"));

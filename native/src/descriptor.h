@@ -48,6 +48,7 @@ class Descriptor {
   int Fd(struct stat* status = nullptr) const;
   // The same unchecked.
   int Number() const { return fd_; }
+  ino_t Inode() const { return inode_; }
   int Close();
   // The number, which the caller owns from now on.
   int Release();

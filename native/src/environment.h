@@ -12,6 +12,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "address_ranges.h"
 #include "descriptor.h"
 
 namespace dmabuf {
@@ -48,6 +49,8 @@ class Environment : public std::enable_shared_from_this<Environment> {
   uint64_t parked_bytes = 0;
   uint64_t parked_sweep_at = 32 << 20;
   uint64_t parked_after_collection = 0;
+  // Of parked mappings that are gone.
+  AddressRanges unused;
 
   // Owned by libuv until their close callback, see poller.cc.
   std::unordered_map<Handle, Poller*> pollers;

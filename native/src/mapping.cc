@@ -107,11 +107,12 @@ void Mapping::Park() {
 void Mapping::Unmap() {
   if (unmapped_) return;
   unmapped_ = true;
-  munmap(address_, mapped_);
   if (!parked_) {
+    munmap(address_, mapped_);
     environment_->mappings.erase(address_);
     return;
   }
+  environment_->unused.Add(address_, mapped_);
   environment_->parked.erase(this);
   environment_->parked_bytes -= mapped_;
 }
@@ -190,8 +191,9 @@ Mapped MapFile(const Napi::CallbackInfo& info) {
     return mmap(nullptr, result.length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
   };
   result.address = map();
-  if (result.address == MAP_FAILED && errno == ENOMEM && environment.parked_bytes > 0) {
-    Mapping::Collect(env, environment);
+  if (result.address == MAP_FAILED && errno == ENOMEM) {
+    if (environment.parked_bytes > 0) Mapping::Collect(env, environment);
+    environment.unused.Unmap();
     result.address = map();
   }
   if (result.address == MAP_FAILED) result.error = -errno;

@@ -60,8 +60,13 @@ describe('FdSocket', () => {
     const circular: { self?: unknown } = {};
     circular.self = circular;
     for (const value of [undefined, () => 0, Symbol('s'), 1n, circular]) {
-      await assert.rejects(left.send(value), { name: 'TypeError' });
+      await assert.rejects(left.send(value), { name: 'TypeError', code: /^ERR_INVALID_ARG_(TYPE|VALUE)$/ });
     }
+    const mine = new SyntaxError('mine');
+    const toJSON = () => {
+      throw mine;
+    };
+    await assert.rejects(left.send({ toJSON }), mine);
     await left.send('fine');
     assert.equal((await right.receive())?.value, 'fine');
   });

@@ -42,6 +42,18 @@ describe('Mapping', () => {
     assert(addressSpace() < before + 64 * 1024);
   });
 
+  it('gives up its addresses however small it is', async () => {
+    await collect();
+    const before = addressSpace();
+    (() => {
+      using buffer = heap.allocSync(PAGE);
+      const mappings = Array.from({ length: 4000 }, () => buffer.map());
+      for (const mapping of mappings) mapping.close();
+    })();
+    await collectUntil(() => addressSpace() < before + 8 * 1024);
+    assert(addressSpace() < before + 8 * 1024, `${addressSpace() - before} KiB of 16,000 are in use`);
+  });
+
   it('is unmapped when nobody closes it and its ArrayBuffer is collected', async () => {
     await leavesNothing(() => {
       using buffer = heap.allocSync(PAGE);

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+#include "address_ranges.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <functional>
+
+namespace dmabuf {
+namespace {
+
+constexpr size_t kMostRanges = 64;
+// A 32-bit process has few addresses.
+constexpr size_t kMostBytes = size_t{1} << 20;
+
+}  // namespace
+
+void AddressRanges::Add(void* address, size_t length) {
+  auto* const start = static_cast<char*>(address);
+  ranges_.push_back({start, start + length});
+  bytes_ += length;
+  if (ranges_.size() >= kMostRanges || bytes_ >= kMostBytes) Unmap();
+}
+
+void AddressRanges::Unmap() {
+  const std::less<> before;
+  std::sort(ranges_.begin(), ranges_.end(), [&](const Range& a, const Range& b) { return before(a.start, b.start); });
+  for (auto next = ranges_.cbegin(); next != ranges_.cend();) {
+    Range whole = *next;
+    while (++next != ranges_.cend() && next->start == whole.end) whole.end = next->end;
+    munmap(whole.start, static_cast<size_t>(whole.end - whole.start));
+  }
+  ranges_.clear();
+  bytes_ = 0;
+}
+
+}  // namespace dmabuf
