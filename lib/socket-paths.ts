@@ -48,6 +48,9 @@ const UNCONNECTED = '01';
 /** Of the flags there (linux/net.h): it listens. */
 const SO_ACCEPTCON = 0x10000;
 
+/** SOCK_DGRAM, as it has that: of such a socket no listener becomes. */
+const DATAGRAM = '0002';
+
 /** The flags of sockets with such a name, which listen or are about to. */
 function bound(path: string): number[] {
   // Others may have bound it by another way to the same folder. Of abstract names all counts.
@@ -55,8 +58,10 @@ function bound(path: string): number[] {
   const name = nameOf(path.replaceAll('\0', '@'));
   const lines = readFileSync('/proc/net/unix', 'utf8').split('\n');
   return lines.flatMap((line) => {
-    const [, flags = '', state, found] = /^\S+: \S+ \S+ (\S+) \S+ (\S+) +\d+ (.*)$/.exec(line) ?? [];
-    return state === UNCONNECTED && found !== undefined && nameOf(found) === name ? [Number.parseInt(flags, 16)] : [];
+    // The name may have all that ends a line elsewhere.
+    const [, flags = '', type, state, found] = /^\S+: \S+ \S+ (\S+) (\S+) (\S+) +\d+ (.*)$/s.exec(line) ?? [];
+    if (state !== UNCONNECTED || type === DATAGRAM || found === undefined || nameOf(found) !== name) return [];
+    return [Number.parseInt(flags, 16)];
   });
 }
 

@@ -16,7 +16,8 @@ import {
   symlinkSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { DmaBuf, type FdMessage, FdSocket, type FdSocketOptions, MAX_MESSAGE_FDS, openHeap, pidfdGetFd } from 'dmabuf';
 import { leavesNothing, PAGE, SEND_BUFFER, withSocketPaths } from '../support.ts';
@@ -40,9 +41,9 @@ async function kill(child: Awaited<ReturnType<typeof startChild>>['child']): Pro
 const PYTHON = '/usr/bin/python3';
 
 /** Starts a process that binds a socket and never listens. */
-async function bind(path: string) {
+async function bind(path: string, type = 'SOCK_STREAM') {
   const code = `import socket, sys
-s = socket.socket(socket.AF_UNIX)
+s = socket.socket(socket.AF_UNIX, socket.${type})
 s.bind(sys.argv[1])
 print(flush=True)
 sys.stdin.read()`;
@@ -482,6 +483,8 @@ s.recv(1)`;
       'a plain name': '',
       'two spaces in its name': 'a  b',
       'a space at the end': ' ',
+      'a carriage return': 'a\rb',
+      'a line separator': 'a\u2028b',
       'a line feed': 'a\nb',
     })) {
       it(`takes a socket that does not listen yet for no stale one (${what})`, async () => {
@@ -518,6 +521,29 @@ s.accept()[0].recv(1)`;
         assert.deepEqual(await ended, [0, null]);
       });
     }
+
+    it('waits for nothing where the name is also that of a socket that never listens, of datagrams', async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'dmabuf-'));
+      const child = await bind(join(folder, basename(path)), 'SOCK_DGRAM');
+      const gone = await bind(path);
+      gone.kill('SIGKILL');
+      await once(gone, 'exit');
+      let attempts = 0;
+      const timer = setInterval(() => attempts++, 1);
+      try {
+        await assert.rejects(FdSocket.connect(path), {
+          code: 'ECONNREFUSED',
+          message: /nobody listens on it any more/,
+        });
+      } finally {
+        clearInterval(timer);
+        child.kill('SIGKILL');
+        await once(child, 'exit');
+        rmSync(folder, { recursive: true });
+      }
+      // Each attempt waits for 5 ms.
+      assert(attempts < 100, `${attempts} ms`);
+    });
 
     it('is given up where it is bound and never listens', async () => {
       const child = await bind(path);
