@@ -77,12 +77,15 @@ function frame(kind: number, length: number, loan: number | undefined): Buffer {
   return bytes;
 }
 
-/** JSON's own errors are TypeErrors without a code. What a `toJSON` of the caller's throws is passed on, or is the cause. */
+/**
+ * JSON's own errors are TypeErrors without a code, and RangeErrors of what is nested too deep. What a `toJSON` of the
+ * caller's throws is passed on, or is the cause.
+ */
 function stringify(value: unknown): string | undefined {
   try {
     return JSON.stringify(value);
   } catch (error) {
-    if (!(error instanceof TypeError) || 'code' in error) throw error;
+    if (!(error instanceof TypeError || error instanceof RangeError) || 'code' in error) throw error;
     throw Object.assign(invalidValue('value', `cannot be sent: ${error.message}`), { cause: error });
   }
 }

@@ -62,6 +62,11 @@ describe('FdSocket', () => {
     for (const value of [undefined, () => 0, Symbol('s'), 1n, circular]) {
       await assert.rejects(left.send(value), { name: 'TypeError', code: /^ERR_INVALID_ARG_(TYPE|VALUE)$/ });
     }
+    let deep: unknown[] = [];
+    for (let depth = 0; depth < 100_000; depth++) deep = [deep];
+    // Node.js 26 nests what has no toJSON() as deep as it may be.
+    const tooDeep = left.send({ deep, toJSON: () => ({ deep, date: new Date() }) });
+    await assert.rejects(tooDeep, { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message: /call stack/ });
     const mine = new SyntaxError('mine');
     const toJSON = () => {
       throw mine;
