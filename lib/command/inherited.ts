@@ -55,8 +55,9 @@ function open({ fd, pid }: Named): DmaBuf {
     return DmaBuf.fromFd(own);
   } catch (error) {
     closeSync(own);
-    const { message } = error as Error;
-    throw new CommandError(message.replace(/^Descriptor \d+/, `Descriptor ${fd} of process ${pid}`));
+    const told = error as Error;
+    told.message = told.message.replace(/^Descriptor \d+/, `Descriptor ${fd} of process ${pid}`);
+    throw told;
   }
 }
 
