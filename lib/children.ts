@@ -13,9 +13,16 @@ import type { FdSocketOptions } from './socket-options.js';
 /** Where a child process finds its socket, and a thread: its number, and the inode it is to have. */
 const VARIABLE = 'DMABUF_SOCKET';
 
-/** Of this thread, until it is asked for: taken from where the threads that this one starts would find it, too. */
-let ofThread = isMainThread ? undefined : getEnvironmentData(VARIABLE);
-if (!isMainThread) setEnvironmentData(VARIABLE, undefined as never);
+const IN_THREAD = Symbol.for('dmabuf.socket');
+
+/** Of a thread, until it is asked for. All copies of this library in it look there, as those in a process have process.env. */
+const ofThread = globalThis as { [IN_THREAD]?: unknown };
+
+// Taken from where the threads that this one starts would find it, too.
+if (!isMainThread && getEnvironmentData(VARIABLE) !== undefined) {
+  ofThread[IN_THREAD] = getEnvironmentData(VARIABLE);
+  setEnvironmentData(VARIABLE, undefined as never);
+}
 
 const address = (fd: number, ino = fstatSync(fd).ino) => `${fd}:${ino}`;
 
@@ -96,7 +103,7 @@ export function workerWithSocket(
  */
 export function parentSocket(options: Omit<FdSocketOptions, 'type'> = {}): FdSocket {
   if (typeof options !== 'object') throw invalidType('options', 'of type object', options);
-  const where = isMainThread ? process.env[VARIABLE] : ofThread;
+  const where = isMainThread ? process.env[VARIABLE] : ofThread[IN_THREAD];
   const fd = Number.parseInt(String(where), 10);
   if (!isThere(fd, where)) {
     const advice = isMainThread
@@ -107,7 +114,7 @@ export function parentSocket(options: Omit<FdSocketOptions, 'type'> = {}): FdSoc
   const socket = FdSocket.fromFd(fd, options);
   // Its own children are not to look for it.
   if (isMainThread) delete process.env[VARIABLE];
-  else ofThread = undefined;
+  else delete ofThread[IN_THREAD];
   return socket;
 }
 

@@ -24,6 +24,7 @@ type Start = (options?: {
   ignores?: true;
   startsFirst?: true;
   startsPlain?: true;
+  twice?: true;
 }) => Started;
 
 const inChild: Start = ({ type, ...options } = {}) => {
@@ -109,6 +110,18 @@ for (const [what, start, called] of [
         const { value: answer } = (await socket.receive()) as FdMessage;
         const { value, plain } = answer as { value: unknown; plain: unknown };
         assert.deepEqual({ value, plain }, { value: 'mine', plain: 'ENOTCONN' });
+        socket.close();
+        await ended;
+      });
+    });
+
+    it('has it whichever copy of the library it asks', async () => {
+      await leavesNothing(async () => {
+        const { socket, ended } = start({ twice: true });
+        await socket.send('mine');
+        const { value: answer } = (await socket.receive()) as FdMessage;
+        const { value, again } = answer as { value: unknown; again: { code: string } };
+        assert.deepEqual([value, again.code], ['mine', 'ENOTCONN']);
         socket.close();
         await ended;
       });

@@ -2,12 +2,13 @@
 // Answers messages of whoever has started it, a process or a thread, by spawnWithSocket or workerWithSocket:
 // parent.mjs [OPTIONS]; a thread has them as workerData. 'fill' fills its buffers, 'keep' keeps them and what is lent.
 // With ignores it never looks at its socket, with startsFirst it does so after it has started a thread like that, and
-// with startsPlain after one that was not given any has looked for it; its answers say what came of that.
+// with startsPlain after one that was not given any has looked for it; its answers say what came of that. With twice it
+// has loaded the library before, as another version of it or a test runner does.
 import { once } from 'node:events';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { parentSocket, workerWithSocket } from 'dmabuf';
 
-const { ignores, startsFirst, startsPlain, isPlain, ...options } = isMainThread
+const { ignores, startsFirst, startsPlain, isPlain, twice, ...options } = isMainThread
   ? JSON.parse(process.argv[2] ?? '{}')
   : (workerData ?? {});
 if (ignores) await new Promise(() => setInterval(() => {}, 1000));
@@ -28,7 +29,8 @@ if (startsPlain) {
     'message',
   );
 }
-const socket = parentSocket(options);
+const ofAnother = twice ? await import(new URL('./children.js?again', import.meta.resolve('dmabuf'))) : undefined;
+const socket = (ofAnother?.parentSocket ?? parentSocket)(options);
 let again;
 try {
   parentSocket();
