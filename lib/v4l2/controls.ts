@@ -96,6 +96,7 @@ const keyOf = (name: string): string =>
 export class Controls {
   readonly #device: () => Handle;
   readonly #path: string;
+  #ids: ReadonlyMap<string, number> | undefined;
 
   constructor(device: () => Handle, path: string) {
     this.#device = device;
@@ -106,9 +107,18 @@ export class Controls {
     return { syscall: 'ioctl', path: this.#path };
   }
 
-  list(): Known[] {
+  list(): Control[] {
+    const entries = this.#entries();
+    const keys = new Map([...this.#remember(entries)].map(([key, id]) => [id, key]));
+    return entries.map((entry) => {
+      const { payload: _, ...control } = this.#known(entry, keys.get(entry.id) ?? keyOf(entry.name));
+      return control;
+    });
+  }
+
+  #entries(): V4l2ControlEntry[] {
     const device = this.#device();
-    const found: Known[] = [];
+    const found: V4l2ControlEntry[] = [];
     const next = v4l2.CTRL_FLAG_NEXT_CTRL | v4l2.CTRL_FLAG_NEXT_COMPOUND;
     for (let id = 0; ; ) {
       const entry = native.v4l2QueryControl(device, (id | next) >>> 0);
@@ -120,18 +130,32 @@ export class Controls {
       if (entry.id <= id) return found;
       id = entry.id;
       const hidden = (entry.flags & v4l2.CTRL_FLAG_DISABLED) !== 0 || entry.type === v4l2.CTRL_TYPE_CTRL_CLASS;
-      if (!hidden) found.push(this.#known(device, entry, found));
+      if (!hidden) found.push(entry);
     }
   }
 
-  #known(device: Handle, entry: V4l2ControlEntry, others: readonly Control[]): Known {
+  /** The ids of the controls by their keys: they stay what they are, and to ask for all takes a call for each. */
+  #keys(anew: boolean): ReadonlyMap<string, number> {
+    return anew || this.#ids === undefined ? this.#remember(this.#entries()) : this.#ids;
+  }
+
+  #remember(entries: readonly V4l2ControlEntry[]): ReadonlyMap<string, number> {
+    const ids = new Map<string, number>();
+    for (const { id, name } of entries) {
+      const key = keyOf(name);
+      ids.set(ids.has(key) ? `${key}_${id.toString(16)}` : key, id);
+    }
+    this.#ids = ids;
+    return ids;
+  }
+
+  #known(entry: V4l2ControlEntry, key: string): Known {
     const type = types.word(entry.type);
-    const menu = this.#menu(device, entry, type);
-    const key = keyOf(entry.name);
+    const menu = this.#menu(entry, type);
     const has = (flag: number) => (entry.flags & flag) !== 0;
     const known = {
       id: entry.id,
-      key: others.some((other) => other.key === key) ? `${key}_${entry.id.toString(16)}` : key,
+      key,
       name: entry.name,
       type,
       minimum: number64(type, entry.minimum),
@@ -150,7 +174,8 @@ export class Controls {
     return { ...known, default: first === undefined ? undefined : meaning(known, first) };
   }
 
-  #menu(device: Handle, { id, minimum, maximum }: V4l2ControlEntry, type: ControlType): MenuItem[] {
+  #menu({ id, minimum, maximum }: V4l2ControlEntry, type: ControlType): MenuItem[] {
+    const device = this.#device();
     if (type !== 'menu' && type !== 'integer-menu') return [];
     const items: MenuItem[] = [];
     for (let index = Math.max(0, Number(minimum)); index <= Number(maximum); index++) {
@@ -162,14 +187,20 @@ export class Controls {
     return items;
   }
 
-  #find(which: unknown, list = this.list()): Known {
+  #find(which: unknown): Known {
     if (typeof which !== 'string' && typeof which !== 'number') {
       throw invalidType('control', 'a name or an id', which, this.#call);
     }
-    const found = list.find(({ id, key, name }) => which === id || which === key || which === name);
-    if (found !== undefined) return found;
-    const advice = `It has no control '${which}': there are ${list.map(({ key }) => key).join(', ') || 'none'}.`;
-    throw systemError(-errno.EINVAL, 'ioctl', this.#path, advice);
+    const known = (keys: ReadonlyMap<string, number>) =>
+      [...keys].find(([key, id]) => which === id || which === key || keyOf(String(which)) === key);
+    const [key, id] = known(this.#keys(false)) ?? known(this.#keys(true)) ?? [];
+    if (key === undefined || id === undefined) {
+      const there = [...this.#keys(false).keys()].join(', ') || 'none';
+      throw systemError(-errno.EINVAL, 'ioctl', this.#path, `It has no control '${which}': there are ${there}.`);
+    }
+    const entry = native.v4l2QueryControl(this.#device(), id);
+    if (typeof entry === 'number') throw videoError(entry, 'VIDIOC_QUERY_EXT_CTRL', this.#path);
+    return this.#known(entry, key);
   }
 
   get(which: string | number): ControlValue {
@@ -188,8 +219,7 @@ export class Controls {
 
   set(values: Readonly<Record<string, ControlValue>>): void {
     checkOptions(values, 'values', this.#call);
-    const list = this.list();
-    const controls = Object.keys(values).map((which) => this.#find(which, list));
+    const controls = Object.keys(values).map((which) => this.#find(/^\d+$/.test(which) ? Number(which) : which));
     if (controls.length === 0) return;
     const raw = Object.values(values).map((value, i) => this.#raw(controls[i] as Known, value));
     const failed: number[] = [];

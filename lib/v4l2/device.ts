@@ -83,7 +83,7 @@ export abstract class VideoDevice implements Disposable {
    * @throws DmaBufError ERR_DMABUF_CLOSED; SystemError
    */
   controls(): Control[] {
-    return this.#controls.list().map(({ payload: _, ...control }) => control);
+    return this.#controls.list();
   }
 
   /**

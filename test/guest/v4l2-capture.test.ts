@@ -7,7 +7,7 @@ import { Capture, videoDevices } from 'dmabuf/v4l2';
 import { everyHeapTable } from './ion.ts';
 import { allocate, called, memories } from './memories.ts';
 import { describeModules, leavesNoPage, PAGE, suiteWithParameters } from './support.ts';
-import { checkBars, checkRgbBars, HEIGHT, openCamera, take, WIDTH, withVivid } from './v4l2.ts';
+import { assertNear, checkBars, checkRgbBars, HEIGHT, openCamera, take, WIDTH, withVivid } from './v4l2.ts';
 
 const RGB_FRAME = WIDTH * HEIGHT * 3;
 
@@ -102,7 +102,7 @@ describeModules('a camera', () => {
       await leavesNoPage(async () => {
         for (const number of [0, 1]) {
           using camera = openCamera(number);
-          const heap = typeof memory === 'string' ? undefined : openHeap(memory.kind, { heap: memory.name });
+          using heap = typeof memory === 'string' ? undefined : openHeap(memory.kind, { heap: memory.name });
           const stream = camera.frames({ count: 3, ...(heap && { heap }) });
           const sequences = await take(stream, 3, (frame) => {
             checkRgbBars(frame);
@@ -120,10 +120,9 @@ describeModules('a camera', () => {
             sequences,
           );
           assert.equal(stream.frames, 3);
-          heap?.close();
         }
         using camera = openCamera(1, 'NM16');
-        const heap = typeof memory === 'string' ? undefined : openHeap(memory.kind, { heap: memory.name });
+        using heap = typeof memory === 'string' ? undefined : openHeap(memory.kind, { heap: memory.name });
         const { planes, pixelFormat } = camera.format;
         assert.deepEqual([planes.length, pixelFormat], [2, 'NM16']);
         await take(camera.frames({ count: 2, ...(heap && { heap }) }), 2, (frame) => {
@@ -132,29 +131,28 @@ describeModules('a camera', () => {
             planes.map(({ stride }) => ({ stride, used: WIDTH * HEIGHT })),
           );
           // White is bright, black is dark, and both are grey.
-          frame.read((luma) => assert.deepEqual([luma[4], luma[WIDTH - 4]], [235, 16]));
-          frame.read((chroma) => assert.deepEqual([chroma[4], chroma[WIDTH - 4]], [128, 128]), 1);
+          frame.read((luma) => assertNear([luma[4], luma[WIDTH - 4]], [235, 16], 'luma'));
+          frame.read((chroma) => assertNear([chroma[4], chroma[WIDTH - 4]], [128, 128], 'chroma'), 1);
         });
-        heap?.close();
       });
     });
   }
 
   it('has what a driver leaves free in front of each plane', async () => {
-    // vivid begins the planes of a multi-planar device further inside, the more the later they are.
-    using camera = openCamera(1, 'YM24');
+    // vivid begins the planes of this format further inside.
+    using camera = openCamera(1, 'NM16');
     await take(camera.frames({ count: 2 }), 1, (frame) => {
       const offsets = frame.planes.map(({ dataOffset }) => dataOffset);
-      assert.equal(offsets.length, 3);
+      assert.equal(offsets.length, 2);
       assert(
-        offsets.some((offset) => offset > 0),
+        offsets.every((offset) => offset > 0),
         String(offsets),
       );
       for (const [plane, { bytesUsed, dataOffset }] of frame.planes.entries()) {
         assert.equal(bytesUsed - dataOffset, WIDTH * HEIGHT);
         frame.read((bytes) => assert.equal(bytes.length, WIDTH * HEIGHT), plane);
       }
-      frame.read((luma) => assert.equal(luma[4], 235));
+      frame.read((luma) => assertNear([luma[4]], [235], 'luma'));
     });
   });
 
@@ -338,7 +336,7 @@ describeModules('a camera', () => {
       const [luma, chroma] = frame.buffers[0]?.planes ?? [];
       assert(luma && chroma);
       assert.deepEqual([luma.offset, luma.length, chroma.offset, chroma.length], [0, 57600, 57600, 28800]);
-      frame.read((bytes) => assert.deepEqual([bytes[4], bytes[chroma.offset + 4], bytes[316]], [235, 128, 16]));
+      frame.read((bytes) => assertNear([bytes[4], bytes[chroma.offset + 4], bytes[316]], [235, 128, 16], 'NV12'));
     });
   });
 });
