@@ -10,7 +10,23 @@ import { Names, type Unnamed } from './names.js';
 const { v4l2 } = native;
 const { errno } = osConstants;
 
-const types = new Names('type', {
+/** What a control takes (`enum v4l2_ctrl_type`); the rest are structs, which are bytes. */
+export type ControlType =
+  | 'integer'
+  | 'boolean'
+  | 'menu'
+  | 'button'
+  | 'integer64'
+  | 'class'
+  | 'string'
+  | 'bitmask'
+  | 'integer-menu'
+  | 'u8'
+  | 'u16'
+  | 'u32'
+  | Unnamed;
+
+const types = new Names<ControlType>('type', {
   integer: v4l2.CTRL_TYPE_INTEGER,
   boolean: v4l2.CTRL_TYPE_BOOLEAN,
   menu: v4l2.CTRL_TYPE_MENU,
@@ -24,9 +40,6 @@ const types = new Names('type', {
   u16: v4l2.CTRL_TYPE_U16,
   u32: v4l2.CTRL_TYPE_U32,
 });
-
-/** What a control takes; the rest are structs, which are bytes. */
-export type ControlType = typeof types extends Names<infer T> ? T | Unnamed : never;
 
 /**
  * Values by their types: `integer` and `bitmask` are numbers, `boolean` is one, `menu` is the name of an item (or its

@@ -13,7 +13,64 @@ const { errno } = osConstants;
 
 const MAX_U32 = 0xffffffff;
 
-const fields = new Names('field', {
+/** In which order the lines of a picture are (`enum v4l2_field`). */
+export type FieldOrder =
+  | 'any'
+  | 'none'
+  | 'top'
+  | 'bottom'
+  | 'interlaced'
+  | 'seq-tb'
+  | 'seq-bt'
+  | 'alternate'
+  | 'interlaced-tb'
+  | 'interlaced-bt'
+  | Unnamed;
+
+/** `enum v4l2_colorspace` */
+export type Colorspace =
+  | 'default'
+  | 'smpte170m'
+  | 'smpte240m'
+  | 'rec709'
+  | '470-system-m'
+  | '470-system-bg'
+  | 'jpeg'
+  | 'srgb'
+  | 'oprgb'
+  | 'bt2020'
+  | 'raw'
+  | 'dci-p3'
+  | Unnamed;
+
+/** `enum v4l2_ycbcr_encoding` */
+export type YcbcrEncoding =
+  | 'default'
+  | '601'
+  | '709'
+  | 'xv601'
+  | 'xv709'
+  | 'bt2020'
+  | 'bt2020-const-lum'
+  | 'smpte240m'
+  | Unnamed;
+
+/** `enum v4l2_quantization` */
+export type Quantization = 'default' | 'full' | 'limited' | Unnamed;
+
+/** `enum v4l2_xfer_func` */
+export type TransferFunction =
+  | 'default'
+  | '709'
+  | 'srgb'
+  | 'oprgb'
+  | 'smpte240m'
+  | 'none'
+  | 'dci-p3'
+  | 'smpte2084'
+  | Unnamed;
+
+const fields = new Names<FieldOrder>('field', {
   any: v4l2.FIELD_ANY,
   none: v4l2.FIELD_NONE,
   top: v4l2.FIELD_TOP,
@@ -26,7 +83,7 @@ const fields = new Names('field', {
   'interlaced-bt': v4l2.FIELD_INTERLACED_BT,
 });
 
-const colorspaces = new Names('colorspace', {
+const colorspaces = new Names<Colorspace>('colorspace', {
   default: v4l2.COLORSPACE_DEFAULT,
   smpte170m: v4l2.COLORSPACE_SMPTE170M,
   smpte240m: v4l2.COLORSPACE_SMPTE240M,
@@ -41,7 +98,7 @@ const colorspaces = new Names('colorspace', {
   'dci-p3': v4l2.COLORSPACE_DCI_P3,
 });
 
-const encodings = new Names('ycbcrEncoding', {
+const encodings = new Names<YcbcrEncoding>('ycbcrEncoding', {
   default: v4l2.YCBCR_ENC_DEFAULT,
   '601': v4l2.YCBCR_ENC_601,
   '709': v4l2.YCBCR_ENC_709,
@@ -52,13 +109,13 @@ const encodings = new Names('ycbcrEncoding', {
   smpte240m: v4l2.YCBCR_ENC_SMPTE240M,
 });
 
-const quantizations = new Names('quantization', {
+const quantizations = new Names<Quantization>('quantization', {
   default: v4l2.QUANTIZATION_DEFAULT,
   full: v4l2.QUANTIZATION_FULL_RANGE,
   limited: v4l2.QUANTIZATION_LIM_RANGE,
 });
 
-const transfers = new Names('transferFunction', {
+const transfers = new Names<TransferFunction>('transferFunction', {
   default: v4l2.XFER_FUNC_DEFAULT,
   '709': v4l2.XFER_FUNC_709,
   srgb: v4l2.XFER_FUNC_SRGB,
@@ -68,19 +125,6 @@ const transfers = new Names('transferFunction', {
   'dci-p3': v4l2.XFER_FUNC_DCI_P3,
   smpte2084: v4l2.XFER_FUNC_SMPTE2084,
 });
-
-type WordOf<N> = N extends Names<infer T> ? T | Unnamed : never;
-
-/** In which order the lines of a picture are (`enum v4l2_field`). */
-export type FieldOrder = WordOf<typeof fields>;
-/** `enum v4l2_colorspace` */
-export type Colorspace = WordOf<typeof colorspaces>;
-/** `enum v4l2_ycbcr_encoding` */
-export type YcbcrEncoding = WordOf<typeof encodings>;
-/** `enum v4l2_quantization` */
-export type Quantization = WordOf<typeof quantizations>;
-/** `enum v4l2_xfer_func` */
-export type TransferFunction = WordOf<typeof transfers>;
 
 /** The word for what a driver says of a buffer. @internal */
 export const fieldName = (code: number): FieldOrder => fields.word(code);

@@ -5,21 +5,21 @@ import { type Call, invalidType, invalidValue } from '../errors.js';
 /** A number that this library has no word for, of a later kernel. */
 export type Unnamed = `#${number}`;
 
-/** Words for numbers, both ways. @internal */
+/** Words for numbers, both ways; all of a type's, but for those of later kernels. @internal */
 export class Names<T extends string> {
   readonly #what: string;
   readonly #codes: ReadonlyMap<string, number>;
-  readonly #words: ReadonlyMap<number, T>;
+  readonly #words: ReadonlyMap<number, string>;
 
-  constructor(what: string, codes: Readonly<Record<T, number>>) {
-    const entries = Object.entries(codes) as [T, number][];
+  constructor(what: string, codes: Readonly<Record<Exclude<T, Unnamed>, number>>) {
+    const entries = Object.entries<number>(codes);
     this.#what = what;
     this.#codes = new Map(entries);
     this.#words = new Map(entries.map(([word, code]) => [code, word]));
   }
 
-  word(code: number): T | Unnamed {
-    return this.#words.get(code) ?? `#${code}`;
+  word(code: number): T {
+    return (this.#words.get(code) ?? `#${code}`) as T;
   }
 
   /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */

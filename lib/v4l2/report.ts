@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 /** Which buffers went through which device, and whether anybody copied them. @module */
 import { copies } from '../copies.js';
+import type { FrameSink } from './sink.js';
+import type { FrameStream } from './stream.js';
 
 /** What one device was given and gave back. */
 export interface StageReport {
@@ -46,11 +48,8 @@ export class Stage {
   ) {}
 }
 
-/** What has something to report: a {@link FrameStream}, a {@link FrameSink}. */
-export interface Staged {
-  /** @internal */
-  readonly stage: Stage;
-}
+/** What has something to report. */
+export type Staged = FrameStream | FrameSink;
 
 /**
  * What went through a pipeline so far, and how often this library had the CPU copy it. A `read()` that a program copies

@@ -140,6 +140,11 @@ export class FrameSink implements Disposable {
     return this.#closed;
   }
 
+  /** Frames that the driver has given back: shown, and another is now. */
+  get shown(): number {
+    return this.#queue.stage.count;
+  }
+
   /** Frames that the driver has: shown, or waiting for it. */
   get queued(): number {
     return this.#queue.queued;

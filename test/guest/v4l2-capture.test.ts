@@ -139,15 +139,12 @@ describeModules('a camera', () => {
   }
 
   it('has what a driver leaves free in front of each plane', async () => {
-    // vivid begins the planes of this format further inside.
+    // vivid begins the first plane of this format further inside.
     using camera = openCamera(1, 'NM16');
     await take(camera.frames({ count: 2 }), 1, (frame) => {
       const offsets = frame.planes.map(({ dataOffset }) => dataOffset);
       assert.equal(offsets.length, 2);
-      assert(
-        offsets.every((offset) => offset > 0),
-        String(offsets),
-      );
+      assert((offsets[0] as number) > 0, String(offsets));
       for (const [plane, { bytesUsed, dataOffset }] of frame.planes.entries()) {
         assert.equal(bytesUsed - dataOffset, WIDTH * HEIGHT);
         frame.read((bytes) => assert.equal(bytes.length, WIDTH * HEIGHT), plane);
@@ -242,14 +239,14 @@ describeModules('a camera', () => {
     using stream = camera.frames({ count: 4, latest: true });
     const first = (await stream.next()).value;
     assert(first);
+    const before = stream.skipped + stream.dropped;
     first.close();
     await sleep(1500);
     const second = (await stream.next()).value;
     assert(second);
-    // All four were filled meanwhile, and the first three of them unseen.
-    assert(stream.skipped >= 1, String(stream.skipped));
-    assert(second.sequence - first.sequence > stream.skipped);
-    assert.equal(stream.dropped, second.sequence - first.sequence - 1 - stream.skipped);
+    // Those that were filled meanwhile, and for the rest there was no buffer.
+    assert(stream.skipped > 0, String(stream.skipped));
+    assert.equal(stream.skipped + stream.dropped - before, second.sequence - first.sequence - 1);
     second.close();
   });
 
