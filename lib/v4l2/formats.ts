@@ -181,11 +181,15 @@ export interface PixelFormatInfo {
 
 /** Sizes that a device has for a pixel format, in pixels: one, or all from the least to the largest by a step. */
 export interface FrameSize {
+  /** least, in pixels */
   readonly minWidth: number;
+  /** largest */
   readonly maxWidth: number;
   /** 0 of one size */
   readonly stepWidth: number;
+  /** least, in pixels */
   readonly minHeight: number;
+  /** largest */
   readonly maxHeight: number;
   /** 0 of one size */
   readonly stepHeight: number;
@@ -198,8 +202,11 @@ export type Fraction = Readonly<V4l2Fraction>;
 
 /** Times from a frame to the next that a device has for a size: one, or all from the least to the largest by a step. */
 export interface FrameInterval {
+  /** shortest */
   readonly min: Fraction;
+  /** longest */
   readonly max: Fraction;
+  /** 0 of one */
   readonly step: Fraction;
   /** whether it is one */
   readonly discrete: boolean;

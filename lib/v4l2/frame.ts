@@ -2,7 +2,7 @@
 /** One picture and the buffers it is in. @module */
 import { constants as osConstants } from 'node:os';
 import type { DmaBuf } from '../dmabuf.js';
-import { DmaBufError, invalidType } from '../errors.js';
+import { DmaBufError, outOfRange } from '../errors.js';
 import { native } from '../native.js';
 import { type FieldOrder, type Format, fieldName } from './formats.js';
 import type { Done } from './queue.js';
@@ -128,15 +128,15 @@ export class Frame implements Disposable {
 
   /**
    * Calls `fn` with the bytes of a plane that are in use, without those in front of the picture, in a bracket for
-   * reading: as {@link DmaBuf.read}.
+   * reading: as `DmaBuf.read`.
    *
    * @param plane - its index; default 0
    * @returns what `fn` returns
-   * @throws RangeError ERR_OUT_OF_RANGE; what {@link DmaBuf.read} does
+   * @throws RangeError ERR_OUT_OF_RANGE; what `DmaBuf.read` does
    */
   read<T>(fn: (bytes: Uint8Array<ArrayBuffer>) => T, plane = 0): T {
     const one = this.planes[plane];
-    if (one === undefined) throw invalidType('plane', `an index below ${this.planes.length}`, plane);
+    if (one === undefined) throw outOfRange('plane', `an index below ${this.planes.length}`, plane);
     const { buffer, dataOffset, bytesUsed } = one;
     return buffer.read((bytes) => fn(bytes.subarray(dataOffset, Math.max(dataOffset, bytesUsed))));
   }

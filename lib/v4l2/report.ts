@@ -12,7 +12,7 @@ export interface StageReport {
   readonly driver: string;
   /** buffers that the device gave back, each time counted */
   readonly frames: number;
-  /** inodes of the buffers it was given: {@link DmaBuf.inode} */
+  /** inodes of the buffers it was given: `DmaBuf.inode` */
   readonly given: readonly number[];
   /** inodes of the buffers it gave back */
   readonly gave: readonly number[];

@@ -2,7 +2,7 @@
 /** Frames that are shown one after the other. @module */
 import { constants as osConstants } from 'node:os';
 import type { DmaBuf } from '../dmabuf.js';
-import { DmaBufError, invalidType, systemError } from '../errors.js';
+import { DmaBufError, outOfRange, systemError } from '../errors.js';
 import type { Heap } from '../heap/heap.js';
 import type { VideoDevice } from './device.js';
 import type { Format } from './formats.js';
@@ -66,15 +66,15 @@ export class OutputFrame implements Disposable {
   }
 
   /**
-   * Calls `fn` with the bytes of a plane, in a bracket for writing: as {@link DmaBuf.write}.
+   * Calls `fn` with the bytes of a plane, in a bracket for writing: as `DmaBuf.write`.
    *
    * @param plane - its index; default 0
    * @returns what `fn` returns
-   * @throws TypeError ERR_INVALID_ARG_TYPE; DmaBufError ERR_DMABUF_CLOSED; what {@link DmaBuf.write} does
+   * @throws RangeError ERR_OUT_OF_RANGE; DmaBufError ERR_DMABUF_CLOSED; what `DmaBuf.write` does
    */
   write<T>(fn: (bytes: Uint8Array<ArrayBuffer>) => T, plane = 0): T {
     const buffer = this.buffers[plane];
-    if (buffer === undefined) throw invalidType('plane', `an index below ${this.#slot.buffers.length}`, plane);
+    if (buffer === undefined) throw outOfRange('plane', `an index below ${this.#slot.buffers.length}`, plane);
     return buffer.write(fn);
   }
 

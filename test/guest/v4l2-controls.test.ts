@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 /** Controls and events of a camera, vivid's, which has one of each type. */
 import assert from 'node:assert/strict';
+import { release } from 'node:os';
 import { Capture, type Control } from 'dmabuf/v4l2';
 import { describeModules } from './support.ts';
 import { openCamera, take, withVivid } from './v4l2.ts';
+
+/** vivid of 5.10 has none that can only be read. */
+const hasReadOnly = !release().startsWith('5.10.');
 
 describeModules('the controls of a camera', () => {
   withVivid(['single']);
@@ -31,7 +35,11 @@ describeModules('the controls of a camera', () => {
       of('integer_menu').menu[0]?.value === 1 ? [1, 1, 2, 3] : [2, 3, 5, 8],
     );
     assert.deepEqual(of('u16_8x16_matrix').dimensions, [8, 16]);
-    assert.equal(of('read_only_integer_32_bits').readOnly, true);
+    assert.equal(of('brightness').readOnly, false);
+    assert.equal(
+      [...controls.values()].some(({ readOnly }) => readOnly),
+      hasReadOnly,
+    );
     assert.equal(of('inject_vidioc_qbuf_error').type, 'button');
     assert.equal(controls.has('user_controls'), false);
   });
@@ -73,12 +81,13 @@ describeModules('the controls of a camera', () => {
     refused({ brightness: 9, integer_64_bits: 1 }, { code: 'ERR_INVALID_ARG_TYPE' });
     refused({ brightness: 9, string: 'a' }, { code: 'ERR_OUT_OF_RANGE' });
     refused({ brightness: 9, u16_8x16_matrix: new Uint8Array(3) }, { code: 'ERR_OUT_OF_RANGE', message: /256 bytes/ });
+    assert.throws(() => camera.getControl('flux'), { code: 'EINVAL' });
     refused({ brightness: 9, flux: 1 }, { code: 'EINVAL', message: /no control 'flux': there are brightness, / });
+    if (!hasReadOnly) return;
     refused(
       { brightness: 9, read_only_integer_32_bits: 1 },
       { code: 'EACCES', message: /read_only_integer_32_bits can only be read/ },
     );
-    assert.throws(() => camera.getControl('flux'), { code: 'EINVAL' });
   });
 
   it('change the picture', async () => {

@@ -275,8 +275,7 @@ describe('docs/v4l2.md', function () {
   it('has an example that works', () => {
     const { status, stdout, stderr } = tryOut(capture, 'capture.ts', blocks('ts', text)[0] as string);
     assert.equal(status, 0, stderr);
-    const line = String.raw`(\d+) 172800 'video\d \d\.0' \[ 191, 191, 191 \]\n`.replaceAll("'", '');
-    assert.match(stdout, new RegExp(`^(${line}){3}$`));
+    assert.match(stdout, /^(\d+ 172800 video\d \d\.0 \[ 191, 191, 191 \]\n){3}$/);
   });
 
   it('shows commands that are the examples of test/guest/v4l2-examples.test.ts', () => {
