@@ -24,7 +24,9 @@ function barsOf(file: string, row: number): string[] {
 
 const negative = (colour: string) => (0xffffff - Number.parseInt(colour, 16)).toString(16).padStart(6, '0');
 
-describeModules('the example', () => {
+describeModules('the example', function () {
+  // Each begins with a node that compiles TypeScript.
+  this.timeout(400_000);
   let folder: string;
   before(() => {
     folder = mkdtempSync(join(tmpdir(), 'dmabuf-camera-'));

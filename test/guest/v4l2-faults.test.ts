@@ -47,7 +47,7 @@ describeModules('a camera with a fault', () => {
     [
       'the driver does not go on',
       'inject_fatal_streaming_error',
-      { code: 'EIO', message: /VIDIOC_DQBUF.*another stream/ },
+      { code: 'EIO', message: /VIDIOC_D?QBUF.*another stream/ },
     ],
     ['a buffer is refused', 'inject_vidioc_qbuf_error', { code: 'EINVAL', message: /VIDIOC_QBUF/ }],
   ] as const) {

@@ -81,7 +81,7 @@ for (const planes of ['single', 'multi'] as const) {
         message: /Its pixelFormat is YUYV, and that of the frame RGB3: setFormat\(\)/,
       });
       assert.equal(stream.closed, true);
-      assert.throws(() => output.play.call(output, 1 as never), { code: 'ERR_INVALID_ARG_TYPE' });
+      await assert.rejects(output.play(1 as never), { code: 'ERR_INVALID_ARG_TYPE' });
     });
 
     it('is one sink at a time, and says when it was closed', async () => {
