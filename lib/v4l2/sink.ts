@@ -159,7 +159,6 @@ export class FrameSink implements Disposable {
    */
   async acquire(): Promise<OutputFrame> {
     const slot = await this.#free();
-    slot.holder = 'program';
     const { format } = this.#queue;
     return new OutputFrame(secret, slot, format as Format, (info) => {
       if (this.#closed) {
@@ -224,7 +223,7 @@ export class FrameSink implements Disposable {
     if (this.#closed) this.#queue.release();
   }
 
-  /** A slot that neither driver nor program has. */
+  /** A slot that neither driver nor program had: the program's now. */
   async #free(prefer?: (slot: Slot) => boolean): Promise<Slot> {
     try {
       if (!this.#closed) await this.#begun();
@@ -235,7 +234,11 @@ export class FrameSink implements Disposable {
         while (this.#reap());
         const idle = this.#queue.slots.filter(({ holder }) => holder === 'idle');
         const slot = (prefer && idle.find(prefer)) ?? idle[0];
-        if (slot !== undefined) return slot;
+        if (slot !== undefined) {
+          // At once: others may be waiting, too.
+          slot.holder = 'program';
+          return slot;
+        }
         await this.#device.readiness.wait(Ready.used, this.#options.signal);
       }
     } catch (error) {

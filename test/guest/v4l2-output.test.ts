@@ -89,7 +89,8 @@ for (const planes of ['single', 'multi'] as const) {
         using output = openOutput();
         output.setFormat(format);
         const sink = output.sink({ count: 2 });
-        const canvas = await sink.acquire();
+        const [canvas, other] = await Promise.all([sink.acquire(), sink.acquire()]);
+        assert.notEqual(canvas.buffers[0]?.inode, other.buffers[0]?.inode);
         assert.throws(() => output.sink(), { code: 'EBUSY', message: /Frames go to it already/ });
         sink.close();
         assert.throws(() => canvas.show(), { code: 'ERR_DMABUF_CLOSED', message: /have ended: sink\(\) begins anew/ });
