@@ -95,6 +95,7 @@ for (const planes of ['single', 'multi'] as const) {
         sink.close();
         assert.throws(() => canvas.show(), { code: 'ERR_DMABUF_CLOSED', message: /have ended: sink\(\) begins anew/ });
         await assert.rejects(sink.acquire(), { code: 'ERR_DMABUF_CLOSED' });
+        other.close();
         const again = output.sink({ count: 2 });
         (await again.acquire()).show();
         output.close();
