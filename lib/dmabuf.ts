@@ -12,6 +12,7 @@ import {
   checkRange,
   type Range,
 } from './arguments.js';
+import { countCopy } from './copies.js';
 import {
   type Call,
   DmaBufError,
@@ -567,6 +568,7 @@ export class DmaBuf implements Disposable {
     this.#end(bracket, error === 0);
     if (isLost(error)) throw this.#handle.lost('mmap');
     if (error < 0) throw systemError(error, 'mmap', this.#path, mapAdvice(error, this.dma));
+    countCopy(length);
     return destination;
   }
 

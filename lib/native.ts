@@ -61,6 +61,124 @@ export interface CmaTotals {
   free: number;
 }
 
+/** What VIDIOC_QUERYCAP says of a device. */
+export interface V4l2Capability {
+  driver: string;
+  card: string;
+  bus: string;
+  /** KERNEL_VERSION() */
+  version: number;
+  /** V4L2_CAP_… bits of this node */
+  capabilities: number;
+}
+
+/** An entry of VIDIOC_ENUM_FMT. */
+export interface V4l2FormatEntry {
+  pixelFormat: number;
+  description: string;
+  /** V4L2_FMT_FLAG_… bits */
+  flags: number;
+}
+
+/** An entry of VIDIOC_ENUM_FRAMESIZES; the steps of a single size are 0. */
+export interface V4l2SizeEntry {
+  /** V4L2_FRMSIZE_TYPE_… */
+  type: number;
+  minWidth: number;
+  maxWidth: number;
+  stepWidth: number;
+  minHeight: number;
+  maxHeight: number;
+  stepHeight: number;
+}
+
+/** struct v4l2_fract */
+export interface V4l2Fraction {
+  numerator: number;
+  denominator: number;
+}
+
+/** An entry of VIDIOC_ENUM_FRAMEINTERVALS, in seconds. */
+export interface V4l2IntervalEntry {
+  /** V4L2_FRMIVAL_TYPE_… */
+  type: number;
+  min: V4l2Fraction;
+  max: V4l2Fraction;
+  step: V4l2Fraction;
+}
+
+/** An entry of VIDIOC_ENUMINPUT or VIDIOC_ENUMOUTPUT. */
+export interface V4l2InputEntry {
+  name: string;
+  type: number;
+  /** V4L2_IN_ST_… bits; 0 of an output */
+  status: number;
+}
+
+/** struct v4l2_query_ext_ctrl */
+export interface V4l2ControlEntry {
+  id: number;
+  type: number;
+  name: string;
+  minimum: bigint;
+  maximum: bigint;
+  step: bigint;
+  default: bigint;
+  flags: number;
+  elementSize: number;
+  elements: number;
+  dimensions: number[];
+}
+
+/** struct v4l2_event; what does not belong to its type is 0. */
+export interface V4l2EventEntry {
+  type: number;
+  id: number;
+  sequence: number;
+  pending: number;
+  /** microseconds, of CLOCK_MONOTONIC */
+  timestamp: number;
+  changes: number;
+  value: number;
+  controlType: number;
+  flags: number;
+}
+
+/** Where {@link Native.v4l2Format} has which number. The planes begin at `planes`: bytes of a row, and of all. */
+export const FormatField = {
+  type: 0,
+  width: 1,
+  height: 2,
+  pixelFormat: 3,
+  field: 4,
+  colorspace: 5,
+  ycbcr: 6,
+  quantization: 7,
+  transfer: 8,
+  flags: 9,
+  planeCount: 10,
+  planes: 11,
+  all: 11 + 2 * 8,
+} as const;
+
+/** Where {@link Native.v4l2Queue} and the like have which number; the planes begin at `planes`. */
+export const BufferField = {
+  type: 0,
+  memory: 1,
+  index: 2,
+  flags: 3,
+  field: 4,
+  sequence: 5,
+  /** microseconds */
+  timestamp: 6,
+  planeCount: 7,
+  planes: 8,
+  all: 8 + 4 * 8,
+} as const;
+
+/** The numbers of one plane after the other, from {@link BufferField.planes} on. */
+export const PlaneField = { bytesUsed: 0, length: 1, dataOffset: 2, fd: 3, all: 4 } as const;
+
 /** Bits of what socketReceive says. */
 export const Received = {
   /** MSG_CTRUNC: descriptors were lost */
@@ -109,11 +227,125 @@ type ConstantName =
   | 'ETOOMANYREFS'
   | 'UV_READABLE'
   | 'UV_WRITABLE'
-  | 'UV_DISCONNECT';
+  | 'UV_DISCONNECT'
+  | 'UV_PRIORITIZED';
+
+type V4l2ConstantName =
+  | 'BUF_TYPE_VIDEO_CAPTURE'
+  | 'BUF_TYPE_VIDEO_OUTPUT'
+  | 'BUF_TYPE_VIDEO_CAPTURE_MPLANE'
+  | 'BUF_TYPE_VIDEO_OUTPUT_MPLANE'
+  | 'MEMORY_MMAP'
+  | 'MEMORY_DMABUF'
+  | 'CAP_VIDEO_CAPTURE'
+  | 'CAP_VIDEO_CAPTURE_MPLANE'
+  | 'CAP_VIDEO_OUTPUT'
+  | 'CAP_VIDEO_OUTPUT_MPLANE'
+  | 'CAP_VIDEO_M2M'
+  | 'CAP_VIDEO_M2M_MPLANE'
+  | 'CAP_STREAMING'
+  | 'CAP_READWRITE'
+  | 'CAP_IO_MC'
+  | 'FMT_FLAG_COMPRESSED'
+  | 'FMT_FLAG_EMULATED'
+  | 'FRMSIZE_TYPE_DISCRETE'
+  | 'FRMIVAL_TYPE_DISCRETE'
+  | 'FIELD_ANY'
+  | 'FIELD_NONE'
+  | 'FIELD_TOP'
+  | 'FIELD_BOTTOM'
+  | 'FIELD_INTERLACED'
+  | 'FIELD_SEQ_TB'
+  | 'FIELD_SEQ_BT'
+  | 'FIELD_ALTERNATE'
+  | 'FIELD_INTERLACED_TB'
+  | 'FIELD_INTERLACED_BT'
+  | 'COLORSPACE_DEFAULT'
+  | 'COLORSPACE_SMPTE170M'
+  | 'COLORSPACE_SMPTE240M'
+  | 'COLORSPACE_REC709'
+  | 'COLORSPACE_470_SYSTEM_M'
+  | 'COLORSPACE_470_SYSTEM_BG'
+  | 'COLORSPACE_JPEG'
+  | 'COLORSPACE_SRGB'
+  | 'COLORSPACE_OPRGB'
+  | 'COLORSPACE_BT2020'
+  | 'COLORSPACE_RAW'
+  | 'COLORSPACE_DCI_P3'
+  | 'YCBCR_ENC_DEFAULT'
+  | 'YCBCR_ENC_601'
+  | 'YCBCR_ENC_709'
+  | 'YCBCR_ENC_XV601'
+  | 'YCBCR_ENC_XV709'
+  | 'YCBCR_ENC_BT2020'
+  | 'YCBCR_ENC_BT2020_CONST_LUM'
+  | 'YCBCR_ENC_SMPTE240M'
+  | 'QUANTIZATION_DEFAULT'
+  | 'QUANTIZATION_FULL_RANGE'
+  | 'QUANTIZATION_LIM_RANGE'
+  | 'XFER_FUNC_DEFAULT'
+  | 'XFER_FUNC_709'
+  | 'XFER_FUNC_SRGB'
+  | 'XFER_FUNC_OPRGB'
+  | 'XFER_FUNC_SMPTE240M'
+  | 'XFER_FUNC_NONE'
+  | 'XFER_FUNC_DCI_P3'
+  | 'XFER_FUNC_SMPTE2084'
+  | 'BUF_FLAG_ERROR'
+  | 'BUF_FLAG_KEYFRAME'
+  | 'BUF_FLAG_PFRAME'
+  | 'BUF_FLAG_BFRAME'
+  | 'BUF_FLAG_LAST'
+  | 'BUF_FLAG_TIMESTAMP_MASK'
+  | 'BUF_FLAG_TIMESTAMP_MONOTONIC'
+  | 'BUF_FLAG_TIMESTAMP_COPY'
+  | 'CTRL_FLAG_DISABLED'
+  | 'CTRL_FLAG_GRABBED'
+  | 'CTRL_FLAG_READ_ONLY'
+  | 'CTRL_FLAG_INACTIVE'
+  | 'CTRL_FLAG_WRITE_ONLY'
+  | 'CTRL_FLAG_VOLATILE'
+  | 'CTRL_FLAG_HAS_PAYLOAD'
+  | 'CTRL_FLAG_NEXT_CTRL'
+  | 'CTRL_FLAG_NEXT_COMPOUND'
+  | 'CTRL_TYPE_INTEGER'
+  | 'CTRL_TYPE_BOOLEAN'
+  | 'CTRL_TYPE_MENU'
+  | 'CTRL_TYPE_BUTTON'
+  | 'CTRL_TYPE_INTEGER64'
+  | 'CTRL_TYPE_CTRL_CLASS'
+  | 'CTRL_TYPE_STRING'
+  | 'CTRL_TYPE_BITMASK'
+  | 'CTRL_TYPE_INTEGER_MENU'
+  | 'CTRL_TYPE_U8'
+  | 'CTRL_TYPE_U16'
+  | 'CTRL_TYPE_U32'
+  | 'EVENT_CTRL'
+  | 'EVENT_EOS'
+  | 'EVENT_SOURCE_CHANGE'
+  | 'EVENT_FRAME_SYNC'
+  | 'EVENT_SRC_CH_RESOLUTION'
+  | 'EVENT_CTRL_CH_VALUE'
+  | 'EVENT_CTRL_CH_FLAGS'
+  | 'EVENT_CTRL_CH_RANGE'
+  | 'EVENT_SUB_FL_SEND_INITIAL'
+  | 'EVENT_SUB_FL_ALLOW_FEEDBACK'
+  | 'DEC_CMD_START'
+  | 'DEC_CMD_STOP'
+  | 'ENC_CMD_START'
+  | 'ENC_CMD_STOP'
+  | 'SEL_TGT_CROP'
+  | 'SEL_TGT_COMPOSE'
+  | 'IN_ST_NO_SIGNAL'
+  | 'IN_ST_NO_POWER'
+  | 'MAX_FRAME'
+  | 'MAX_PLANES';
 
 interface Native {
   /** Numbers from the kernel's and libuv's headers. */
   readonly constants: Readonly<Record<ConstantName, number>>;
+  /** The same from linux/videodev2.h, without V4L2_. */
+  readonly v4l2: Readonly<Record<V4l2ConstantName, number>>;
 
   /** open(2), close-on-exec and non-blocking. */
   open(path: string, flags: number): Handle;
@@ -217,7 +449,7 @@ interface Native {
 
   /** Watches a descriptor on the loop of this thread. */
   pollerCreate(handle: Handle, callback: (events: number) => void): Handle;
-  /** UV_READABLE | UV_WRITABLE | UV_DISCONNECT; 0 stops, and lets the process end. */
+  /** UV_READABLE | UV_WRITABLE | UV_DISCONNECT | UV_PRIORITIZED; 0 stops, and lets the process end. */
   pollerUpdate(poller: Handle, events: number): number;
   pollerClose(poller: Handle): number;
 
@@ -242,6 +474,76 @@ interface Native {
 
   /** What socketReceive gave belongs to handles or to the script now: until then it is closed with the thread. */
   socketClaimed(): number;
+
+  /** VIDIOC_QUERYCAP */
+  v4l2Capability(device: Handle): OrErrno<V4l2Capability>;
+  /** VIDIOC_ENUM_FMT; `type` is one of V4L2_BUF_TYPE_…, here and below */
+  v4l2EnumFormat(device: Handle, type: number, index: number): OrErrno<V4l2FormatEntry>;
+  /** VIDIOC_ENUM_FRAMESIZES */
+  v4l2EnumSize(device: Handle, pixelFormat: number, index: number): OrErrno<V4l2SizeEntry>;
+  /** VIDIOC_ENUM_FRAMEINTERVALS */
+  v4l2EnumInterval(
+    device: Handle,
+    pixelFormat: number,
+    width: number,
+    height: number,
+    index: number,
+  ): OrErrno<V4l2IntervalEntry>;
+  /** VIDIOC_G_FMT, …TRY_FMT, …S_FMT: `how` is 0, 1, 2; `numbers` are those of {@link FormatField} */
+  v4l2Format(device: Handle, how: number, numbers: ArrayBuffer): number;
+  /** VIDIOC_S_PARM, or VIDIOC_G_PARM where the denominator is 0: seconds from one frame to the next */
+  v4l2Interval(device: Handle, type: number, numerator: number, denominator: number): OrErrno<V4l2Fraction>;
+  /** VIDIOC_ENUMINPUT, VIDIOC_ENUMOUTPUT */
+  v4l2EnumInput(device: Handle, output: boolean, index: number): OrErrno<V4l2InputEntry>;
+  /** VIDIOC_S_INPUT, …S_OUTPUT, …G_INPUT, …G_OUTPUT: the index in use; -1 sets none */
+  v4l2Input(device: Handle, output: boolean, index: number): number;
+  /** VIDIOC_G_SELECTION */
+  v4l2Selection(
+    device: Handle,
+    type: number,
+    target: number,
+  ): OrErrno<{ left: number; top: number; width: number; height: number }>;
+
+  /** VIDIOC_QUERY_EXT_CTRL */
+  v4l2QueryControl(device: Handle, id: number): OrErrno<V4l2ControlEntry>;
+  /** VIDIOC_QUERYMENU: an item's name, or its number where `numbers` */
+  v4l2QueryMenu(device: Handle, id: number, index: number, numbers: boolean): OrErrno<string | bigint>;
+  /** VIDIOC_G_EXT_CTRLS of one; `bytes` of a payload, or 0 */
+  v4l2GetControl(
+    device: Handle,
+    id: number,
+    type: number,
+    bytes: number,
+  ): OrErrno<[number | bigint | string | Uint8Array<ArrayBuffer>]>;
+  /** VIDIOC_S_EXT_CTRLS; failed[0] becomes error_idx */
+  v4l2SetControls(
+    device: Handle,
+    ids: readonly number[],
+    values: readonly (number | bigint | string | Uint8Array)[],
+    failed: number[],
+  ): number;
+
+  /** VIDIOC_REQBUFS: how many there are now; 0 frees them */
+  v4l2RequestBuffers(device: Handle, type: number, memory: number, count: number): number;
+  /** VIDIOC_CREATE_BUFS for the format the device has: the index of the first */
+  v4l2CreateBuffers(device: Handle, type: number, memory: number, count: number): number;
+  /** VIDIOC_QUERYBUF; `numbers` are those of {@link BufferField}, here and below */
+  v4l2QueryBuffer(device: Handle, numbers: ArrayBuffer): number;
+  /** VIDIOC_QBUF */
+  v4l2Queue(device: Handle, numbers: ArrayBuffer): number;
+  /** VIDIOC_DQBUF; -EAGAIN where none is done */
+  v4l2Dequeue(device: Handle, numbers: ArrayBuffer): number;
+  /** VIDIOC_EXPBUF: a dma-buf */
+  v4l2ExportBuffer(device: Handle, type: number, index: number, plane: number): Handle;
+  /** VIDIOC_STREAMON, VIDIOC_STREAMOFF */
+  v4l2Stream(device: Handle, type: number, on: boolean): number;
+
+  /** VIDIOC_SUBSCRIBE_EVENT, VIDIOC_UNSUBSCRIBE_EVENT */
+  v4l2Subscribe(device: Handle, type: number, id: number, flags: number, on: boolean): number;
+  /** VIDIOC_DQEVENT; -ENOENT where there is none */
+  v4l2DequeueEvent(device: Handle): OrErrno<V4l2EventEntry>;
+  /** VIDIOC_ENCODER_CMD, VIDIOC_DECODER_CMD */
+  v4l2CodecCommand(device: Handle, encoder: boolean, command: number, flags: number): number;
 
   /** pidfd_open(2) and pidfd_getfd(2) */
   pidfdGetFd(pid: number, fd: number): Handle;

@@ -23,6 +23,11 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   RegisterSocket(env, exports);
   RegisterSyncFile(env, exports);
   RegisterUdmabuf(env, exports);
+  RegisterV4l2Buffers(env, exports);
+  RegisterV4l2Constants(env, exports);
+  RegisterV4l2Controls(env, exports);
+  RegisterV4l2Device(env, exports);
+  RegisterV4l2Events(env, exports);
   return exports;
 }
 

@@ -20,5 +20,10 @@ void RegisterPoller(Napi::Env env, Napi::Object exports);
 void RegisterSocket(Napi::Env env, Napi::Object exports);
 void RegisterSyncFile(Napi::Env env, Napi::Object exports);
 void RegisterUdmabuf(Napi::Env env, Napi::Object exports);
+void RegisterV4l2Buffers(Napi::Env env, Napi::Object exports);
+void RegisterV4l2Constants(Napi::Env env, Napi::Object exports);
+void RegisterV4l2Controls(Napi::Env env, Napi::Object exports);
+void RegisterV4l2Device(Napi::Env env, Napi::Object exports);
+void RegisterV4l2Events(Napi::Env env, Napi::Object exports);
 
 }  // namespace dmabuf

@@ -49,6 +49,7 @@ void RegisterConstants(Napi::Env env, Napi::Object exports) {
   set("UV_READABLE", UV_READABLE);
   set("UV_WRITABLE", UV_WRITABLE);
   set("UV_DISCONNECT", UV_DISCONNECT);
+  set("UV_PRIORITIZED", UV_PRIORITIZED);
   exports.Set("constants", constants);
 }
 

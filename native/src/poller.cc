@@ -35,7 +35,7 @@ Napi::Value Poller::Create(const Napi::CallbackInfo& info) {
 }
 
 int Poller::Update(int events) {
-  const int wanted = events & (UV_READABLE | UV_WRITABLE | UV_DISCONNECT);
+  const int wanted = events & (UV_READABLE | UV_WRITABLE | UV_DISCONNECT | UV_PRIORITIZED);
   auto* const handle = reinterpret_cast<uv_handle_t*>(&poll_);
   if (wanted == 0) {
     // Stopping and starting are system calls, so that is put off until something happens; who waits for one message

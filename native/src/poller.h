@@ -13,7 +13,8 @@ namespace dmabuf {
 
 class Poller {
  public:
-  // A handle, or -errno. The callback gets UV_READABLE, UV_WRITABLE and UV_DISCONNECT bits or -errno.
+  // A handle, or -errno. The callback gets UV_READABLE, UV_WRITABLE, UV_DISCONNECT and UV_PRIORITIZED bits,
+  // or -errno.
   static Napi::Value Create(const Napi::CallbackInfo& info);
 
   // events 0: call back no more, and let the process end

@@ -8,7 +8,7 @@ import { ensureDist, projectRoot } from './project.ts';
 import { run, runMain } from './run.ts';
 
 /** What a program can import, by the name it has in the reference. */
-const entries = { dmabuf: 'index', 'dmabuf-ion-handles': 'ion-handles' };
+const entries = { dmabuf: 'index', 'dmabuf-ion-handles': 'ion-handles', 'dmabuf-v4l2': 'v4l2/index' };
 
 /** Nothing is wrong: there are no release tags, and one entry names what another exports. */
 const UNASKED = ['ae-missing-release-tag', 'ae-forgotten-export', 'TS'];

@@ -266,6 +266,30 @@ describe('docs/abi.md and docs/from-the-tutorials.md', function () {
   });
 });
 
+describe('docs/v4l2.md', function () {
+  this.timeout(400_000);
+  this.slow(120_000);
+  const text = page('docs/v4l2.md');
+  const [capture = '', ...examples] = commandsOf(text);
+
+  it('has an example that works', () => {
+    const { status, stdout, stderr } = tryOut(capture, 'capture.ts', blocks('ts', text)[0] as string);
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, /^(\d+ 172800 video\d \d\.0 \[ 191, 191, 191 \]\n){3}$/);
+  });
+
+  it('shows commands that are the examples of test/guest/v4l2-examples.test.ts', () => {
+    const tests = page('test/guest/v4l2-examples.test.ts');
+    assert.equal(examples.length, 4);
+    for (const command of examples) {
+      const [, name] = /^scripts\/guest(?: --share shared)? -- node examples\/([\w-]+)\.ts/.exec(command) ?? [];
+      assert(name !== undefined && tests.includes(`example('${name}'`), command);
+    }
+  });
+
+  it('links to nothing that is not there', () => linksSomewhere('docs/v4l2.md'));
+});
+
 describe('docs/importers.md', () => {
   it('links to nothing that is not there', () => linksSomewhere('docs/importers.md'));
 });

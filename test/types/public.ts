@@ -28,6 +28,22 @@ import {
   rows,
   SyncFile,
 } from 'dmabuf';
+import {
+  Capture,
+  type Control,
+  type ControlValue,
+  type Format,
+  Frame,
+  type FrameSink,
+  type FrameStream,
+  Output,
+  type OutputFrame,
+  type PipelineReport,
+  pipelineReport,
+  type VideoDeviceInfo,
+  type VideoEvent,
+  type videoDevices,
+} from 'dmabuf/v4l2';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 /** Compiles where `A` is exactly `B`. */
@@ -147,9 +163,70 @@ export async function promises(
   is<(typeof all)[number], Disposable>();
 }
 
+export async function video(camera: Capture, output: Output, heap: Heap, buffer: DmaBuf): Promise<void> {
+  is<ReturnType<typeof videoDevices>, VideoDeviceInfo[]>();
+  is<VideoDeviceInfo['kind'], 'capture' | 'output' | 'm2m' | 'other'>();
+  is<ReturnType<typeof Capture.open>, Capture>();
+  // @ts-expect-error a name there is not
+  Output.open({ drivr: 'vivid' });
+  // @ts-expect-error made by open()
+  new Capture();
+  // @ts-expect-error made by loops
+  new Frame();
+
+  is<ReturnType<Capture['setFormat']>, Format>();
+  camera.setFormat({ pixelFormat: 'YUYV', field: 'none', planes: [{ stride: 4096 }] });
+  // @ts-expect-error no such field
+  camera.setFormat({ field: 'both' });
+  // A later kernel's words are numbers.
+  camera.setFormat({ colorspace: '#77' });
+  is<ReturnType<Capture['getControl']>, ControlValue>();
+  camera.setControls({ brightness: 1, flip: true, menu: 'Item', wide: 1n, bytes: new Uint8Array(3) });
+  // @ts-expect-error no value
+  camera.setControls({ brightness: [1] });
+
+  camera.frames({ buffers: [buffer, [buffer, buffer]], latest: true, signal: AbortSignal.timeout(1) });
+  // @ts-expect-error a heap, not its name
+  camera.frames({ heap: 'ion' });
+  const stream = camera.frames({ count: 3, heap });
+  is<typeof stream, FrameStream>();
+  for await (using frame of stream) {
+    is<typeof frame, Frame>();
+    is<typeof frame.timestamp, bigint>();
+    is<typeof frame.buffers, DmaBuf[]>();
+    const bytes = frame.read((all) => all.length, 1);
+    is<typeof bytes, number>();
+    // @ts-expect-error a frame is what it is
+    frame.sequence = 1;
+  }
+  for await (const event of camera.events(['source-change'])) {
+    is<typeof event, VideoEvent>();
+    // @ts-expect-error only some have one
+    void event.resolution;
+    if (event.type === 'source-change') is<typeof event.resolution, boolean>();
+  }
+  // @ts-expect-error no event
+  camera.events(['change']);
+
+  const sink = output.sink({ count: 3, heap });
+  is<typeof sink, FrameSink>();
+  is<ReturnType<FrameSink['acquire']>, Promise<OutputFrame>>();
+  is<ReturnType<Output['play']>, Promise<number>>();
+  // @ts-expect-error frames that are none
+  await output.play([buffer]);
+  is<ReturnType<typeof pipelineReport>, PipelineReport>();
+  // @ts-expect-error nothing to report
+  pipelineReport(buffer);
+
+  const all: Disposable[] = [camera, output, stream, sink, await sink.acquire()];
+  is<(typeof all)[number], Disposable>();
+}
+
 /** Members that are `any`, of what a program gets; there are none. */
 type AnyMembers<T> = { [K in keyof T]-?: IsAny<T[K]> extends true ? K : never }[keyof T];
 is<AnyMembers<Heap> | AnyMembers<DmaBuf> | AnyMembers<Mapping> | AnyMembers<Access>, never>();
 is<AnyMembers<FdSocket> | AnyMembers<SyncFile> | AnyMembers<DmaBufError> | AnyMembers<HeapInfo>, never>();
 is<AnyMembers<BufferPool> | AnyMembers<PoolBuffer> | AnyMembers<BufferMessage>, never>();
 is<AnyMembers<DmaBufInfo> | AnyMembers<NativePixmap> | AnyMembers<Plane>, never>();
+is<AnyMembers<Capture> | AnyMembers<Output> | AnyMembers<FrameStream> | AnyMembers<FrameSink>, never>();
+is<AnyMembers<Frame> | AnyMembers<OutputFrame> | AnyMembers<Format> | AnyMembers<Control>, never>();

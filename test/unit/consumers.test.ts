@@ -11,7 +11,8 @@ const heap: Heap = openHeap('memfd');
 const buffer: DmaBuf = heap.allocSync(100, { name: 'consumer' });
 const length: number = buffer.write((bytes) => bytes.fill(1).length);
 const client: typeof IonClient = IonClient;
-console.log(buffer.name, length, table.length > 0, client.name);
+const camera: typeof Capture = Capture;
+console.log(buffer.name, length, table.length > 0, client.name, camera.name);
 buffer.close();
 heap.close();
 `;
@@ -21,16 +22,19 @@ const consumers = {
 import { type DmaBuf, type Heap, openHeap } from 'dmabuf';
 import * as boards from 'dmabuf/boards/msm8x60';
 import { IonClient } from 'dmabuf/ion-handles';
+import { Capture } from 'dmabuf/v4l2';
 const table: string = boards.parameter;
 ${use}`,
   'consumer.cts': `
 import dmabuf = require('dmabuf');
 import boards = require('dmabuf/boards/msm8x60');
 import handles = require('dmabuf/ion-handles');
+import cameras = require('dmabuf/v4l2');
 type DmaBuf = dmabuf.DmaBuf;
 type Heap = dmabuf.Heap;
 const { openHeap } = dmabuf;
 const { IonClient } = handles;
+const { Capture } = cameras;
 const table: string = boards.parameter;
 ${use}`,
 };
@@ -54,7 +58,7 @@ describe('a project that uses the package', () => {
   for (const name of ['consumer.mjs', 'consumer.cjs']) {
     it(`runs as ${name}`, () => {
       const { stdout, stderr } = spawnSync(process.execPath, [join(folder, 'out', name)], { encoding: 'utf8' });
-      assert.equal(stdout, 'consumer 100 true IonClient\n', stderr);
+      assert.equal(stdout, 'consumer 100 true IonClient Capture\n', stderr);
     });
   }
 });

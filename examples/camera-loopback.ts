@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+/**
+ * From a camera to an output and back by its cable, without a copy: the buffers the camera fills are those that the
+ * output shows.
+ *
+ *     scripts/guest --share out -- node examples/camera-loopback.ts /share/loopback.png
+ *
+ * vivid, the driver of the kernel this is for, has such a cable: the second of its devices captures by HDMI what its
+ * output sends.
+ *
+ * @module
+ */
+import { openHeap } from 'dmabuf';
+import { Capture, type FrameSink, Output, pipelineReport, videoDevices } from 'dmabuf/v4l2';
+import { NoCamera, runExample, withVivid } from './camera/open.ts';
+import { writePng } from './camera/png.ts';
+
+/** Frames of the cable after the output has shown some: those before them may be noise. */
+const FRAMES = 8;
+const size = { width: 320, height: 180, pixelFormat: 'RGB3', field: 'none' } as const;
+
+/** Plugs the cable in: up to 6.11 by one switch, later by a menu for each socket. */
+function connect(camera: Capture): void {
+  for (const { key, menu } of camera.controls()) {
+    if (key === 'loop_video') camera.setControls({ [key]: true });
+    const output = menu.find(({ name }) => name?.includes('HDMI 001-0'))?.index;
+    if (/^hdmi_.*_is_connected_to$/.test(key) && output !== undefined) camera.setControls({ [key]: output });
+  }
+}
+
+await runExample('camera-loopback', async () => {
+  const [, , path = 'loopback.png'] = process.argv;
+  if (videoDevices().length === 0) withVivid();
+  if (!videoDevices().some(({ label }) => label.startsWith('vivid-001-vid-out'))) {
+    throw new NoCamera('This wants two devices of vivid, and outputs: rmmod vivid, and this loads it as it wants it');
+  }
+  using heap = openHeap('ion', { contiguous: true });
+  using camera = Capture.open({ label: 'vivid-000-vid-cap' });
+  using output = Output.open({ label: 'vivid-001-vid-out' });
+  using back = Capture.open({ label: 'vivid-001-vid-cap' });
+  camera.setInput(0);
+  camera.setFormat(size);
+  output.setFormat(size);
+  // the HDMI socket
+  back.setInput(1);
+  back.setFormat(size);
+  back.setControls({ osd_text_mode: 'None' });
+  connect(back);
+
+  const source = camera.frames({ count: 6, heap });
+  let sink: FrameSink | undefined;
+  const played = output.play(source, { count: 3, started: (made) => (sink = made) });
+  let came = 0;
+  for await (using frame of back.frames({ count: 3, heap })) {
+    if ((sink?.shown ?? 0) < FRAMES || ++came < FRAMES) continue;
+    writePng(frame, path);
+    break;
+  }
+  // and the loop that plays ends
+  source.close();
+  const shown = await played;
+  const report = pipelineReport(source, ...(sink ? [sink] : []));
+  for (const { device, driver, given, gave, handedOn, driverCopies } of report.stages) {
+    const how = driverCopies ? `, by the CPU of ${driver}` : '';
+    console.log(`${device}: ${given.length} buffers given, ${gave.length} back${how}; handed on: ${handedOn}`);
+  }
+  console.log(`${path}: frame ${came} of those that came back; ${shown} were shown`);
+  console.log(`copies by the library: ${report.copies}`);
+});

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+/** What to do about an error of a V4L2 driver, said in a sentence. @module */
+import { constants } from 'node:os';
+import { descriptorAdvice, memoryAdvice } from '../advice.js';
+import { type SystemError, systemError } from '../errors.js';
+
+const { errno } = constants;
+
+/** A call of linux/videodev2.h. */
+export type Request = `VIDIOC_${string}`;
+
+const NO_DEVICE =
+  'This machine has no such device. `modprobe vivid` as root makes a camera that is none; videoDevices() lists what there is.';
+
+function reason(error: number, request: Request): string | undefined {
+  switch (-error) {
+    case errno.ENODEV:
+    case errno.ENXIO:
+      return 'The device is gone: it was unplugged, or its driver unbound. Close it; videoDevices() lists what is there now.';
+    case errno.EBUSY:
+      return 'Its buffers are in use, by another program or by a stream of this one: end that first.';
+    case errno.EIO:
+      return 'The driver has met an error that it does not go on after: begin another stream.';
+    case errno.ENOTTY:
+      return 'This driver has no such call.';
+    case errno.EINVAL:
+      return request === 'VIDIOC_STREAMON' ? 'The driver may have too few buffers.' : undefined;
+    case errno.ENOMEM:
+      return memoryAdvice(false, 'the buffers of the driver');
+    default:
+      return descriptorAdvice(error);
+  }
+}
+
+/** The error for a call that a driver refused. */
+export function videoError(error: number, request: Request, path: string): SystemError {
+  const why = reason(error, request);
+  return systemError(error, 'ioctl', path, why === undefined ? `${request} was refused.` : `${request}: ${why}`);
+}
+
+/** What to do where a device could not be opened that should be a camera or the like. */
+export function noDeviceAdvice(error: number): string | undefined {
+  return [errno.ENOENT, errno.ENODEV, errno.ENXIO].includes(-error) ? NO_DEVICE : undefined;
+}

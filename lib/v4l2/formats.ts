@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: MIT
+/** What pictures look like in memory. @module */
+import { constants as osConstants } from 'node:os';
+import { checkInteger, checkOptionNames, checkOptions } from '../arguments.js';
+import { type Call, invalidType, outOfRange, systemError } from '../errors.js';
+import { FormatField, type Handle, native, type V4l2Fraction } from '../native.js';
+import { videoError } from './advice.js';
+import { fourccCode, fourccName } from './fourcc.js';
+import { Names, type Unnamed } from './names.js';
+
+const { v4l2 } = native;
+const { errno } = osConstants;
+
+const MAX_U32 = 0xffffffff;
+
+/** In which order the lines of a picture are (`enum v4l2_field`). */
+export type FieldOrder =
+  | 'any'
+  | 'none'
+  | 'top'
+  | 'bottom'
+  | 'interlaced'
+  | 'seq-tb'
+  | 'seq-bt'
+  | 'alternate'
+  | 'interlaced-tb'
+  | 'interlaced-bt'
+  | Unnamed;
+
+/** `enum v4l2_colorspace` */
+export type Colorspace =
+  | 'default'
+  | 'smpte170m'
+  | 'smpte240m'
+  | 'rec709'
+  | '470-system-m'
+  | '470-system-bg'
+  | 'jpeg'
+  | 'srgb'
+  | 'oprgb'
+  | 'bt2020'
+  | 'raw'
+  | 'dci-p3'
+  | Unnamed;
+
+/** `enum v4l2_ycbcr_encoding` */
+export type YcbcrEncoding =
+  | 'default'
+  | '601'
+  | '709'
+  | 'xv601'
+  | 'xv709'
+  | 'bt2020'
+  | 'bt2020-const-lum'
+  | 'smpte240m'
+  | Unnamed;
+
+/** `enum v4l2_quantization` */
+export type Quantization = 'default' | 'full' | 'limited' | Unnamed;
+
+/** `enum v4l2_xfer_func` */
+export type TransferFunction =
+  | 'default'
+  | '709'
+  | 'srgb'
+  | 'oprgb'
+  | 'smpte240m'
+  | 'none'
+  | 'dci-p3'
+  | 'smpte2084'
+  | Unnamed;
+
+const fields = new Names<FieldOrder>('field', {
+  any: v4l2.FIELD_ANY,
+  none: v4l2.FIELD_NONE,
+  top: v4l2.FIELD_TOP,
+  bottom: v4l2.FIELD_BOTTOM,
+  interlaced: v4l2.FIELD_INTERLACED,
+  'seq-tb': v4l2.FIELD_SEQ_TB,
+  'seq-bt': v4l2.FIELD_SEQ_BT,
+  alternate: v4l2.FIELD_ALTERNATE,
+  'interlaced-tb': v4l2.FIELD_INTERLACED_TB,
+  'interlaced-bt': v4l2.FIELD_INTERLACED_BT,
+});
+
+const colorspaces = new Names<Colorspace>('colorspace', {
+  default: v4l2.COLORSPACE_DEFAULT,
+  smpte170m: v4l2.COLORSPACE_SMPTE170M,
+  smpte240m: v4l2.COLORSPACE_SMPTE240M,
+  rec709: v4l2.COLORSPACE_REC709,
+  '470-system-m': v4l2.COLORSPACE_470_SYSTEM_M,
+  '470-system-bg': v4l2.COLORSPACE_470_SYSTEM_BG,
+  jpeg: v4l2.COLORSPACE_JPEG,
+  srgb: v4l2.COLORSPACE_SRGB,
+  oprgb: v4l2.COLORSPACE_OPRGB,
+  bt2020: v4l2.COLORSPACE_BT2020,
+  raw: v4l2.COLORSPACE_RAW,
+  'dci-p3': v4l2.COLORSPACE_DCI_P3,
+});
+
+const encodings = new Names<YcbcrEncoding>('ycbcrEncoding', {
+  default: v4l2.YCBCR_ENC_DEFAULT,
+  '601': v4l2.YCBCR_ENC_601,
+  '709': v4l2.YCBCR_ENC_709,
+  xv601: v4l2.YCBCR_ENC_XV601,
+  xv709: v4l2.YCBCR_ENC_XV709,
+  bt2020: v4l2.YCBCR_ENC_BT2020,
+  'bt2020-const-lum': v4l2.YCBCR_ENC_BT2020_CONST_LUM,
+  smpte240m: v4l2.YCBCR_ENC_SMPTE240M,
+});
+
+const quantizations = new Names<Quantization>('quantization', {
+  default: v4l2.QUANTIZATION_DEFAULT,
+  full: v4l2.QUANTIZATION_FULL_RANGE,
+  limited: v4l2.QUANTIZATION_LIM_RANGE,
+});
+
+const transfers = new Names<TransferFunction>('transferFunction', {
+  default: v4l2.XFER_FUNC_DEFAULT,
+  '709': v4l2.XFER_FUNC_709,
+  srgb: v4l2.XFER_FUNC_SRGB,
+  oprgb: v4l2.XFER_FUNC_OPRGB,
+  smpte240m: v4l2.XFER_FUNC_SMPTE240M,
+  none: v4l2.XFER_FUNC_NONE,
+  'dci-p3': v4l2.XFER_FUNC_DCI_P3,
+  smpte2084: v4l2.XFER_FUNC_SMPTE2084,
+});
+
+/** The word for what a driver says of a buffer. @internal */
+export const fieldName = (code: number): FieldOrder => fields.word(code);
+/** @internal */
+export const fieldCode = (name: FieldOrder, call: Call): number => fields.code(name, call);
+
+/** One plane of a format: a buffer of its own where there are several. */
+export interface PlaneFormat {
+  /** bytes from the start of a row to that of the next; 0 where there are no rows, as in compressed pictures */
+  readonly stride: number;
+  /** bytes of a buffer that has room for the plane */
+  readonly size: number;
+}
+
+/** What the pictures of a device look like (`struct v4l2_pix_format`, and `…_mplane`). */
+export interface Format {
+  /** pixels */
+  readonly width: number;
+  /** pixels; of a frame, whatever its fields */
+  readonly height: number;
+  /** a fourcc, such as `'YUYV'` */
+  readonly pixelFormat: string;
+  /** in which order the lines are */
+  readonly field: FieldOrder;
+  /** what the numbers of colours mean */
+  readonly colorspace: Colorspace;
+  /** how they became Y, Cb and Cr */
+  readonly ycbcrEncoding: YcbcrEncoding;
+  /** which of the numbers there may be are used */
+  readonly quantization: Quantization;
+  /** how they follow light */
+  readonly transferFunction: TransferFunction;
+  /** one for each buffer that a picture takes: one of a single-planar device */
+  readonly planes: readonly PlaneFormat[];
+}
+
+/** What is wanted of a format: the rest stays as it is, or becomes what goes with it. */
+export interface FormatRequest extends Partial<Omit<Format, 'planes'>> {
+  /** what a plane is to have at least: default is what the driver says */
+  planes?: readonly Partial<PlaneFormat>[];
+}
+
+/** A pixel format of a device. */
+export interface PixelFormatInfo {
+  /** its fourcc */
+  readonly pixelFormat: string;
+  /** as the driver calls it */
+  readonly description: string;
+  /** whether it has no rows of pixels, such as MJPG */
+  readonly compressed: boolean;
+  /** whether the driver's library makes it of another */
+  readonly emulated: boolean;
+}
+
+/** Sizes that a device has for a pixel format, in pixels: one, or all from the least to the largest by a step. */
+export interface FrameSize {
+  /** least, in pixels */
+  readonly minWidth: number;
+  /** largest */
+  readonly maxWidth: number;
+  /** 0 of one size */
+  readonly stepWidth: number;
+  /** least, in pixels */
+  readonly minHeight: number;
+  /** largest */
+  readonly maxHeight: number;
+  /** 0 of one size */
+  readonly stepHeight: number;
+  /** whether it is one size */
+  readonly discrete: boolean;
+}
+
+/** A time in seconds, as drivers say it. */
+export type Fraction = Readonly<V4l2Fraction>;
+
+/** Times from a frame to the next that a device has for a size: one, or all from the least to the largest by a step. */
+export interface FrameInterval {
+  /** shortest */
+  readonly min: Fraction;
+  /** longest */
+  readonly max: Fraction;
+  /** 0 of one */
+  readonly step: Fraction;
+  /** whether it is one */
+  readonly discrete: boolean;
+}
+
+/** Filled anew for each call. */
+const numbers = new Float64Array(FormatField.all);
+
+function read(): Format {
+  const number = (index: number) => numbers[index] as number;
+  const planes = Array.from({ length: number(FormatField.planeCount) }, (_, plane) => {
+    const at = FormatField.planes + 2 * plane;
+    return Object.freeze({ stride: number(at), size: number(at + 1) });
+  });
+  return Object.freeze({
+    width: number(FormatField.width),
+    height: number(FormatField.height),
+    pixelFormat: fourccName(number(FormatField.pixelFormat)),
+    field: fields.word(number(FormatField.field)),
+    colorspace: colorspaces.word(number(FormatField.colorspace)),
+    ycbcrEncoding: encodings.word(number(FormatField.ycbcr)),
+    quantization: quantizations.word(number(FormatField.quantization)),
+    transferFunction: transfers.word(number(FormatField.transfer)),
+    planes: Object.freeze(planes),
+  });
+}
+
+const requestNames = [
+  'width',
+  'height',
+  'pixelFormat',
+  'field',
+  'colorspace',
+  'ycbcrEncoding',
+  'quantization',
+  'transferFunction',
+  'planes',
+] satisfies (keyof FormatRequest)[];
+
+/** What a request changes, by the places of its numbers. */
+function changesOf(request: unknown, call: Call): Map<number, number> {
+  checkOptions(request, 'format', call);
+  checkOptionNames(request, requestNames, call);
+  const { width, height, pixelFormat, planes, ...words } = request as FormatRequest;
+  const changes = new Map<number, number>();
+  for (const [name, value, at] of [
+    ['width', width, FormatField.width],
+    ['height', height, FormatField.height],
+  ] as const) {
+    if (value === undefined) continue;
+    checkInteger(value, name, 1, MAX_U32, call);
+    changes.set(at, value);
+  }
+  if (pixelFormat !== undefined) changes.set(FormatField.pixelFormat, fourccCode(pixelFormat));
+  for (const [value, names, at] of [
+    [words.field, fields, FormatField.field],
+    [words.colorspace, colorspaces, FormatField.colorspace],
+    [words.ycbcrEncoding, encodings, FormatField.ycbcr],
+    [words.quantization, quantizations, FormatField.quantization],
+    [words.transferFunction, transfers, FormatField.transfer],
+  ] as const) {
+    if (value !== undefined) changes.set(at, names.code(value, call));
+  }
+  // The driver says what goes with the rest, unless it is told.
+  for (let plane = 0; plane < v4l2.MAX_PLANES; plane++) {
+    changes.set(FormatField.planes + 2 * plane, 0);
+    changes.set(FormatField.planes + 2 * plane + 1, 0);
+  }
+  if (planes === undefined) return changes;
+  if (!Array.isArray(planes)) throw invalidType('planes', 'an array', planes, call);
+  if (planes.length > v4l2.MAX_PLANES) {
+    throw outOfRange('planes.length', `at most ${v4l2.MAX_PLANES}`, planes.length, call);
+  }
+  for (const [plane, wanted] of planes.entries()) {
+    checkOptions(wanted, `planes[${plane}]`, call);
+    const { stride = 0, size = 0 } = wanted as Partial<PlaneFormat>;
+    checkInteger(stride, `planes[${plane}].stride`, 0, MAX_U32, call);
+    checkInteger(size, `planes[${plane}].size`, 0, MAX_U32, call);
+    changes.set(FormatField.planes + 2 * plane, stride);
+    changes.set(FormatField.planes + 2 * plane + 1, size);
+  }
+  return changes;
+}
+
+/** No list of a driver's is longer; one that has no end is a driver's mistake. */
+const MAX_ENTRIES = 4096;
+
+/** The entries of a list that ends with EINVAL; of one that there is not, none. */
+function* entries<T extends object>(entry: (index: number) => T | number): Generator<T> {
+  for (let index = 0; index < MAX_ENTRIES; index++) {
+    const found = entry(index);
+    if (typeof found === 'number') {
+      if (found === -errno.EINVAL || found === -errno.ENOTTY) return;
+      throw found;
+    }
+    yield found;
+  }
+}
+
+/** One direction of a device: what its pictures look like there. @internal */
+export class Port {
+  readonly #device: () => Handle;
+  readonly #path: string;
+  /** V4L2_BUF_TYPE_… */
+  readonly type: number;
+
+  constructor(device: () => Handle, type: number, path: string) {
+    this.#device = device;
+    this.type = type;
+    this.#path = path;
+  }
+
+  get multiplanar(): boolean {
+    return this.type === v4l2.BUF_TYPE_VIDEO_CAPTURE_MPLANE || this.type === v4l2.BUF_TYPE_VIDEO_OUTPUT_MPLANE;
+  }
+
+  #list<T extends object, U>(request: `VIDIOC_${string}`, entry: (index: number) => T | number, make: (found: T) => U) {
+    try {
+      return Array.from(entries(entry), make);
+    } catch (error) {
+      throw typeof error === 'number' ? videoError(error, request, this.#path) : error;
+    }
+  }
+
+  formats(): PixelFormatInfo[] {
+    const device = this.#device();
+    return this.#list(
+      'VIDIOC_ENUM_FMT',
+      (index) => native.v4l2EnumFormat(device, this.type, index),
+      ({ pixelFormat, description, flags }) => ({
+        pixelFormat: fourccName(pixelFormat),
+        description,
+        compressed: (flags & v4l2.FMT_FLAG_COMPRESSED) !== 0,
+        emulated: (flags & v4l2.FMT_FLAG_EMULATED) !== 0,
+      }),
+    );
+  }
+
+  sizes(pixelFormat: string): FrameSize[] {
+    const device = this.#device();
+    const code = fourccCode(pixelFormat);
+    return this.#list(
+      'VIDIOC_ENUM_FRAMESIZES',
+      (index) => native.v4l2EnumSize(device, code, index),
+      ({ type, ...size }) => ({ ...size, discrete: type === v4l2.FRMSIZE_TYPE_DISCRETE }),
+    );
+  }
+
+  intervals(pixelFormat: string, width: number, height: number): FrameInterval[] {
+    const device = this.#device();
+    const code = fourccCode(pixelFormat);
+    const call = { syscall: 'ioctl', path: this.#path };
+    checkInteger(width, 'width', 1, MAX_U32, call);
+    checkInteger(height, 'height', 1, MAX_U32, call);
+    return this.#list(
+      'VIDIOC_ENUM_FRAMEINTERVALS',
+      (index) => native.v4l2EnumInterval(device, code, width, height, index),
+      ({ type, ...interval }) => ({ ...interval, discrete: type === v4l2.FRMIVAL_TYPE_DISCRETE }),
+    );
+  }
+
+  #call(how: 0 | 1 | 2): number {
+    numbers[FormatField.type] = this.type;
+    return native.v4l2Format(this.#device(), how, numbers.buffer);
+  }
+
+  get(): Format {
+    const error = this.#call(0);
+    if (error < 0) throw videoError(error, 'VIDIOC_G_FMT', this.#path);
+    return read();
+  }
+
+  /** Where `set` is false nothing changes. */
+  request(request: FormatRequest, set: boolean): Format {
+    const changes = changesOf(request, { syscall: 'ioctl', path: this.#path });
+    const apply = () => {
+      for (const [at, value] of changes) numbers[at] = value;
+    };
+    const wanted = changes.get(FormatField.pixelFormat);
+    this.get();
+    apply();
+    const tried = this.#call(1);
+    // A driver may have no such call; then it is asked for good.
+    if (tried < 0 && tried !== -errno.ENOTTY) throw videoError(tried, 'VIDIOC_TRY_FMT', this.#path);
+    if (tried === 0 && wanted !== undefined && numbers[FormatField.pixelFormat] !== wanted) {
+      throw this.#noSuchFormat(wanted);
+    }
+    if (!set) return read();
+    this.get();
+    apply();
+    const error = this.#call(2);
+    if (error < 0) throw videoError(error, 'VIDIOC_S_FMT', this.#path);
+    if (wanted !== undefined && numbers[FormatField.pixelFormat] !== wanted) throw this.#noSuchFormat(wanted);
+    return read();
+  }
+
+  #noSuchFormat(wanted: number): Error {
+    const there = this.formats().map(({ pixelFormat }) => pixelFormat);
+    const advice = `It has no pixel format '${fourccName(wanted)}' here: there are ${there.join(', ')}.`;
+    return systemError(-errno.EINVAL, 'ioctl', this.#path, advice);
+  }
+
+  /** Seconds from a frame to the next. */
+  interval(wanted?: Fraction): Fraction {
+    if (wanted !== undefined) {
+      const call = { syscall: 'ioctl', path: this.#path };
+      checkOptions(wanted, 'interval', call);
+      checkInteger(wanted.numerator, 'interval.numerator', 1, MAX_U32, call);
+      checkInteger(wanted.denominator, 'interval.denominator', 1, MAX_U32, call);
+    }
+    const { numerator, denominator } = wanted ?? { numerator: 0, denominator: 0 };
+    const found = native.v4l2Interval(this.#device(), this.type, numerator, denominator);
+    if (typeof found !== 'number') return found;
+    throw videoError(found, wanted === undefined ? 'VIDIOC_G_PARM' : 'VIDIOC_S_PARM', this.#path);
+  }
+}

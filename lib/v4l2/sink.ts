@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT
+/** Frames that are shown one after the other. @module */
+import { constants as osConstants } from 'node:os';
+import type { DmaBuf } from '../dmabuf.js';
+import { DmaBufError, outOfRange, systemError } from '../errors.js';
+import type { Heap } from '../heap/heap.js';
+import type { VideoDevice } from './device.js';
+import type { Format } from './formats.js';
+import type { Frame } from './frame.js';
+import { type BufferInfo, BufferQueue, type Slot } from './queue.js';
+import { Ready } from './readiness.js';
+import type { Stage } from './report.js';
+
+const { errno } = osConstants;
+
+/** Milliseconds after which a driver that gives nothing back is taken to keep what it has. */
+const KEPT_MS = 1000;
+
+/** What {@link Output.sink} has checked. @internal */
+export interface CheckedSinkOptions {
+  count: number;
+  heap: Heap | undefined;
+  signal: AbortSignal | undefined;
+  /** whether others bring the buffers */
+  lent: boolean;
+}
+
+const secret = Symbol('sink');
+
+/** @internal */
+export let makeSink: (device: VideoDevice, type: number, options: CheckedSinkOptions) => FrameSink;
+
+/** @internal */
+export let playFrame: (sink: FrameSink, frame: Frame) => Promise<void>;
+
+/** A buffer to be filled and shown. From {@link FrameSink.acquire}. */
+export class OutputFrame implements Disposable {
+  /** what it is to look like */
+  readonly format: Format;
+  readonly #slot: Slot;
+  #end: ((info: BufferInfo | undefined) => void) | undefined;
+
+  /** @internal */
+  constructor(key: symbol, slot: Slot, format: Format, end: (info: BufferInfo | undefined) => void) {
+    if (key !== secret) throw new TypeError('An OutputFrame is made by acquire()');
+    this.#slot = slot;
+    this.format = format;
+    this.#end = end;
+  }
+
+  #open(): (info: BufferInfo | undefined) => void {
+    if (this.#end !== undefined) return this.#end;
+    throw new DmaBufError('ERR_DMABUF_CLOSED', 'The frame was shown or closed: acquire() gives another', {
+      errno: -errno.EBADF,
+    });
+  }
+
+  /**
+   * Its buffers, one for each plane.
+   *
+   * @throws DmaBufError ERR_DMABUF_CLOSED: it was shown or closed
+   */
+  get buffers(): readonly DmaBuf[] {
+    this.#open();
+    return this.#slot.buffers;
+  }
+
+  /**
+   * Calls `fn` with the bytes of a plane, in a bracket for writing: as `DmaBuf.write`.
+   *
+   * @param plane - its index; default 0
+   * @returns what `fn` returns
+   * @throws RangeError ERR_OUT_OF_RANGE; DmaBufError ERR_DMABUF_CLOSED; what `DmaBuf.write` does
+   */
+  write<T>(fn: (bytes: Uint8Array<ArrayBuffer>) => T, plane = 0): T {
+    const buffer = this.buffers[plane];
+    if (buffer === undefined) throw outOfRange('plane', `an index below ${this.#slot.buffers.length}`, plane);
+    return buffer.write(fn);
+  }
+
+  /**
+   * Gives it to the driver, to be shown after those that were given before it.
+   *
+   * @param info - what of its planes is in use, if not all; a compressed picture says its `bytesUsed`
+   * @throws DmaBufError ERR_DMABUF_CLOSED: it was shown or closed already; SystemError
+   */
+  show(info: BufferInfo = {}): void {
+    const end = this.#open();
+    this.#end = undefined;
+    end(info);
+  }
+
+  /** Does not show it. May be called twice, and after {@link OutputFrame.show}. */
+  close(): void {
+    const end = this.#end;
+    this.#end = undefined;
+    end?.(undefined);
+  }
+
+  /** The same as {@link OutputFrame.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/**
+ * The buffers of an {@link Output}: filled by the program, shown by the driver, and back again. From
+ * {@link Output.sink}.
+ */
+export class FrameSink implements Disposable {
+  readonly #device: VideoDevice;
+  readonly #queue: BufferQueue;
+  readonly #options: CheckedSinkOptions;
+  /** frames whose buffers the driver has */
+  readonly #lent = new Map<Slot, Frame>();
+  #starting: Promise<void> | undefined;
+  #closed = false;
+  #failed: unknown;
+  #pumping = false;
+
+  static {
+    makeSink = (device, type, options) => new FrameSink(secret, device, type, options);
+    playFrame = (sink, frame) => sink.#play(frame);
+  }
+
+  private constructor(key: symbol, device: VideoDevice, type: number, options: CheckedSinkOptions) {
+    if (key !== secret) throw new TypeError('A FrameSink is made by sink()');
+    this.#device = device;
+    this.#queue = new BufferQueue(device, type);
+    this.#options = options;
+  }
+
+  /** @internal */
+  get stage(): Stage {
+    return this.#queue.stage;
+  }
+
+  /** Whether it has ended. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Frames that the driver has given back: shown, and another is now. */
+  get shown(): number {
+    return this.#queue.stage.count;
+  }
+
+  /** Frames that the driver has: shown, or waiting for it. */
+  get queued(): number {
+    return this.#queue.queued;
+  }
+
+  /**
+   * A buffer that the driver has no more use for. Waits until there is one.
+   *
+   * @throws SystemError ENODEV: the device is gone; EIO: the driver does not go on; EBUSY: another program has the
+   *   device; EFAULT, EINVAL: it does not take the buffers, the message says why; ENOMEM
+   * @throws DmaBufError ERR_DMABUF_CLOSED; the reason of `signal`
+   */
+  async acquire(): Promise<OutputFrame> {
+    const slot = await this.#free();
+    const { format } = this.#queue;
+    return new OutputFrame(secret, slot, format as Format, (info) => {
+      if (this.#closed) {
+        this.#queue.drop(slot);
+        if (info !== undefined) throw this.#isClosed();
+        return;
+      }
+      slot.holder = 'idle';
+      if (info === undefined) this.#device.readiness.wake();
+      else this.#show(slot, info);
+    });
+  }
+
+  /**
+   * Waits until all frames were shown. A driver keeps the last one until another comes, or the sink is closed.
+   *
+   * @throws what {@link FrameSink.acquire} does
+   */
+  async finish(): Promise<void> {
+    while (this.#queue.queued > 1) {
+      if (this.#reap()) continue;
+      const limit = AbortSignal.timeout(KEPT_MS);
+      const signals = [limit, ...(this.#options.signal === undefined ? [] : [this.#options.signal])];
+      try {
+        await this.#device.readiness.wait(Ready.used, AbortSignal.any(signals));
+      } catch (error) {
+        if (error !== limit.reason) throw error;
+        return;
+      }
+    }
+  }
+
+  /** Ends it: VIDIOC_STREAMOFF, and the buffers are freed. May be called twice. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#queue.release();
+    for (const frame of this.#lent.values()) frame.close();
+    this.#lent.clear();
+    this.#device.readiness.wake();
+  }
+
+  /** The same as {@link FrameSink.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #isClosed(): DmaBufError {
+    const message = `The frames of ${this.#device.path} have ended: sink() begins anew`;
+    return new DmaBufError('ERR_DMABUF_CLOSED', message, { errno: -errno.EBADF, path: this.#device.path });
+  }
+
+  #begun(): Promise<void> {
+    this.#starting ??= this.#start();
+    return this.#starting;
+  }
+
+  async #start(): Promise<void> {
+    const { count, heap, lent } = this.#options;
+    if (lent) this.#queue.reserve(count);
+    else await this.#queue.allocate({ count, heap });
+    if (this.#closed) this.#queue.release();
+  }
+
+  /** A slot that neither driver nor program had: the program's now. */
+  async #free(prefer?: (slot: Slot) => boolean): Promise<Slot> {
+    try {
+      if (!this.#closed) await this.#begun();
+      for (;;) {
+        if (this.#closed) throw this.#isClosed();
+        if (this.#failed !== undefined) throw this.#failed;
+        this.#options.signal?.throwIfAborted();
+        while (this.#reap());
+        const idle = this.#queue.slots.filter(({ holder }) => holder === 'idle');
+        const slot = (prefer && idle.find(prefer)) ?? idle[0];
+        if (slot !== undefined) {
+          // At once: others may be waiting, too.
+          slot.holder = 'program';
+          return slot;
+        }
+        await this.#device.readiness.wait(Ready.used, this.#options.signal);
+      }
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** Takes back one that was shown. */
+  #reap(): boolean {
+    if (!this.#queue.streaming) return false;
+    const done = this.#queue.dequeue();
+    if (done === undefined) return false;
+    done.slot.holder = 'idle';
+    this.#lent.get(done.slot)?.close();
+    this.#lent.delete(done.slot);
+    return true;
+  }
+
+  #show(slot: Slot, info: BufferInfo): void {
+    this.#queue.enqueue(slot, info);
+    if (!this.#queue.streaming) this.#queue.start();
+  }
+
+  async #play(frame: Frame): Promise<void> {
+    const { buffers } = frame;
+    // The kernel keeps the mapping of a buffer that comes back in the same slot.
+    const slot = await this.#free((one) => one.buffers[0]?.inode === buffers[0]?.inode);
+    const format = this.#queue.format as Format;
+    for (const name of ['pixelFormat', 'width', 'height'] as const) {
+      if (frame.format[name] === format[name]) continue;
+      const advice = `Its ${name} is ${format[name]}, and that of the frame ${frame.format[name]}: setFormat() makes them one.`;
+      throw systemError(-errno.EINVAL, 'ioctl', this.#device.path, advice);
+    }
+    this.#queue.checkBuffers(buffers, format, 'frame.buffers');
+    slot.buffers = buffers;
+    const planes = frame.planes.map(({ bytesUsed, dataOffset }) => ({ bytesUsed, dataOffset }));
+    this.#show(slot, { planes, timestamp: frame.timestamp, field: frame.field });
+    this.#lent.set(slot, frame);
+    this.#pump();
+  }
+
+  /** Gives frames back as soon as they were shown: their camera may have no other. */
+  #pump(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    void (async () => {
+      try {
+        while (!this.#closed && this.#queue.queued > 0) {
+          if (!this.#reap()) await this.#device.readiness.wait(Ready.used, this.#options.signal);
+        }
+      } catch (error) {
+        this.#failed ??= error;
+      } finally {
+        this.#pumping = false;
+      }
+    })();
+  }
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// What a V4L2 device tells by itself, and what a codec is told.
+#include <cstring>
+
+#include "bindings.h"
+#include "v4l2.h"
+
+namespace dmabuf {
+namespace {
+
+// v4l2Subscribe(device, type, id, flags, on)
+Napi::Value Subscribe(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const uint64_t handle = arguments.Unsigned(0);
+  v4l2_event_subscription data = {};
+  data.type = arguments.Unsigned32(1);
+  data.id = arguments.Unsigned32(2);
+  data.flags = arguments.Unsigned32(3);
+  const bool on = arguments.Boolean(4);
+  const int fd = VideoDevice(info, arguments, handle);
+  const unsigned long request = on ? VIDIOC_SUBSCRIBE_EVENT : VIDIOC_UNSUBSCRIBE_EVENT;
+  return Result(info.Env(), fd < 0 ? fd : Ioctl(fd, request, &data));
+}
+
+// v4l2DequeueEvent(device): {type, id, sequence, pending, timestamp, changes, value, controlType, flags}, -ENOENT where
+// there is none, or -errno. What does not belong to its type is 0; the timestamp is in microseconds.
+Napi::Value DequeueEvent(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(info);
+  const uint64_t handle = arguments.Unsigned(0);
+  v4l2_event data = {};
+  const int fd = VideoDevice(info, arguments, handle);
+  const int error = fd < 0 ? fd : Ioctl(fd, VIDIOC_DQEVENT, &data);
+  if (error != 0) return Result(env, error);
+  uint32_t changes = 0;
+  double value = 0;
+  uint32_t control_type = 0;
+  uint32_t flags = 0;
+  if (data.type == V4L2_EVENT_SOURCE_CHANGE) {
+    changes = data.u.src_change.changes;
+  } else if (data.type == V4L2_EVENT_FRAME_SYNC) {
+    value = data.u.frame_sync.frame_sequence;
+  } else if (data.type == V4L2_EVENT_CTRL) {
+    changes = data.u.ctrl.changes;
+    control_type = data.u.ctrl.type;
+    flags = data.u.ctrl.flags;
+    value = control_type == V4L2_CTRL_TYPE_INTEGER64 ? static_cast<double>(data.u.ctrl.value64) : data.u.ctrl.value;
+  }
+  Napi::Object found = Napi::Object::New(env);
+  found.Set("type", data.type);
+  found.Set("id", data.id);
+  found.Set("sequence", data.sequence);
+  found.Set("pending", data.pending);
+  found.Set("timestamp",
+            static_cast<double>(data.timestamp.tv_sec) * 1e6 + std::floor(static_cast<double>(data.timestamp.tv_nsec) / 1e3));
+  found.Set("changes", changes);
+  found.Set("value", value);
+  found.Set("controlType", control_type);
+  found.Set("flags", flags);
+  return found;
+}
+
+// v4l2CodecCommand(device, encoder, command, flags)
+Napi::Value CodecCommand(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const uint64_t handle = arguments.Unsigned(0);
+  const bool encoder = arguments.Boolean(1);
+  v4l2_encoder_cmd encode = {};
+  v4l2_decoder_cmd decode = {};
+  encode.cmd = decode.cmd = arguments.Unsigned32(2);
+  encode.flags = decode.flags = arguments.Unsigned32(3);
+  const int fd = VideoDevice(info, arguments, handle);
+  if (fd < 0) return Result(info.Env(), fd);
+  return Result(info.Env(), encoder ? Ioctl(fd, VIDIOC_ENCODER_CMD, &encode) : Ioctl(fd, VIDIOC_DECODER_CMD, &decode));
+}
+
+}  // namespace
+
+void RegisterV4l2Events(Napi::Env env, Napi::Object exports) {
+  exports.Set("v4l2Subscribe", Napi::Function::New<Subscribe>(env, "v4l2Subscribe"));
+  exports.Set("v4l2DequeueEvent", Napi::Function::New<DequeueEvent>(env, "v4l2DequeueEvent"));
+  exports.Set("v4l2CodecCommand", Napi::Function::New<CodecCommand>(env, "v4l2CodecCommand"));
+}
+
+}  // namespace dmabuf

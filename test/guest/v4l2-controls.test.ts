@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+/** Controls and events of a camera, vivid's, which has one of each type. */
+import assert from 'node:assert/strict';
+import { release } from 'node:os';
+import { Capture, type Control } from 'dmabuf/v4l2';
+import { describeModules } from './support.ts';
+import { openCamera, take, withVivid } from './v4l2.ts';
+
+/** vivid of 5.10 has none that can only be read. */
+const hasReadOnly = !release().startsWith('5.10.');
+
+describeModules('the controls of a camera', () => {
+  withVivid(['single']);
+
+  it('have types, ranges and menus', () => {
+    using camera = Capture.open();
+    const controls = new Map(camera.controls().map((control) => [control.key, control]));
+    const of = (key: string) => controls.get(key) as Control;
+    const { type, minimum, maximum, step, default: first, name } = of('brightness');
+    assert.deepEqual(
+      { type, minimum, maximum, step, first, name },
+      { type: 'integer', minimum: 0, maximum: 255, step: 1, first: 128, name: 'Brightness' },
+    );
+    assert.equal(of('integer_64_bits').type, 'integer64');
+    assert.equal(typeof of('integer_64_bits').maximum, 'bigint');
+    assert.deepEqual(
+      of('menu').menu.map(({ name }) => name),
+      ['Menu Item 1', 'Menu Item 3', 'Menu Item 4'],
+    );
+    assert.deepEqual(
+      of('integer_menu')
+        .menu.slice(0, 4)
+        .map(({ value }) => value),
+      // 1 and 42 are left out by later ones
+      of('integer_menu').menu[0]?.value === 1 ? [1, 1, 2, 3] : [2, 3, 5, 8],
+    );
+    assert.deepEqual(of('u16_8x16_matrix').dimensions, [8, 16]);
+    assert.equal(of('brightness').readOnly, false);
+    assert.equal(
+      [...controls.values()].some(({ readOnly }) => readOnly),
+      hasReadOnly,
+    );
+    assert.equal(of('inject_vidioc_qbuf_error').type, 'button');
+    assert.equal(controls.has('user_controls'), false);
+  });
+
+  it('are set and read by their types', () => {
+    using camera = Capture.open();
+    for (const [control, value] of [
+      ['brightness', 17],
+      ['boolean', false],
+      ['menu', 'Menu Item 4'],
+      ['integer_menu', 8],
+      ['integer_64_bits', -(2n ** 40n)],
+      ['integer_32_bits', -5],
+      ['bitmask', 0x80002000],
+      ['string', 'ab'],
+    ] as const) {
+      camera.setControls({ [control]: value });
+      assert.equal(camera.getControl(control), value, control);
+    }
+    const matrix = camera.getControl('u16_8x16_matrix');
+    assert(matrix instanceof Uint8Array && matrix.length === 8 * 16 * 2);
+    matrix[0] = 0x20;
+    camera.setControls({ u16_8x16_matrix: matrix });
+    assert.deepEqual(camera.getControl('u16_8x16_matrix'), matrix);
+    camera.setControls({ menu: 1, Contrast: 3, button: true });
+    assert.deepEqual([camera.getControl('menu'), camera.getControl('contrast')], ['Menu Item 1', 3]);
+  });
+
+  it('refuse what is none of their values, and change nothing then', () => {
+    using camera = Capture.open();
+    camera.setControls({ brightness: 1, contrast: 2 });
+    const refused = (values: Parameters<typeof camera.setControls>[0], error: object) => {
+      assert.throws(() => camera.setControls(values), error);
+      assert.deepEqual([camera.getControl('brightness'), camera.getControl('contrast')], [1, 2]);
+    };
+    refused({ brightness: 9, contrast: 256 }, { code: 'ERR_OUT_OF_RANGE', message: /"contrast".*from 0 to 255/ });
+    refused({ brightness: 9, menu: 'Menu Item 2' }, { message: /Menu Item 1, Menu Item 3, Menu Item 4/ });
+    refused({ brightness: 9, boolean: 1 }, { code: 'ERR_INVALID_ARG_TYPE' });
+    refused({ brightness: 9, integer_64_bits: 1 }, { code: 'ERR_INVALID_ARG_TYPE' });
+    refused({ brightness: 9, string: 'a' }, { code: 'ERR_OUT_OF_RANGE' });
+    refused({ brightness: 9, u16_8x16_matrix: new Uint8Array(3) }, { code: 'ERR_OUT_OF_RANGE', message: /256 bytes/ });
+    assert.throws(() => camera.getControl('flux'), { code: 'EINVAL' });
+    refused({ brightness: 9, flux: 1 }, { code: 'EINVAL', message: /no control 'flux': there are brightness, / });
+    if (!hasReadOnly) return;
+    refused(
+      { brightness: 9, read_only_integer_32_bits: 1 },
+      { code: 'EACCES', message: /read_only_integer_32_bits can only be read/ },
+    );
+  });
+
+  it('change the picture', async () => {
+    using camera = openCamera();
+    camera.setControls({ test_pattern: '100% Red' });
+    const pixel = (bytes: Uint8Array) => [...bytes.subarray(3000, 3003)];
+    assert.deepEqual(await take(camera.frames({ count: 2 }), 1, (frame) => frame.read(pixel)), [[255, 0, 0]]);
+    camera.setControls({ test_pattern: '100% Green' });
+    assert.deepEqual(await take(camera.frames({ count: 2 }), 1, (frame) => frame.read(pixel)), [[0, 255, 0]]);
+  });
+
+  it('tell of their changes', async () => {
+    using camera = Capture.open();
+    using other = Capture.open(camera.path);
+    const { id } = camera.controls().find(({ key }) => key === 'brightness') as Control;
+    camera.setControls({ brightness: 5 });
+    const heard = [];
+    const events = camera.events(['control'], { control: id });
+    const waiting = events.next();
+    other.setControls({ brightness: 6 });
+    heard.push((await waiting).value);
+    other.setControls({ brightness: 7 });
+    heard.push((await events.next()).value);
+    await events.return?.();
+    assert.deepEqual(
+      heard.map((event) => event?.type === 'control' && [event.control, event.value, event.changes]),
+      [6, 7].map((value) => [id, value, ['value']]),
+    );
+    const [first, second] = heard;
+    assert(first && second && second.timestamp >= first.timestamp);
+    assert(process.hrtime.bigint() - first.timestamp < 60_000_000_000n);
+    assert.throws(() => camera.events(['control']), { code: 'ERR_INVALID_ARG_VALUE' });
+    assert.throws(() => camera.events(['noise' as 'control']), {
+      code: 'ERR_INVALID_ARG_VALUE',
+      message: /source-change/,
+    });
+  });
+
+  it('end a wait for their changes when the camera is closed, or by a signal', async () => {
+    const camera = Capture.open();
+    const { id } = camera.controls()[0] as Control;
+    const waiting = camera.events(['control'], { control: id }).next();
+    const closed = assert.rejects(waiting, { code: 'ERR_DMABUF_CLOSED' });
+    camera.close();
+    await closed;
+    using again = Capture.open();
+    const controller = new AbortController();
+    const aborted = again.events(['control'], { control: id, signal: controller.signal }).next();
+    const ended = assert.rejects(aborted, /enough/);
+    controller.abort(new Error('enough'));
+    await ended;
+  });
+});

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+/** Frames that are shown, and come back by a cable: vivid's HDMI. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { openHeap } from 'dmabuf';
+import { type FrameSink, Output, pipelineReport } from 'dmabuf/v4l2';
+import { describeModules, leavesNoPage } from './support.ts';
+import { checkRgbBars, HEIGHT, openCable, openCamera, openOutput, take, unplug, WIDTH, withVivid } from './v4l2.ts';
+
+const STRIDE = WIDTH * 3;
+const format = { width: WIDTH, height: HEIGHT, pixelFormat: 'RGB3' } as const;
+
+/** A picture that no test pattern has: where a pixel is, it says. */
+function draw(bytes: Uint8Array): void {
+  for (let y = 0; y < HEIGHT; y++) {
+    for (let x = 0; x < WIDTH; x++) bytes.set([x & 0xff, y, 0x5a], y * STRIDE + x * 3);
+  }
+}
+
+const isDrawn = (bytes: Uint8Array) =>
+  [
+    [3, 5],
+    [100, 90],
+    [250, 170],
+  ].every(([x = 0, y = 0]) => {
+    const at = y * STRIDE + x * 3;
+    // the cable may scale, and rounds
+    return Math.abs((bytes[at] as number) - x) <= 2 && Math.abs((bytes[at + 1] as number) - y) <= 2;
+  });
+
+/** Frames that a camera may take until what is shown has come to it. */
+const PATIENCE = 400;
+
+/** What process accounting has seen of this process: bytes that went through read and write. */
+function bytesByCalls(): number {
+  const text = readFileSync('/proc/self/io', 'utf8');
+  return [...text.matchAll(/^[rw]char: (\d+)$/gm)].reduce((sum, [, bytes]) => sum + Number(bytes), 0);
+}
+
+for (const planes of ['single', 'multi'] as const) {
+  describeModules(`an output with ${planes === 'single' ? 'one plane' : 'planes'}`, () => {
+    withVivid([planes]);
+
+    for (const heapName of [undefined, 'ion_system_heap', 'ion_dma_heap']) {
+      it(`shows frames that were drawn in ${heapName ?? 'its own memory'}, as its cable tells`, async () => {
+        await leavesNoPage(async () => {
+          using output = openOutput();
+          output.setFormat(format);
+          using heap = heapName === undefined ? undefined : openHeap('ion', { heap: heapName });
+          using sink = output.sink({ count: 3, ...(heap && { heap }) });
+          for (let frame = 0; frame < 3; frame++) {
+            using canvas = await sink.acquire();
+            canvas.write(draw);
+            canvas.show();
+            assert.throws(() => canvas.show(), { code: 'ERR_DMABUF_CLOSED', message: /was shown or closed/ });
+            assert.throws(() => canvas.buffers, { code: 'ERR_DMABUF_CLOSED' });
+          }
+          using back = openCable(0);
+          let seen = false;
+          for await (using frame of back.frames({ count: 2 })) {
+            seen = frame.read(isDrawn);
+            if (seen || frame.sequence > PATIENCE) break;
+          }
+          unplug(back);
+          assert(seen, 'the picture did not come back');
+          // One that was not shown is there again.
+          (await sink.acquire()).close();
+          await sink.finish();
+          assert(sink.queued <= 1);
+        });
+      });
+    }
+
+    it('refuses what is no frame of its format, and says what differs', async () => {
+      using camera = openCamera();
+      using output = openOutput();
+      output.setFormat({ ...format, pixelFormat: 'YUYV' });
+      const stream = camera.frames({ count: 3 });
+      await assert.rejects(output.play(stream), {
+        code: 'EINVAL',
+        message: /Its pixelFormat is YUYV, and that of the frame RGB3: setFormat\(\)/,
+      });
+      assert.equal(stream.closed, true);
+      await assert.rejects(output.play(1 as never), { code: 'ERR_INVALID_ARG_TYPE' });
+    });
+
+    it('is one sink at a time, and says when it was closed', async () => {
+      await leavesNoPage(async () => {
+        using output = openOutput();
+        output.setFormat(format);
+        const sink = output.sink({ count: 2 });
+        const [canvas, other] = await Promise.all([sink.acquire(), sink.acquire()]);
+        assert.notEqual(canvas.buffers[0]?.inode, other.buffers[0]?.inode);
+        assert.throws(() => output.sink(), { code: 'EBUSY', message: /Frames go to it already/ });
+        sink.close();
+        assert.throws(() => canvas.show(), { code: 'ERR_DMABUF_CLOSED', message: /have ended: sink\(\) begins anew/ });
+        await assert.rejects(sink.acquire(), { code: 'ERR_DMABUF_CLOSED' });
+        other.close();
+        const again = output.sink({ count: 2 });
+        (await again.acquire()).show();
+        output.close();
+        await assert.rejects(again.acquire(), { code: 'ERR_DMABUF_CLOSED' });
+        assert.throws(() => Output.open({ name: 'nothing' }), { code: 'ENODEV' });
+      });
+    });
+  });
+}
+
+describeModules('a camera, an output and its cable', () => {
+  withVivid(['single', 'single']);
+
+  for (const heapName of ['ion_system_heap', 'ion_dma_heap']) {
+    it(`pass the same buffers of ${heapName} on, and nothing copies them`, async () => {
+      await leavesNoPage(async () => {
+        using heap = openHeap('ion', { heap: heapName });
+        using camera = openCamera(0);
+        using output = openOutput(1);
+        using back = openCable(1);
+        output.setFormat(format);
+        const source = camera.frames({ count: 6, heap });
+        let sink: FrameSink | undefined;
+        const before = bytesByCalls();
+        const played = output.play(source, { count: 3, started: (made) => (sink = made) });
+        const looped = back.frames({ count: 3, heap });
+        let arrived = false;
+        for await (using frame of looped) {
+          try {
+            checkRgbBars(frame);
+            arrived = true;
+          } catch (error) {
+            if (frame.sequence > PATIENCE) throw error;
+            continue;
+          }
+          if (sink !== undefined && sink.shown >= 4) break;
+        }
+        const calls = bytesByCalls() - before;
+        source.close();
+        const shown = await played;
+        unplug(back);
+        assert(arrived && sink !== undefined);
+        const { stages, copies, copiedBytes } = pipelineReport(source, sink);
+        assert.deepEqual([copies, copiedBytes], [0, 0]);
+        const [from, to] = stages;
+        assert(from && to && shown >= 4 && to.frames >= 4);
+        assert.equal(from.given.length, 6);
+        assert(to.given.length > 1 && to.given.every((inode) => from.gave.includes(inode)));
+        assert.deepEqual([from.handedOn, to.handedOn, from.driverCopies, to.driver], [true, true, true, 'vivid']);
+        const frames = (from.frames + looped.frames) * STRIDE * HEIGHT;
+        assert(calls < STRIDE * HEIGHT, `${calls} bytes went by read and write, where frames had ${frames}`);
+      });
+    });
+  }
+
+  it('count a copy where the program lets the library make one', async () => {
+    using camera = openCamera(0);
+    const stream = camera.frames({ count: 2 });
+    const [bytes] = await take(stream, 1, (frame) => frame.buffers[0]?.copy().byteLength);
+    assert.equal(bytes, STRIDE * HEIGHT);
+    assert.deepEqual([pipelineReport(stream).copies, pipelineReport(stream).copiedBytes], [1, bytes]);
+  });
+});
