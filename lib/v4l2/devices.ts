@@ -123,8 +123,17 @@ const articles: Readonly<Record<VideoDeviceKind, string>> = {
   other: 'for video',
 };
 
+const NO_CODEC =
+  'Where a kernel has them, `modprobe vicodec` and `modprobe vim2m` as root make some of software; videoDevices() lists what there is.';
+
+/** What else a device is asked for, by its path, and the words for that. @internal */
+export interface Need {
+  says: string;
+  fits(path: string): boolean;
+}
+
 /** Opens what was asked for, of a kind. @internal */
-export function openChoice(which: string | VideoDeviceChoice, kind: VideoDeviceKind): Opened {
+export function openChoice(which: string | VideoDeviceChoice, kind: VideoDeviceKind, need?: Need): Opened {
   if (typeof which === 'string') {
     const opened = openNode(which);
     const found = kindOf(opened.capability.capabilities);
@@ -149,14 +158,19 @@ export function openChoice(which: string | VideoDeviceChoice, kind: VideoDeviceK
       (which.driver === undefined || info.driver === which.driver) &&
       (which.name === undefined || info.name === which.name) &&
       (which.bus === undefined || info.bus === which.bus) &&
-      (which.label === undefined || info.label.startsWith(which.label)),
+      (which.label === undefined || info.label.startsWith(which.label)) &&
+      (need === undefined || need.fits(info.path)),
   );
   if (fit !== undefined) return openNode(fit.path);
   const errors = there.flatMap(({ error }) => (error === undefined ? [] : [error.message]));
   const found = there.filter((info) => info.kind === kind).map(({ path, name }) => `${path} (${name})`);
   const wanted = Object.entries(which).map(([name, value]) => `${name} '${value}'`);
-  const no = `There is no device ${articles[kind]}${wanted.length > 0 ? ` with ${wanted.join(' and ')}` : ''}`;
-  const others = found.length > 0 ? `: there are ${found.join(', ')}.` : `. ${noDeviceAdvice(-errno.ENODEV)}`;
+  const makes = need === undefined ? '' : ` ${need.says}`;
+  const no = `There is no device ${articles[kind]}${makes}${wanted.length > 0 ? ` with ${wanted.join(' and ')}` : ''}`;
+  const others =
+    found.length > 0
+      ? `: there are ${found.join(', ')}.`
+      : `. ${kind === 'm2m' ? NO_CODEC : noDeviceAdvice(-errno.ENODEV)}`;
   const locked = errors.length > 0 ? ` These cannot be opened: ${errors.join(' ')}` : '';
   throw systemError(-errno.ENODEV, 'open', undefined, `${no}${others}${locked}`);
 }

@@ -6,6 +6,10 @@
  * @packageDocumentation
  */
 export { Capture, type FramesOptions } from './capture.js';
+export { Codec, type CodecChoice, type ProcessOptions } from './codec.js';
+export type { CodecBuffers, CodecBytes, CodecInput } from './codec-input.js';
+export { CodecSide, type PictureArea } from './codec-side.js';
+export { type CodecKind, CodecStream } from './codec-stream.js';
 export type { Control, ControlType, ControlValue, MenuItem } from './controls.js';
 export { OneWayDevice, VideoDevice, type VideoInput } from './device.js';
 export { type VideoDeviceChoice, type VideoDeviceInfo, type VideoDeviceKind, videoDevices } from './devices.js';

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** Which buffers went through which device, and whether anybody copied them. @module */
 import { copies } from '../copies.js';
+import type { CodecStream } from './codec-stream.js';
 import type { FrameSink } from './sink.js';
 import type { FrameStream } from './stream.js';
 
@@ -48,8 +49,14 @@ export class Stage {
   ) {}
 }
 
+/** The two queues of one device as one stage: what went into it, and what came out. @internal */
+export function joinStages(input: Stage, output: Stage, count: number): Stage {
+  const stage = new Stage(output.device, output.driver);
+  return Object.assign(stage, { given: input.given, gave: output.gave, before: input.before, count });
+}
+
 /** What has something to report. */
-export type Staged = FrameStream | FrameSink;
+export type Staged = FrameStream | CodecStream | FrameSink;
 
 /**
  * What went through a pipeline so far, and how often this library had the CPU copy it. A `read()` that a program copies

@@ -278,11 +278,12 @@ describe('docs/v4l2.md', function () {
     assert.match(stdout, /^(\d+ 172800 video\d \d\.0 \[ 191, 191, 191 \]\n){3}$/);
   });
 
-  it('shows commands that are the examples of test/guest/v4l2-examples.test.ts', () => {
-    const tests = page('test/guest/v4l2-examples.test.ts');
-    assert.equal(examples.length, 4);
+  it('shows commands that are the examples the guest tests', () => {
+    const tests = page('test/guest/v4l2-examples.test.ts') + page('test/guest/v4l2-codec.test.ts');
+    assert.equal(examples.length, 5);
     for (const command of examples) {
-      const [, name] = /^scripts\/guest(?: --share shared)? -- node examples\/([\w-]+)\.ts/.exec(command) ?? [];
+      const [, name] =
+        /^scripts\/guest(?: --share shared| --kernel lab)? -- node examples\/([\w-]+)\.ts/.exec(command) ?? [];
       assert(name !== undefined && tests.includes(`example('${name}'`), command);
     }
   });

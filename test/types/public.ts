@@ -30,6 +30,9 @@ import {
 } from 'dmabuf';
 import {
   Capture,
+  Codec,
+  type CodecKind,
+  type CodecStream,
   type Control,
   type ControlValue,
   type Format,
@@ -218,7 +221,26 @@ export async function video(camera: Capture, output: Output, heap: Heap, buffer:
   // @ts-expect-error nothing to report
   pipelineReport(buffer);
 
-  const all: Disposable[] = [camera, output, stream, sink, await sink.acquire()];
+  const codec = Codec.open({ from: 'NV12', to: 'H264' });
+  is<typeof codec, Codec>();
+  is<Codec['kind'], CodecKind>();
+  codec.input.setFormat(camera.format);
+  const coding = codec.process(stream, { count: 3, inputCount: 2, heap });
+  is<typeof coding, CodecStream>();
+  for await (using frame of codec.process(coding)) is<typeof frame, Frame>();
+  codec.process([
+    buffer,
+    new Uint8Array(3),
+    { buffers: [buffer, buffer], done: () => {} },
+    { bytes: [], timestamp: 1n },
+  ]);
+  // @ts-expect-error bytes are not what goes in one by one
+  codec.process(new Uint8Array(3));
+  // @ts-expect-error nanoseconds
+  codec.process([{ buffers: buffer, timestamp: 1 }]);
+  pipelineReport(stream, coding, sink);
+
+  const all: Disposable[] = [camera, output, codec, stream, coding, sink, await sink.acquire()];
   is<(typeof all)[number], Disposable>();
 }
 
@@ -230,3 +252,4 @@ is<AnyMembers<BufferPool> | AnyMembers<PoolBuffer> | AnyMembers<BufferMessage>, 
 is<AnyMembers<DmaBufInfo> | AnyMembers<NativePixmap> | AnyMembers<Plane>, never>();
 is<AnyMembers<Capture> | AnyMembers<Output> | AnyMembers<FrameStream> | AnyMembers<FrameSink>, never>();
 is<AnyMembers<Frame> | AnyMembers<OutputFrame> | AnyMembers<Format> | AnyMembers<Control>, never>();
+is<AnyMembers<Codec> | AnyMembers<CodecStream> | AnyMembers<Codec['input']>, never>();

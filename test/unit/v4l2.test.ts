@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** What of V4L2 needs no device. */
 import assert from 'node:assert/strict';
-import { Capture, fourccCode, fourccName, Output, videoDevices } from 'dmabuf/v4l2';
+import { Capture, Codec, fourccCode, fourccName, Output, videoDevices } from 'dmabuf/v4l2';
 
 describe('a fourcc', () => {
   it('is the number of its characters, the first one lowest', () => {
@@ -28,7 +28,7 @@ describe('a fourcc', () => {
 describe('a video device', () => {
   it('is looked for by what it is called', () => {
     for (const wrong of [{ nmae: 'x' }, { name: 1 }, null, 3]) {
-      for (const kind of [Capture, Output]) {
+      for (const kind of [Capture, Output, Codec]) {
         assert.throws(() => kind.open(wrong as never), { message: /nmae|of type string|a path, or an object/ });
       }
     }

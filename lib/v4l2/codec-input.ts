@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+/** What a program may hand to a codec, and how it gets into a buffer of the driver's queue. @module */
+import { constants as osConstants } from 'node:os';
+import { checkOptionNames } from '../arguments.js';
+import { countCopy } from '../copies.js';
+import { DmaBuf } from '../dmabuf.js';
+import { type Call, invalidType, outOfRange, systemError } from '../errors.js';
+import type { Format } from './formats.js';
+import { Frame } from './frame.js';
+import type { BufferInfo, BufferQueue, Slot } from './queue.js';
+
+const { errno } = osConstants;
+
+/** Buffers for a {@link Codec} to read, where they are. */
+export interface CodecBuffers extends BufferInfo {
+  /** one, or one for each plane; they stay the program's own */
+  buffers: DmaBuf | readonly DmaBuf[];
+  /** called once, when the driver has no more use for them */
+  done?: () => void;
+}
+
+/** Bytes for a {@link Codec} to read: they are copied into a buffer of its driver. */
+export interface CodecBytes extends Pick<BufferInfo, 'timestamp' | 'field'> {
+  /** as they are in memory, or so for each plane */
+  bytes: Uint8Array | readonly Uint8Array[];
+}
+
+/**
+ * One picture, or a piece of a compressed stream. A {@link Frame} is read in the buffers it is in, and closed when the
+ * driver has no more use for it; so is a `DmaBuf`, which stays the program's own. Bytes are copied, which
+ * {@link pipelineReport} counts.
+ */
+export type CodecInput = Frame | DmaBuf | Uint8Array | CodecBuffers | CodecBytes;
+
+/** What was handed over. @internal */
+export interface Given {
+  /** undefined: there are bytes */
+  readonly buffers: readonly DmaBuf[] | undefined;
+  readonly bytes: readonly Uint8Array[];
+  readonly info: BufferInfo;
+  readonly frame: Frame | undefined;
+  /** It is of no more use. */
+  release(): void;
+}
+
+const EXPECTED = 'of frames, of DmaBufs, of Uint8Arrays, or of objects with buffers or bytes';
+
+function listOf<T>(value: T | readonly T[]): readonly T[] {
+  return Array.isArray(value) ? (value as readonly T[]) : [value as T];
+}
+
+/** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE @internal */
+export function readInput(value: unknown, call: Call): Given {
+  const none = { buffers: undefined, bytes: [], info: {}, frame: undefined, release: () => {} };
+  if (value instanceof Frame) {
+    const { timestamp, field } = value;
+    const planes = value.planes.map(({ bytesUsed, dataOffset }) => ({ bytesUsed, dataOffset }));
+    const release = () => value.close();
+    return { ...none, buffers: value.buffers, info: { planes, timestamp, field }, frame: value, release };
+  }
+  if (value instanceof DmaBuf) return { ...none, buffers: [value] };
+  if (value instanceof Uint8Array) return { ...none, bytes: [value] };
+  if (typeof value !== 'object' || value === null) throw invalidType('frames', EXPECTED, value, call);
+  if ('buffers' in value) {
+    checkOptionNames(value, ['buffers', 'done', 'planes', 'timestamp', 'field'] satisfies (keyof CodecBuffers)[], call);
+    const { buffers, done = () => {}, ...info } = value as CodecBuffers;
+    if (typeof done !== 'function') throw invalidType('done', 'of type function', done, call);
+    return { ...none, buffers: listOf(buffers), info: checkInfo(info, call), release: once(done) };
+  }
+  if (!('bytes' in value)) throw invalidType('frames', EXPECTED, value, call);
+  checkOptionNames(value, ['bytes', 'timestamp', 'field'] satisfies (keyof CodecBytes)[], call);
+  const { bytes, ...info } = value as CodecBytes;
+  const list = listOf(bytes);
+  for (const one of list) if (!(one instanceof Uint8Array)) throw invalidType('bytes', 'a Uint8Array', one, call);
+  return { ...none, bytes: list, info: checkInfo(info, call) };
+}
+
+function once(fn: () => void): () => void {
+  let left: (() => void) | undefined = fn;
+  return () => {
+    const call = left;
+    left = undefined;
+    call?.();
+  };
+}
+
+function checkInfo(info: BufferInfo, call: Call): BufferInfo {
+  const { timestamp, planes } = info;
+  if (timestamp !== undefined) {
+    if (typeof timestamp !== 'bigint') throw invalidType('timestamp', 'of type bigint', timestamp, call);
+    if (timestamp < 0n || timestamp > BigInt(Number.MAX_SAFE_INTEGER)) {
+      throw outOfRange('timestamp', `0 to ${Number.MAX_SAFE_INTEGER} nanoseconds`, timestamp, call);
+    }
+  }
+  if (planes !== undefined && !Array.isArray(planes)) throw invalidType('planes', 'an array', planes, call);
+  return info;
+}
+
+/**
+ * Puts what was handed over into a slot that is idle: its buffers themselves, or a copy of its bytes.
+ *
+ * @returns what the driver is told of it
+ * @throws RangeError ERR_OUT_OF_RANGE: it is too large, or too small; SystemError EINVAL: a frame of another format
+ * @internal
+ */
+export function fillSlot(queue: BufferQueue, slot: Slot, given: Given, compressed: boolean): BufferInfo {
+  const format = queue.format as Format;
+  const call = { syscall: 'ioctl', path: queue.device.path };
+  if (given.frame !== undefined) checkFormat(given.frame.format, format, compressed, queue.device.path);
+  if (given.buffers !== undefined) {
+    queue.checkBuffers(given.buffers, format, 'buffers');
+    slot.buffers = given.buffers;
+    return given.info;
+  }
+  const { bytes } = given;
+  if (bytes.length !== format.planes.length) {
+    throw outOfRange('bytes.length', `${format.planes.length}, one array for each plane`, bytes.length, call);
+  }
+  for (const [plane, { size }] of format.planes.entries()) {
+    const { length } = bytes[plane] as Uint8Array;
+    if (length > 0 && length <= size) continue;
+    const name = bytes.length === 1 ? 'bytes' : `bytes[${plane}]`;
+    throw outOfRange(name, `1 to ${size} bytes: a buffer of ${queue.device.path} has no room for more`, length, call);
+  }
+  for (const [plane, source] of bytes.entries()) {
+    (slot.buffers[plane] as DmaBuf).write((target) => target.set(source));
+    countCopy(source.length);
+  }
+  return { ...given.info, planes: bytes.map(({ length }) => ({ bytesUsed: length })) };
+}
+
+/** A compressed stream may change its size. */
+function checkFormat(found: Format, wanted: Format, compressed: boolean, path: string): void {
+  for (const name of compressed ? (['pixelFormat'] as const) : (['pixelFormat', 'width', 'height'] as const)) {
+    if (found[name] === wanted[name]) continue;
+    const advice = `Its input's ${name} is ${wanted[name]}, and that of the frame ${found[name]}: input.setFormat() makes them one.`;
+    throw systemError(-errno.EINVAL, 'ioctl', path, advice);
+  }
+  if (compressed) return;
+  for (const [plane, { stride }] of wanted.planes.entries()) {
+    const other = found.planes[plane]?.stride;
+    if (other === undefined || other === stride) continue;
+    const advice = `Rows of its input's plane ${plane} are ${stride} bytes apart, and those of the frame ${other}: input.setFormat() takes planes with a stride, where the driver can do that.`;
+    throw systemError(-errno.EINVAL, 'ioctl', path, advice);
+  }
+}
