@@ -70,7 +70,7 @@ Napi::Value GetControl(const Napi::CallbackInfo& info) {
   v4l2_ext_control control = {};
   control.id = arguments.Unsigned32(1);
   const uint32_t type = arguments.Unsigned32(2);
-  const uint32_t bytes = static_cast<uint32_t>(arguments.Unsigned(3, kMaxPayload));
+  const auto bytes = static_cast<uint32_t>(arguments.Unsigned(3, kMaxPayload));
   const int fd = VideoDevice(info, arguments, handle);
   if (fd < 0) return Result(env, fd);
   std::vector<char> payload(bytes);
@@ -139,8 +139,8 @@ Napi::Value SetControls(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
   if (!arguments.Ok() || !info[1].IsArray() || !info[2].IsArray()) return Result(env, -EINVAL);
-  const Napi::Array ids = info[1].As<Napi::Array>();
-  const Napi::Array values = info[2].As<Napi::Array>();
+  const auto ids = info[1].As<Napi::Array>();
+  const auto values = info[2].As<Napi::Array>();
   const uint32_t count = ids.Length();
   if (count == 0 || count > kMaxControls || count != values.Length()) {
     return Result(env, -EINVAL);

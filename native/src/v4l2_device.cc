@@ -120,7 +120,7 @@ enum FormatField : size_t {
   kPlaneCount,
   // the bytes of a row, and those of all, of each plane
   kPlanes,
-  kFormatNumbers = kPlanes + 2 * VIDEO_MAX_PLANES,
+  kFormatNumbers = kPlanes + size_t{2} * VIDEO_MAX_PLANES,
 };
 
 void ReadFormat(Numbers& numbers, v4l2_format& format) {
