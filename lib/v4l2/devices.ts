@@ -154,7 +154,7 @@ export function openChoice(which: string | VideoDeviceChoice, kind: VideoDeviceK
   if (fit !== undefined) return openNode(fit.path);
   const errors = there.flatMap(({ error }) => (error === undefined ? [] : [error.message]));
   const found = there.filter((info) => info.kind === kind).map(({ path, name }) => `${path} (${name})`);
-  const wanted = Object.entries(which).map(([name, value]) => `${name} '${value}'`);
+  const wanted = Object.entries(which).flatMap(([name, value]) => (value === undefined ? [] : [`${name} '${value}'`]));
   const no = `There is no device ${articles[kind]}${wanted.length > 0 ? ` with ${wanted.join(' and ')}` : ''}`;
   const others = found.length > 0 ? `: there are ${found.join(', ')}.` : `. ${noDeviceAdvice(-errno.ENODEV)}`;
   const locked = errors.length > 0 ? ` These cannot be opened: ${errors.join(' ')}` : '';
