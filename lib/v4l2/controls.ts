@@ -256,6 +256,8 @@ export class Controls {
   #raw(control: Known, value: unknown): number | bigint | string | Uint8Array {
     const { key, type, minimum, maximum, menu } = control;
     const call = this.#call;
+    // arrays of whatever type, too
+    if (control.payload > 0 && type !== 'string') return this.#bytes(control, value);
     const inRange = (wanted: number | bigint) => {
       if (wanted >= minimum && wanted <= maximum) return wanted;
       throw outOfRange(key, `from ${minimum} to ${maximum}`, wanted, call);
@@ -281,7 +283,6 @@ export class Controls {
         return inRange(value);
       case 'integer':
       case 'bitmask': {
-        if (control.payload > 0) break;
         if (typeof value !== 'number') throw invalidType(key, 'of type number', value, call);
         if (!Number.isInteger(value)) throw outOfRange(key, 'a whole number', value, call);
         if (type === 'integer') return inRange(value);
@@ -296,9 +297,13 @@ export class Controls {
         throw outOfRange(key, `${minimum} to ${maximum} bytes of UTF-8`, `${bytes} bytes`, call);
       }
     }
-    if (!(value instanceof Uint8Array)) throw invalidType(key, 'an instance of Uint8Array', value, call);
-    if (value.byteLength === control.payload) return value;
-    throw outOfRange(`${key}.length`, `${control.payload} bytes`, value.byteLength, call);
+    return this.#bytes(control, value);
+  }
+
+  #bytes({ key, payload }: Known, value: unknown): Uint8Array {
+    if (!(value instanceof Uint8Array)) throw invalidType(key, 'an instance of Uint8Array', value, this.#call);
+    if (value.byteLength === payload) return value;
+    throw outOfRange(`${key}.length`, `${payload} bytes`, value.byteLength, this.#call);
   }
 }
 

@@ -164,7 +164,7 @@ export function openChoice(which: string | VideoDeviceChoice, kind: VideoDeviceK
   if (fit !== undefined) return openNode(fit.path);
   const errors = there.flatMap(({ error }) => (error === undefined ? [] : [error.message]));
   const found = there.filter((info) => info.kind === kind).map(({ path, name }) => `${path} (${name})`);
-  const wanted = Object.entries(which).map(([name, value]) => `${name} '${value}'`);
+  const wanted = Object.entries(which).flatMap(([name, value]) => (value === undefined ? [] : [`${name} '${value}'`]));
   const makes = need === undefined ? '' : ` ${need.says}`;
   const no = `There is no device ${articles[kind]}${makes}${wanted.length > 0 ? ` with ${wanted.join(' and ')}` : ''}`;
   const others =

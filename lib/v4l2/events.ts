@@ -106,6 +106,7 @@ export function videoEvents(
 ): AsyncIterableIterator<VideoEvent> {
   const call = { syscall: 'ioctl', path: device.path };
   if (!Array.isArray(types)) throw invalidType('types', 'an array', types, call);
+  if (types.length === 0) throw invalidValue('types', `names none of ${Object.keys(codes).join(', ')}`, call);
   for (const type of types) {
     if (typeof type === 'string' && Object.hasOwn(codes, type)) continue;
     throw invalidValue('types', `are of ${Object.keys(codes).join(', ')}. Received '${String(type)}'`, call);
@@ -115,30 +116,66 @@ export function videoEvents(
   const { control, ...wait } = options;
   const signal = checkWaitOptions(wait, 'ioctl');
   if (control !== undefined) checkInteger(control, 'control', 1, 0xffffffff, call);
+  if (!types.includes('control') && control !== undefined) {
+    throw invalidValue('options', "has a 'control', and no event is about one: ask for 'control'", call);
+  }
   if (types.includes('control') && control === undefined) {
     throw invalidValue('options', "wants the id of a 'control' to hear of: controls() lists them", call);
   }
-  const idOf = (type: EventType) => (type === 'control' ? (control ?? 0) : 0);
-  // Before the first is waited for: none is to be missed.
-  for (const type of types) subscribe(device, type, idOf(type));
-  const end = () => {
-    for (const type of types) unsubscribe(device, type, idOf(type));
-  };
-  return iterate(device, end, signal);
+  return new EventLoop(device, types, control ?? 0, signal);
 }
 
-async function* iterate(
-  device: VideoDevice,
-  end: () => void,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<VideoEvent, void, void> {
-  try {
-    for (;;) {
-      const event = nextEvent(device);
-      if (event !== undefined) yield event;
-      else await device.readiness.wait(Ready.event, signal);
+/** The events of one loop. A generator would not end while it waits, nor before it has begun. */
+class EventLoop implements AsyncIterableIterator<VideoEvent, undefined, undefined> {
+  readonly #device: VideoDevice;
+  readonly #signal: AbortSignal | undefined;
+  /** what was asked for, with its id; undefined after the end */
+  #asked: [EventType, number][] | undefined = [];
+
+  constructor(device: VideoDevice, types: readonly EventType[], control: number, signal: AbortSignal | undefined) {
+    this.#device = device;
+    this.#signal = signal;
+    try {
+      // Before the first is waited for: none is to be missed.
+      for (const type of types) {
+        const id = type === 'control' ? control : 0;
+        subscribe(device, type, id);
+        this.#asked?.push([type, id]);
+      }
+    } catch (error) {
+      this.#end();
+      throw error;
     }
-  } finally {
-    end();
+  }
+
+  async next(): Promise<IteratorResult<VideoEvent, undefined>> {
+    try {
+      while (this.#asked !== undefined) {
+        const value = nextEvent(this.#device);
+        if (value !== undefined) return { value, done: false };
+        await this.#device.readiness.wait(Ready.event, this.#signal);
+      }
+      return { value: undefined, done: true };
+    } catch (error) {
+      this.#end();
+      throw error;
+    }
+  }
+
+  async return(): Promise<IteratorResult<VideoEvent, undefined>> {
+    this.#end();
+    return { value: undefined, done: true };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  #end(): void {
+    const asked = this.#asked;
+    if (asked === undefined) return;
+    this.#asked = undefined;
+    for (const [type, id] of asked) unsubscribe(this.#device, type, id);
+    this.#device.readiness.wake();
   }
 }

@@ -247,7 +247,7 @@ const requestNames = [
 ] satisfies (keyof FormatRequest)[];
 
 /** What a request changes, by the places of its numbers. */
-function changesOf(request: unknown, call: Call): Map<number, number> {
+function changesOf(request: unknown, maxPlanes: number, call: Call): Map<number, number> {
   checkOptions(request, 'format', call);
   checkOptionNames(request, requestNames, call);
   const { width, height, pixelFormat, planes, ...words } = request as FormatRequest;
@@ -268,7 +268,12 @@ function changesOf(request: unknown, call: Call): Map<number, number> {
     [words.quantization, quantizations, FormatField.quantization],
     [words.transferFunction, transfers, FormatField.transfer],
   ] as const) {
-    if (value !== undefined) changes.set(at, names.code(value, call));
+    if (value === undefined) continue;
+    const code = names.code(value, call);
+    // of v4l2_pix_format_mplane, which has bytes for all but the first two
+    const wide = at === FormatField.field || at === FormatField.colorspace;
+    if (!wide && code > 0xff) throw outOfRange('format', "a number up to '#255'", value, call);
+    changes.set(at, code);
   }
   // The driver says what goes with the rest, unless it is told.
   for (let plane = 0; plane < v4l2.MAX_PLANES; plane++) {
@@ -277,11 +282,11 @@ function changesOf(request: unknown, call: Call): Map<number, number> {
   }
   if (planes === undefined) return changes;
   if (!Array.isArray(planes)) throw invalidType('planes', 'an array', planes, call);
-  if (planes.length > v4l2.MAX_PLANES) {
-    throw outOfRange('planes.length', `at most ${v4l2.MAX_PLANES}`, planes.length, call);
-  }
+  if (planes.length > maxPlanes) throw outOfRange('planes.length', `at most ${maxPlanes}`, planes.length, call);
+  changes.set(FormatField.planeCount, planes.length);
   for (const [plane, wanted] of planes.entries()) {
     checkOptions(wanted, `planes[${plane}]`, call);
+    checkOptionNames(wanted, ['stride', 'size'] satisfies (keyof PlaneFormat)[], call);
     const { stride = 0, size = 0 } = wanted as Partial<PlaneFormat>;
     checkInteger(stride, `planes[${plane}].stride`, 0, MAX_U32, call);
     checkInteger(size, `planes[${plane}].size`, 0, MAX_U32, call);
@@ -381,16 +386,20 @@ export class Port {
 
   /** Where `set` is false nothing changes. */
   request(request: FormatRequest, set: boolean): Format {
-    const changes = changesOf(request, { syscall: 'ioctl', path: this.#path });
+    const call = { syscall: 'ioctl', path: this.#path };
+    const changes = changesOf(request, this.multiplanar ? v4l2.MAX_PLANES : 1, call);
     const apply = () => {
+      // The format there is now may have fewer planes than the one that is wanted.
+      const planes = numbers[FormatField.planeCount] as number;
       for (const [at, value] of changes) numbers[at] = value;
+      numbers[FormatField.planeCount] = Math.max(planes, numbers[FormatField.planeCount] as number);
     };
     const wanted = changes.get(FormatField.pixelFormat);
     this.get();
     apply();
     const tried = this.#call(1);
-    // A driver may have no such call; then it is asked for good.
-    if (tried < 0 && tried !== -errno.ENOTTY) throw videoError(tried, 'VIDIOC_TRY_FMT', this.#path);
+    // A driver may have no such call; then it is asked for good, where that is meant.
+    if (tried < 0 && !(set && tried === -errno.ENOTTY)) throw videoError(tried, 'VIDIOC_TRY_FMT', this.#path);
     if (tried === 0 && wanted !== undefined && numbers[FormatField.pixelFormat] !== wanted) {
       throw this.#noSuchFormat(wanted);
     }

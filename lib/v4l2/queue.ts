@@ -6,9 +6,9 @@
  * @module
  */
 import { constants as osConstants } from 'node:os';
-import { checkInteger } from '../arguments.js';
+import { checkInteger, checkOptionNames, checkOptions } from '../arguments.js';
 import { DmaBuf, ownDmaBuf } from '../dmabuf.js';
-import { invalidType, outOfRange, systemError } from '../errors.js';
+import { invalidType, invalidValue, outOfRange, systemError } from '../errors.js';
 import type { Heap } from '../heap/heap.js';
 import { BufferField, native, PlaneField } from '../native.js';
 import { videoError } from './advice.js';
@@ -19,6 +19,9 @@ import { Stage } from './report.js';
 
 const { v4l2 } = native;
 const { errno } = osConstants;
+
+/** Nanoseconds that fit into the struct timeval of 32-bit systems. */
+const MAX_TIMESTAMP = 2n ** 31n * 1_000_000_000n - 1n;
 
 /** Filled anew for each call. */
 const numbers = new Float64Array(BufferField.all);
@@ -38,7 +41,7 @@ export interface Slot {
 export interface PlaneUse {
   /** bytes, with what is in front of the picture; default: all */
   bytesUsed?: number;
-  /** bytes in front of the picture; default 0 */
+  /** bytes in front of the picture; default 0, which it is where {@link OneWayDevice.multiplanar} is false */
   dataOffset?: number;
 }
 
@@ -46,7 +49,7 @@ export interface PlaneUse {
 export interface BufferInfo {
   /** what of its planes is in use; default: all */
   planes?: readonly PlaneUse[];
-  /** nanoseconds; drivers that make frames of frames hand it on (V4L2_BUF_FLAG_TIMESTAMP_COPY) */
+  /** nanoseconds, less than 2^31 seconds; drivers that make frames of frames hand it on (V4L2_BUF_FLAG_TIMESTAMP_COPY) */
   timestamp?: bigint;
   /** default `'none'`, or what the format has */
   field?: FieldOrder;
@@ -137,10 +140,22 @@ export class BufferQueue {
    * Takes buffers of the program's, which stay its own: one list for each frame, of one buffer for each plane.
    *
    * @throws RangeError ERR_OUT_OF_RANGE: one is too small, or there are too few
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE: one is there twice
    */
   adopt(frames: readonly (readonly DmaBuf[])[]): void {
     const format = this.port.get();
-    for (const [index, buffers] of frames.entries()) this.checkBuffers(buffers, format, `buffers[${index}]`);
+    const names = new Map<string, string>();
+    for (const [index, buffers] of frames.entries()) {
+      this.checkBuffers(buffers, format, `buffers[${index}]`);
+      for (const [plane, { dma, inode }] of buffers.entries()) {
+        const name = `buffers[${index}][${plane}]`;
+        const first = names.get(`${dma} ${inode}`);
+        if (first !== undefined) {
+          throw invalidValue(name, `is the memory of ${first}, too: each frame has its own`, this.#call);
+        }
+        names.set(`${dma} ${inode}`, name);
+      }
+    }
     const slots = this.#request(v4l2.MEMORY_DMABUF, frames.length, format);
     if (slots.length !== frames.length) {
       this.release();
@@ -202,6 +217,9 @@ export class BufferQueue {
   checkBuffers(buffers: readonly DmaBuf[], format: Format, name: string): void {
     const { pixelFormat, width, height, planes } = format;
     const picture = `${width}x${height} ${pixelFormat}`;
+    if (!Array.isArray(buffers)) {
+      throw invalidType(name, 'an instance of DmaBuf, or an array of them', buffers, this.#call);
+    }
     if (buffers.length !== planes.length) {
       const wanted = `${planes.length}, one buffer for each plane of ${picture}`;
       throw outOfRange(`${name}.length`, wanted, buffers.length, this.#call);
@@ -214,6 +232,40 @@ export class BufferQueue {
       if (buffer.size >= size) continue;
       const wanted = `a buffer of at least ${size} bytes: plane ${plane} of ${picture} needs them`;
       throw outOfRange(`${name}[${plane}]`, wanted, `one of ${buffer.size} bytes`, this.#call);
+    }
+  }
+
+  /**
+   * Whether what goes with a buffer is about that buffer.
+   *
+   * @throws RangeError ERR_OUT_OF_RANGE, TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+   */
+  checkInfo({ buffers }: Slot, info: BufferInfo): void {
+    const call = this.#call;
+    checkOptions(info, 'info', call);
+    checkOptionNames(info, ['planes', 'timestamp', 'field'] satisfies (keyof BufferInfo)[], call);
+    const { planes, timestamp, field } = info;
+    if (field !== undefined) fieldCode(field, call);
+    if (timestamp !== undefined) {
+      if (typeof timestamp !== 'bigint') throw invalidType('timestamp', 'of type bigint', timestamp, call);
+      if (timestamp < 0n || timestamp > MAX_TIMESTAMP) {
+        throw outOfRange('timestamp', `nanoseconds from 0 to ${MAX_TIMESTAMP}`, timestamp, call);
+      }
+    }
+    if (planes === undefined) return;
+    if (!Array.isArray(planes)) throw invalidType('planes', 'an array', planes, call);
+    if (planes.length > buffers.length) {
+      throw outOfRange('planes.length', `at most ${buffers.length}`, planes.length, call);
+    }
+    for (const [index, use] of planes.entries()) {
+      const name = `planes[${index}]`;
+      checkOptions(use, name, call);
+      checkOptionNames(use, ['bytesUsed', 'dataOffset'] satisfies (keyof PlaneUse)[], call);
+      const { bytesUsed = this.format?.planes[index]?.size ?? 1, dataOffset = 0 } = use as PlaneUse;
+      // The kernel takes 0 for all of it.
+      checkInteger(bytesUsed, `${name}.bytesUsed`, 1, (buffers[index] as DmaBuf).size, call);
+      // struct v4l2_buffer has no place for one.
+      checkInteger(dataOffset, `${name}.dataOffset`, 0, this.port.multiplanar ? bytesUsed - 1 : 0, call);
     }
   }
 

@@ -6,10 +6,19 @@ import type { OwnedHandle } from '../handle.js';
 import { native } from '../native.js';
 import { unwatch, watch } from '../watch.js';
 
-const { UV_READABLE, UV_WRITABLE, UV_PRIORITIZED } = native.constants;
+const { UV_READABLE, UV_WRITABLE, UV_PRIORITIZED, UV_DISCONNECT } = native.constants;
 
-/** What is waited for. @internal */
-export const Ready = { filled: UV_READABLE, used: UV_WRITABLE, event: UV_PRIORITIZED } as const;
+/**
+ * What is waited for. `wake` is for the program to do something, and for the device to go away: no device disconnects.
+ *
+ * @internal
+ */
+export const Ready = {
+  filled: UV_READABLE,
+  used: UV_WRITABLE,
+  event: UV_PRIORITIZED,
+  wake: UV_DISCONNECT,
+} as const;
 
 interface Waiter {
   events: number;
@@ -60,6 +69,16 @@ export class Readiness {
     for (const waiter of [...this.#waiters]) waiter.end();
     if (!this.#handle.closed) this.#update();
     else unwatch(this);
+  }
+
+  /**
+   * Lets all go on, and asks for no buffers: a queue without any takes a poll(2) that asks for one as the beginning of
+   * read(2) or write(2), and streams to itself (vb2_core_poll, drivers/media/common/videobuf2/videobuf2-core.c). What
+   * libuv watches would be asked again, for stopping is put off.
+   */
+  rest(): void {
+    if (!this.#handle.closed && this.#handle.polled) native.pollerUpdate(this.#handle.poller, Ready.wake);
+    this.wake();
   }
 
   #update(): number {

@@ -27,6 +27,17 @@ export interface CheckedSinkOptions {
 
 const secret = Symbol('sink');
 
+/** Gives a buffer to the driver with what is said of it, or back unshown. */
+type End = (info: BufferInfo | undefined) => void;
+
+const registry = new FinalizationRegistry<{ end: End; path: string }>(({ end, path }) => {
+  end(undefined);
+  process.emitWarning(
+    `A frame for ${path} was left to the garbage collector: show() it, call close(), or declare it with \`using\``,
+    { type: 'DmaBufWarning', code: 'DMABUF_NOT_CLOSED' },
+  );
+});
+
 /** @internal */
 export let makeSink: (device: VideoDevice, type: number, options: CheckedSinkOptions) => FrameSink;
 
@@ -38,17 +49,18 @@ export class OutputFrame implements Disposable {
   /** what it is to look like */
   readonly format: Format;
   readonly #slot: Slot;
-  #end: ((info: BufferInfo | undefined) => void) | undefined;
+  #end: End | undefined;
 
   /** @internal */
-  constructor(key: symbol, slot: Slot, format: Format, end: (info: BufferInfo | undefined) => void) {
+  constructor(key: symbol, path: string, slot: Slot, format: Format, end: End) {
     if (key !== secret) throw new TypeError('An OutputFrame is made by acquire()');
     this.#slot = slot;
     this.format = format;
     this.#end = end;
+    registry.register(this, { end, path }, end);
   }
 
-  #open(): (info: BufferInfo | undefined) => void {
+  #open(): End {
     if (this.#end !== undefined) return this.#end;
     throw new DmaBufError('ERR_DMABUF_CLOSED', 'The frame was shown or closed: acquire() gives another', {
       errno: -errno.EBADF,
@@ -79,22 +91,27 @@ export class OutputFrame implements Disposable {
   }
 
   /**
-   * Gives it to the driver, to be shown after those that were given before it.
+   * Gives it to the driver, to be shown after those that were given before it. Where that fails it is still the
+   * program's.
    *
    * @param info - what of its planes is in use, if not all; a compressed picture says its `bytesUsed`
+   * @throws RangeError ERR_OUT_OF_RANGE, TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
    * @throws DmaBufError ERR_DMABUF_CLOSED: it was shown or closed already; SystemError
    */
   show(info: BufferInfo = {}): void {
     const end = this.#open();
-    this.#end = undefined;
     end(info);
+    this.#end = undefined;
+    registry.unregister(end);
   }
 
   /** Does not show it. May be called twice, and after {@link OutputFrame.show}. */
   close(): void {
     const end = this.#end;
     this.#end = undefined;
-    end?.(undefined);
+    if (end === undefined) return;
+    registry.unregister(end);
+    end(undefined);
   }
 
   /** The same as {@link OutputFrame.close}. */
@@ -153,22 +170,30 @@ export class FrameSink implements Disposable {
   /**
    * A buffer that the driver has no more use for. Waits until there is one.
    *
+   * @throws SystemError EBUSY: `play()` brings the buffers of this one
    * @throws SystemError ENODEV: the device is gone; EIO: the driver does not go on; EBUSY: another program has the
    *   device; EFAULT, EINVAL: it does not take the buffers, the message says why; ENOMEM
    * @throws DmaBufError ERR_DMABUF_CLOSED; the reason of `signal`
    */
   async acquire(): Promise<OutputFrame> {
+    const { path } = this.#device;
+    if (this.#options.lent) {
+      throw systemError(-errno.EBUSY, 'ioctl', path, 'play() brings its buffers: sink() has some to draw in.');
+    }
     const slot = await this.#free();
-    const { format } = this.#queue;
-    return new OutputFrame(secret, slot, format as Format, (info) => {
+    return new OutputFrame(secret, path, slot, this.#formatFor(slot), (info) => {
       if (this.#closed) {
         this.#queue.drop(slot);
         if (info !== undefined) throw this.#isClosed();
         return;
       }
-      slot.holder = 'idle';
-      if (info === undefined) this.#device.readiness.wake();
-      else this.#show(slot, info);
+      if (info === undefined) {
+        slot.holder = 'idle';
+        this.#device.readiness.wake();
+        return;
+      }
+      this.#queue.checkInfo(slot, info);
+      this.#show(slot, info);
     });
   }
 
@@ -186,19 +211,25 @@ export class FrameSink implements Disposable {
         await this.#device.readiness.wait(Ready.used, AbortSignal.any(signals));
       } catch (error) {
         if (error !== limit.reason) throw error;
-        return;
+        // It may have been this program that was late.
+        if (!this.#reap()) return;
       }
+      if (this.#closed && this.#failed === undefined) throw this.#isClosed();
     }
+    if (this.#failed !== undefined) throw this.#failed;
   }
 
-  /** Ends it: VIDIOC_STREAMOFF, and the buffers are freed. May be called twice. */
+  /** Ends it: VIDIOC_STREAMOFF, and the buffers are freed, those of frames not shown yet, too. May be called twice. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    const { slots } = this.#queue;
     this.#queue.release();
+    // Nobody can show what the program has.
+    for (const slot of slots) if (slot.holder === 'program') this.#queue.drop(slot);
     for (const frame of this.#lent.values()) frame.close();
     this.#lent.clear();
-    this.#device.readiness.wake();
+    this.#device.readiness.rest();
   }
 
   /** The same as {@link FrameSink.close}. */
@@ -226,10 +257,13 @@ export class FrameSink implements Disposable {
   /** A slot that neither driver nor program had: the program's now. */
   async #free(prefer?: (slot: Slot) => boolean): Promise<Slot> {
     try {
-      if (!this.#closed) await this.#begun();
+      if (!this.#closed) {
+        this.#options.signal?.throwIfAborted();
+        await this.#begun();
+      }
       for (;;) {
-        if (this.#closed) throw this.#isClosed();
         if (this.#failed !== undefined) throw this.#failed;
+        if (this.#closed) throw this.#isClosed();
         this.#options.signal?.throwIfAborted();
         while (this.#reap());
         const idle = this.#queue.slots.filter(({ holder }) => holder === 'idle');
@@ -239,12 +273,22 @@ export class FrameSink implements Disposable {
           slot.holder = 'program';
           return slot;
         }
-        await this.#device.readiness.wait(Ready.used, this.#options.signal);
+        // A queue that has none is always ready, to say so.
+        const which = this.#queue.streaming && this.#queue.queued > 0 ? Ready.used : Ready.wake;
+        await this.#device.readiness.wait(which, this.#options.signal);
       }
     } catch (error) {
       this.close();
       throw error;
     }
+  }
+
+  /** The format of a slot that was free a moment ago. */
+  #formatFor(slot: Slot): Format {
+    const { format } = this.#queue;
+    if (format !== undefined) return format;
+    this.#queue.drop(slot);
+    throw this.#isClosed();
   }
 
   /** Takes back one that was shown. */
@@ -260,14 +304,23 @@ export class FrameSink implements Disposable {
 
   #show(slot: Slot, info: BufferInfo): void {
     this.#queue.enqueue(slot, info);
-    if (!this.#queue.streaming) this.#queue.start();
+    if (!this.#queue.streaming) {
+      try {
+        this.#queue.start();
+      } catch (error) {
+        this.close();
+        throw error;
+      }
+    }
+    // Who waits for a buffer waits for the driver now.
+    this.#device.readiness.wake();
   }
 
   async #play(frame: Frame): Promise<void> {
     const { buffers } = frame;
     // The kernel keeps the mapping of a buffer that comes back in the same slot.
     const slot = await this.#free((one) => one.buffers[0]?.inode === buffers[0]?.inode);
-    const format = this.#queue.format as Format;
+    const format = this.#formatFor(slot);
     for (const name of ['pixelFormat', 'width', 'height'] as const) {
       if (frame.format[name] === format[name]) continue;
       const advice = `Its ${name} is ${format[name]}, and that of the frame ${frame.format[name]}: setFormat() makes them one.`;
@@ -276,6 +329,10 @@ export class FrameSink implements Disposable {
     this.#queue.checkBuffers(buffers, format, 'frame.buffers');
     slot.buffers = buffers;
     const planes = frame.planes.map(({ bytesUsed, dataOffset }) => ({ bytesUsed, dataOffset }));
+    if (!this.#queue.port.multiplanar && planes.some(({ dataOffset }) => dataOffset > 0)) {
+      const advice = 'The frame has bytes in front of its picture, and no single-planar device can be told of them.';
+      throw systemError(-errno.EINVAL, 'ioctl', this.#device.path, advice);
+    }
     this.#show(slot, { planes, timestamp: frame.timestamp, field: frame.field });
     this.#lent.set(slot, frame);
     this.#pump();
@@ -292,6 +349,8 @@ export class FrameSink implements Disposable {
         }
       } catch (error) {
         this.#failed ??= error;
+        // With the frames it has: who is to bring the next one may have no other.
+        this.close();
       } finally {
         this.#pumping = false;
       }

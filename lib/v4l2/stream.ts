@@ -101,7 +101,10 @@ export class FrameStream implements AsyncIterableIterator<Frame>, Disposable {
    */
   async next(): Promise<IteratorResult<Frame, undefined>> {
     try {
-      if (!this.#closed) await this.#begun();
+      if (!this.#closed) {
+        this.#options.signal?.throwIfAborted();
+        await this.#begun();
+      }
       while (!this.#closed) {
         this.#options.signal?.throwIfAborted();
         this.#throwFailure();
@@ -136,7 +139,7 @@ export class FrameStream implements AsyncIterableIterator<Frame>, Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#queue.release();
-    this.#device.readiness.wake();
+    this.#device.readiness.rest();
   }
 
   /** The same as {@link FrameStream.close}. */
@@ -172,13 +175,21 @@ export class FrameStream implements AsyncIterableIterator<Frame>, Disposable {
     let done = this.#queue.dequeue();
     if (done === undefined) return undefined;
     this.#count(done);
-    if (this.#options.latest) {
-      for (let later = this.#queue.dequeue(); later !== undefined; later = this.#queue.dequeue()) {
-        this.#queue.enqueue(done.slot);
-        this.#skipped++;
+    try {
+      while (this.#options.latest) {
+        const later = this.#queue.dequeue();
+        if (later === undefined) break;
+        const { slot } = done;
+        slot.holder = 'idle';
         done = later;
         this.#count(done);
+        this.#queue.enqueue(slot);
+        this.#skipped++;
       }
+    } catch (error) {
+      // No frame is made of it: it goes with the queue.
+      done.slot.holder = 'idle';
+      throw error;
     }
     this.#frames++;
     const { slot } = done;
