@@ -14,6 +14,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -209,6 +210,20 @@ static void ask(int fd, uint32_t id)
 		wrong("region %u is the other process's", id);
 }
 
+/* Where there is no CMA each processor keeps the pages that were freed on it to itself. */
+static void meet(bool together)
+{
+	static cpu_set_t anywhere;
+	cpu_set_t first;
+
+	if (!CPU_COUNT(&anywhere))
+		sched_getaffinity(0, sizeof(anywhere), &anywhere);
+	CPU_ZERO(&first);
+	CPU_SET(0, &first);
+	if (sched_setaffinity(0, sizeof(first), together ? &first : &anywhere))
+		wrong("sched_setaffinity: %s", strerror(errno));
+}
+
 static void stranger(unsigned int rounds)
 {
 	uint32_t value = (me + 1) << 24;
@@ -221,6 +236,7 @@ static void stranger(unsigned int rounds)
 	while (shared->present < STRANGERS)
 		usleep(1000);
 	for (unsigned int round = 0; round < rounds; round++) {
+		meet(round % 2);
 		i = below(MOST_REGIONS);
 		if (own[i].value) {
 			uint32_t *kept = below(2) ? must_map(fd, own[i].info.offset, own[i].info.len) : NULL;

@@ -37,7 +37,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MAX_BYTES 8192
+/* The largest page there is. */
+#define MAX_BYTES 65536
 #define MAX_WORDS 7
 
 static unsigned char bytes[MAX_BYTES];
