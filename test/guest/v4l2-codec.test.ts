@@ -543,7 +543,9 @@ describeDriver('a codec', 'vicodec', [], () => {
 describeDriver('the example camera-encode-decode', 'vicodec', [], () => {
   after(() => eventually(() => unload('vivid')));
 
-  it('loses little on the way, and copies nothing', async () => {
+  it('loses little on the way, and copies nothing', async function () {
+    // a node that compiles TypeScript, and a codec of the CPU
+    this.timeout(Math.max(this.timeout(), 400_000));
     await leavesNoPage(async () => {
       const { stdout } = await example('camera-encode-decode');
       assert.match(stdout, /^10 frames of 640x360 RGB3 became \d+ bytes of FWHT, \d+\.\d %, and frames\n/);

@@ -7,7 +7,7 @@ import { type DmaBuf, openHeap } from 'dmabuf';
 import { type Control, type Frame, type FrameSink, Output } from 'dmabuf/v4l2';
 import { collectUntil } from '../support.ts';
 import { describeModules, leavesNoPage } from './support.ts';
-import { checkRgbBars, HEIGHT, openCamera, openOutput, take, WIDTH, withVivid } from './v4l2.ts';
+import { checkRgbBars, HEIGHT, openCamera, openOutput, take, WIDTH, warningOf, withVivid } from './v4l2.ts';
 
 const format = { width: WIDTH, height: HEIGHT, pixelFormat: 'RGB3' } as const;
 const FRAME = WIDTH * HEIGHT * 3;
@@ -229,7 +229,7 @@ describeModules('an output that is misused', () => {
     using sink = output.sink({ count: 2 });
     using kept = await sink.acquire();
     await (async () => void (await sink.acquire()))();
-    const warned = new Promise<NodeJS.ErrnoException>((resolve) => process.once('warning', resolve));
+    const warned = warningOf('DMABUF_NOT_CLOSED');
     let came = false;
     const third = sink.acquire().then((frame) => {
       came = true;
@@ -237,7 +237,7 @@ describeModules('an output that is misused', () => {
     });
     await collectUntil(() => came);
     await third;
-    assert.equal((await warned).code, 'DMABUF_NOT_CLOSED');
+    await warned;
     assert.equal(kept.buffers.length, 1);
   });
 

@@ -115,3 +115,15 @@ export function unplug(camera: Capture): void {
   if (camera.controls().some(({ key }) => key === 'loop_video')) camera.setControls({ loop_video: false });
   camera.setInput(0);
 }
+
+/** The next warning of this code: others may come from what earlier tests have left. */
+export function warningOf(code: string): Promise<Error> {
+  return new Promise((resolve) => {
+    const seen = (warning: NodeJS.ErrnoException) => {
+      if (warning.code !== code) return;
+      process.off('warning', seen);
+      resolve(warning);
+    };
+    process.on('warning', seen);
+  });
+}
