@@ -735,12 +735,14 @@ static int client_with_fd(const struct operation *operation)
 	return ion;
 }
 
-/* As client_to_import(), for the first form of IMPORT. */
+/* As client_to_import(), for the first form of IMPORT, which is a number alone. */
 static int client_to_import_v0(const struct operation *operation)
 {
+	struct ion_legacy_fd *import = (struct ion_legacy_fd *)argument;
 	int ion = client_to_import(operation);
 
-	*(__s32 *)argument = source;
+	import->handle = source;
+	import->fd = -1;
 	return ion;
 }
 
