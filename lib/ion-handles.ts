@@ -264,6 +264,8 @@ export class IonClient implements Disposable {
 
   #flush(handle: IonHandle, mapping: Mapping, range: Range, how: keyof typeof flushes): void {
     this.#checkHandle(handle);
+    // To the kernel it says that a descriptor names the buffer.
+    if (handle === 0) throw this.#handleError(-EINVAL, handle);
     if (!(mapping instanceof Mapping)) throw invalidType('mapping', 'a Mapping', mapping, this.#call);
     const { offset, length } = checkRange(range, mapping.length, mapping.length, 1, this.#call);
     // What a call names has 32 bits.

@@ -415,12 +415,14 @@ int dmabuf_buffer_find_mapped(struct dmabuf_buffer *buffer, unsigned long addres
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_find_mapped);
 
-static bool is_mapped_for_device(struct dmabuf_buffer *buffer)
+/* Whether anybody but the CPU's user space has to be kept in step. */
+static bool is_mapped_elsewhere(struct dmabuf_buffer *buffer)
 {
 	struct dmabuf_attachment *attachment;
-	bool mapped = false;
+	bool mapped;
 
 	mutex_lock(&buffer->lock);
+	mapped = buffer->vmap_count;
 	list_for_each_entry(attachment, &buffer->attachments, node)
 		mapped |= attachment->mapped;
 	mutex_unlock(&buffer->lock);
@@ -454,7 +456,7 @@ int dmabuf_buffer_flush(struct dmabuf_buffer *buffer, size_t offset, size_t len,
 			unsigned int how)
 {
 	size_t size = dmabuf_buffer_size(buffer);
-	bool mapped = is_mapped_for_device(buffer);
+	bool mapped = is_mapped_elsewhere(buffer);
 	size_t end = offset + len;
 	int ret = 0;
 
@@ -466,7 +468,8 @@ int dmabuf_buffer_flush(struct dmabuf_buffer *buffer, size_t offset, size_t len,
 	} else {
 		ret = write_back(buffer, offset, len);
 	}
-	if (ret)
+	/* A device that maps the buffer from here on finds all of it written back. */
+	if (ret || !mapped)
 		return ret;
 	if (how & DMABUF_CLEAN)
 		end_cpu_access(buffer);

@@ -127,7 +127,9 @@ void ion_client_destroy(struct ion_client *client)
 	list_del(&client->node);
 	mutex_unlock(&clients_lock);
 
+	/* xa_destroy() would free all nodes at once, with interrupts off. */
 	xa_for_each(&client->by_id, id, handle) {
+		xa_erase(&client->by_id, id);
 		free_handle(handle);
 		cond_resched();
 	}

@@ -5,6 +5,7 @@ import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs';
 import { arch, execPath } from 'node:process';
+import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import { Exporter, openHeap } from 'dmabuf';
 import { IonClient } from 'dmabuf/ion-handles';
@@ -30,7 +31,18 @@ import {
   suiteWithParameters,
   unload,
 } from './support.ts';
-import { MAP_SHARED, O_CLOEXEC, O_RDONLY, O_RDWR, PROT_READ, PROT_WRITE, SEEK_END, Syscalls } from './syscalls.ts';
+import {
+  MAP_ANONYMOUS,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  O_CLOEXEC,
+  O_RDONLY,
+  O_RDWR,
+  PROT_READ,
+  PROT_WRITE,
+  SEEK_END,
+  Syscalls,
+} from './syscalls.ts';
 
 const {
   ION_LEGACY_ALLOC,
@@ -237,6 +249,91 @@ describeModules('the handle interface of ION', () => {
             await client.fails('EINVAL', ION_LEGACY_FLUSH[0] as number, ionLegacyFlush({ handle, at: 0, len: 1 }));
           }
         }
+      });
+    });
+
+    it("takes another client's handles for its own of that number, or for none", async function () {
+      await withClient(this, async (client, process) => {
+        const [second, third] = [await Client.open(process), await Client.open(process)];
+        const ours = await client.alloc({ len: PAGE, mask: SYSTEM, flags: 1 });
+        const theirs = await second.alloc({ len: 2 * PAGE, mask: SYSTEM });
+        assert.equal(ours, theirs);
+        const flagsOf = async (of: Client) =>
+          abi.ionLegacyFlagsOf(await of.call(ION_LEGACY_GET_FLAGS, ionLegacyFlags(ours)));
+        assert.deepEqual([await flagsOf(client), await flagsOf(second)], [1, 0]);
+        const fd = await client.share(ours);
+        const at = await process.map(fd, PAGE);
+        const range = ionLegacyFlush({ handle: ours, at, len: PAGE });
+        for (const request of ION_LEGACY_FLUSH) {
+          await client.call(request, range);
+          await second.fails('EINVAL', request, range);
+          await third.fails('EINVAL', request, range);
+        }
+        for (const request of [ION_LEGACY_SHARE, ION_LEGACY_MAP]) {
+          await third.fails('EINVAL', request, ionLegacyFd(ours));
+          const shared = await second.share(theirs, request);
+          assert.equal(await process.must('lseek', shared, 0, SEEK_END), 2 * PAGE);
+          await process.must('close', shared);
+        }
+        await third.fails('EINVAL', ION_LEGACY_GET_FLAGS, ionLegacyFlags(ours));
+        await third.fails('EINVAL', ION_LEGACY_FREE, int(ours));
+        await second.free(theirs);
+        await second.fails('EINVAL', ION_LEGACY_FREE, int(ours));
+        assert.deepEqual(counters('ion'), { buffers: 1, bytes: PAGE });
+        assert.equal(await flagsOf(client), 1);
+        await process.must('munmap', at, PAGE);
+        for (const each of [fd, second.ion, third.ion]) await process.must('close', each);
+      });
+    });
+
+    it('answers EFAULT for a bad pointer, and gives nothing', async function () {
+      await withClient(this, async (client, process) => {
+        const handle = await client.alloc({ len: PAGE, mask: SYSTEM });
+        const fd = await client.share(handle);
+        const faults = (request: number, at: number) => process.fails('EFAULT', 'ioctlp', client.ion, request, at);
+        // What a call reads, and whether it answers in it.
+        const arguments_: [number, Buffer, boolean][] = [
+          [ION_LEGACY_ALLOC, ionLegacyAllocation({ len: PAGE, mask: SYSTEM }), true],
+          [ION_LEGACY_SHARE, ionLegacyFd(handle), true],
+          [ION_LEGACY_MAP, ionLegacyFd(handle), true],
+          [ION_LEGACY_IMPORT, ionLegacyFd(0, fd), true],
+          [ION_LEGACY_IMPORT_V0, int(fd), true],
+          [ION_LEGACY_GET_FLAGS, ionLegacyFlags(handle), true],
+          [ION_LEGACY_FREE, int(handle), false],
+          [ION_LEGACY_SYNC, ionLegacyFd(0, fd), false],
+          [ION_LEGACY_CUSTOM, ionLegacyCustom(1, 3), false],
+          ...ION_LEGACY_FLUSH.map((request): [number, Buffer, boolean] => [request, Buffer.alloc(0), false]),
+        ];
+        const page = await process.must('mmap', PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (const [request, bytes, answers] of arguments_) {
+          for (const at of [0, 0x10]) await faults(request, at);
+          if (!answers) continue;
+          await process.must('mprotect', page, PAGE, PROT_READ | PROT_WRITE);
+          await process.must('poke', page, bytes);
+          await process.must('mprotect', page, PAGE, PROT_READ);
+          await faults(request, page);
+        }
+        assert.deepEqual(counters('ion'), { buffers: 1, bytes: PAGE });
+        await process.must('munmap', page, PAGE);
+        await process.must('close', fd);
+        // It was given once: what could not be told was taken back.
+        await client.free(handle);
+        await client.fails('EINVAL', ION_LEGACY_FREE, int(handle));
+      });
+    });
+
+    it('answers EMFILE where no descriptor is left to share by', async function () {
+      await withClient(this, async (client, process) => {
+        await process.must('nofile', process.fds);
+        // A handle takes none.
+        const handle = await client.alloc({ len: PAGE, mask: SYSTEM });
+        for (const request of [ION_LEGACY_SHARE, ION_LEGACY_MAP]) {
+          await client.fails('EMFILE', request, ionLegacyFd(handle));
+        }
+        await process.must('nofile', 1024);
+        await process.must('close', await client.share(handle));
+        await client.free(handle);
+        assert.deepEqual(counters('ion'), idleCounters.ion);
       });
     });
 
@@ -621,6 +718,7 @@ describeModules('the handle interface of ION', () => {
             ['EBADF', () => client.import(9999)],
             ['ERR_INVALID_ARG_TYPE', () => client.import(null as never)],
             ['EINVAL', () => client.cleanCaches(handle, mapping)],
+            ['EINVAL', () => client.cleanCaches(0, mapping)],
             ['ERR_OUT_OF_RANGE', () => client.cleanCaches(handle, mapping, { length: PAGE + 1 })],
             ['ERR_DMABUF_CLOSED', () => client.cleanCaches(handle, gone)],
             ['ERR_DMABUF_CLOSED', () => client.invalidateCaches(handle, moved)],
@@ -650,6 +748,19 @@ describeModules('the handle interface of ION', () => {
           client.close();
           client.close();
           assert.throws(() => client.free(handle), { code: 'ERR_DMABUF_CLOSED' });
+        });
+      });
+
+      it('takes the handle 0 for none, also where descriptor 0 is a buffer', async () => {
+        await leavesNoPage(async () => {
+          using client = IonClient.open();
+          using buffer = client.share(client.allocSync(PAGE, { mask: SYSTEM }));
+          const child = spawn(execPath, [childScript('zero-handle.mjs')], { stdio: [buffer.fd, 'pipe', 'inherit'] });
+          const ended = once(child, 'exit');
+          assert(child.stdout);
+          const said = await text(child.stdout);
+          assert.deepEqual(await ended, [0, null]);
+          assert.equal(said, 'EINVAL EINVAL EINVAL\n');
         });
       });
 

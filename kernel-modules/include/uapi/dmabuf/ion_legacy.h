@@ -12,6 +12,7 @@
 #ifndef _UAPI_DMABUF_ION_LEGACY_H
 #define _UAPI_DMABUF_ION_LEGACY_H
 
+#include <asm/bitsperlong.h>
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
@@ -113,15 +114,19 @@ struct ion_legacy_flags {
 #define ION_LEGACY_IOC_GET_FLAGS	_IOWR('M', 3, struct ion_legacy_flags)
 
 /*
- * Qualcomm's first forms; but for IMPORT only 32-bit programs have them. That
- * takes a descriptor and gives a handle in its place, or takes a struct
- * ion_legacy_fd as programs of that age pass it, whatever the number says.
+ * The first form of IMPORT takes a descriptor and gives a handle in its place,
+ * or takes a struct ion_legacy_fd as programs of that age pass it, whatever the
+ * number says.
  */
-#define ION_LEGACY_IOC_ALLOC_V0		_IOWR('I', 0, struct ion_legacy_alloc_v0)
 #define ION_LEGACY_IOC_IMPORT_V0	_IOWR('I', 5, __s32)
+
+/* Qualcomm's other first forms, which only 32-bit programs have. */
+#if __BITS_PER_LONG == 32
+#define ION_LEGACY_IOC_ALLOC_V0		_IOWR('I', 0, struct ion_legacy_alloc_v0)
 #define ION_LEGACY_IOC_CLEAN_CACHES_V0	_IOWR('I', 7, struct ion_legacy_flush)
 #define ION_LEGACY_IOC_INV_CACHES_V0	_IOWR('I', 8, struct ion_legacy_flush)
 #define ION_LEGACY_IOC_CLEAN_INV_CACHES_V0 _IOWR('I', 9, struct ion_legacy_flush)
 #define ION_LEGACY_IOC_GET_FLAGS_V0	_IOWR('I', 10, struct ion_legacy_flags)
+#endif
 
 #endif /* _UAPI_DMABUF_ION_LEGACY_H */
