@@ -67,7 +67,10 @@ export function checkFd(value: unknown, name: string, syscall: string): asserts 
 export function checkPath(value: unknown, name: string, syscall: string): asserts value is string {
   if (typeof value !== 'string') throw invalidType(name, 'of type string', value, { syscall });
   if (value === '' || value.includes('\0')) {
-    throw invalidValue(name, 'must be a path without NUL', { syscall, path: value });
+    throw invalidValue(name, value === '' ? 'must not be empty' : 'must be a path without NUL', {
+      syscall,
+      path: value,
+    });
   }
 }
 
@@ -79,6 +82,9 @@ export interface Range {
   length?: number;
 }
 
+/** What a plane has besides is told apart from what is misspelt. */
+const rangeNames = ['offset', 'length', 'stride'];
+
 /**
  * A range inside `size` bytes that fits into an ArrayBuffer.
  *
@@ -87,6 +93,7 @@ export interface Range {
  */
 export function checkRange(range: unknown, size: number, usual: number, unit: number, call: Call): Required<Range> {
   checkOptions(range, 'range', call);
+  checkOptionNames(range, rangeNames, call);
   const { offset = 0, length } = range as Range;
   checkInteger(offset, 'offset', 0, size - 1, call);
   if (offset % unit !== 0) throw outOfRange('offset', `a multiple of the page size, ${unit}`, offset, call);

@@ -282,12 +282,15 @@ export class IonClient implements Disposable {
     const bytes = new Uint8Array(mapping.buffer, offset, length);
     const device = this.#device.get('ioctl');
     const error = native.ionHandleFlush(device, handle, flushes[how], bytes, mapping.offset + offset);
-    if (error < 0) throw this.#handleError(error, handle, 'Or the mapping is of another buffer.');
+    if (error === -EINVAL && native.ionHandleFlags(device, handle) >= 0) {
+      throw this.#error(error, 'The mapping is of another buffer than the handle: map what share() gives.');
+    }
+    if (error < 0) throw this.#handleError(error, handle);
   }
 
-  #handleError(error: number, handle: IonHandle, besides = '') {
+  #handleError(error: number, handle: IonHandle) {
     const none = `The client has no handle ${handle}: it was given up, or is another client's, which has to share it.`;
-    return this.#error(error, error === -EINVAL ? `${none} ${besides}`.trimEnd() : undefined);
+    return this.#error(error, error === -EINVAL ? none : undefined);
   }
 
   #importError(error: number) {

@@ -168,18 +168,21 @@ static void begin_cpu_access(struct dmabuf_buffer *buffer)
 {
 	struct dmabuf_attachment *attachment;
 
-	mutex_lock(&buffer->lock);
+	lockdep_assert_held(&buffer->lock);
 	list_for_each_entry(attachment, &buffer->attachments, node)
 		if (attachment->mapped)
 			sync_for_cpu(buffer, attachment);
 	if (buffer->vmap_count && !buffer->write_combined)
 		invalidate_kernel_vmap_range(buffer->vaddr, dmabuf_buffer_size(buffer));
-	mutex_unlock(&buffer->lock);
 }
 
 static int dmabuf_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
 {
-	begin_cpu_access(buffer_of(dmabuf));
+	struct dmabuf_buffer *buffer = buffer_of(dmabuf);
+
+	mutex_lock(&buffer->lock);
+	begin_cpu_access(buffer);
+	mutex_unlock(&buffer->lock);
 
 	return 0;
 }
@@ -199,7 +202,7 @@ static void sync_for_devices(const struct dmabuf_buffer *buffer, bool only_write
 
 static void end_cpu_access(struct dmabuf_buffer *buffer)
 {
-	mutex_lock(&buffer->lock);
+	lockdep_assert_held(&buffer->lock);
 	if (buffer->vmap_count && !buffer->write_combined)
 		flush_kernel_vmap_range(buffer->vaddr, dmabuf_buffer_size(buffer));
 	/*
@@ -208,12 +211,15 @@ static void end_cpu_access(struct dmabuf_buffer *buffer)
 	 */
 	sync_for_devices(buffer, false);
 	sync_for_devices(buffer, true);
-	mutex_unlock(&buffer->lock);
 }
 
 static int dmabuf_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
 {
-	end_cpu_access(buffer_of(dmabuf));
+	struct dmabuf_buffer *buffer = buffer_of(dmabuf);
+
+	mutex_lock(&buffer->lock);
+	end_cpu_access(buffer);
+	mutex_unlock(&buffer->lock);
 
 	return 0;
 }
@@ -416,18 +422,16 @@ int dmabuf_buffer_find_mapped(struct dmabuf_buffer *buffer, unsigned long addres
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_find_mapped);
 
 /* Whether anybody but the CPU's user space has to be kept in step. */
-static bool is_mapped_elsewhere(struct dmabuf_buffer *buffer)
+static bool is_mapped_elsewhere(const struct dmabuf_buffer *buffer)
 {
-	struct dmabuf_attachment *attachment;
-	bool mapped;
+	const struct dmabuf_attachment *attachment;
 
-	mutex_lock(&buffer->lock);
-	mapped = buffer->vmap_count;
+	lockdep_assert_held(&buffer->lock);
 	list_for_each_entry(attachment, &buffer->attachments, node)
-		mapped |= attachment->mapped;
-	mutex_unlock(&buffer->lock);
+		if (attachment->mapped)
+			return true;
 
-	return mapped;
+	return buffer->vmap_count;
 }
 
 static int write_back(const struct dmabuf_buffer *buffer, size_t offset, size_t len)
@@ -448,7 +452,9 @@ static int write_back(const struct dmabuf_buffer *buffer, size_t offset, size_t 
  * Attached devices are kept in step with all of the buffer, as by
  * DMA_BUF_IOCTL_SYNC. Since that may throw away what the CPU wrote outside of
  * the range, that is written back before; where a device's memory bounces, its
- * own view of all of the buffer comes instead.
+ * own view of all of the buffer comes instead. No device maps the buffer
+ * meanwhile, and nobody else maps its pages to write them back, which
+ * DMA_API_DEBUG cannot tell from this.
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
@@ -456,10 +462,12 @@ int dmabuf_buffer_flush(struct dmabuf_buffer *buffer, size_t offset, size_t len,
 			unsigned int how)
 {
 	size_t size = dmabuf_buffer_size(buffer);
-	bool mapped = is_mapped_elsewhere(buffer);
 	size_t end = offset + len;
+	bool mapped;
 	int ret = 0;
 
+	mutex_lock(&buffer->lock);
+	mapped = is_mapped_elsewhere(buffer);
 	if (!(how & DMABUF_CLEAN)) {
 		if (mapped)
 			ret = write_back(buffer, 0, offset) ?: write_back(buffer, end, size - end);
@@ -468,15 +476,13 @@ int dmabuf_buffer_flush(struct dmabuf_buffer *buffer, size_t offset, size_t len,
 	} else {
 		ret = write_back(buffer, offset, len);
 	}
-	/* A device that maps the buffer from here on finds all of it written back. */
-	if (ret || !mapped)
-		return ret;
-	if (how & DMABUF_CLEAN)
+	if (!ret && mapped && how & DMABUF_CLEAN)
 		end_cpu_access(buffer);
-	if (how & DMABUF_INVALIDATE)
+	if (!ret && mapped && how & DMABUF_INVALIDATE)
 		begin_cpu_access(buffer);
+	mutex_unlock(&buffer->lock);
 
-	return 0;
+	return ret;
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_flush);
 

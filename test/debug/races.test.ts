@@ -74,6 +74,7 @@ const meetings: Record<string, string[]> = {
     ...['share', 'free', 'flags of'].flatMap((call) => both(`${call} a guess`, 'EINVAL')),
     ...['import ok', 'free an import ok', 'clients ok'],
   ],
+  caches: ['sync ok', 'clean ok', 'clean and drop ok', 'import ok', 'GEM_CLOSE ok'],
   unload: [
     ...[...modules, 'dmabuf_core'].flatMap((name) => both(`delete ${name}`, 'EAGAIN')),
     ...modules.map((name) => `delete ${name} in use EAGAIN`),

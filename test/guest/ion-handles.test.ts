@@ -720,6 +720,7 @@ describeModules('the handle interface of ION', () => {
             ['EINVAL', () => client.cleanCaches(handle, mapping)],
             ['EINVAL', () => client.cleanCaches(0, mapping)],
             ['ERR_OUT_OF_RANGE', () => client.cleanCaches(handle, mapping, { length: PAGE + 1 })],
+            ['ERR_INVALID_ARG_VALUE', () => client.cleanCaches(handle, mapping, { len: 1 } as never)],
             ['ERR_DMABUF_CLOSED', () => client.cleanCaches(handle, gone)],
             ['ERR_DMABUF_CLOSED', () => client.invalidateCaches(handle, moved)],
             ['ERR_DMABUF_CLOSED', () => client.import(closed)],
@@ -737,6 +738,8 @@ describeModules('the handle interface of ION', () => {
             message: new RegExp(`no handle ${handle + 7}: it was given up`),
           });
           assert.throws(() => client.import(9999), { message: /no such descriptor/ });
+          assert.throws(() => client.cleanCaches(handle, mapping), { message: /is of another buffer than the handle/ });
+          assert.throws(() => client.cleanCaches(handle + 7, mapping), { message: /has no handle/ });
           assert.throws(() => client.allocSync(PAGE, { mask: 1 << 2, align: 2 ** 30 }), {
             code: 'ENOMEM',
             message: /a multiple of 1073741824 bytes/,

@@ -32,6 +32,14 @@ describe('Mapping', () => {
     assert.equal(mappedBuffers().length, before);
   });
 
+  it('is of no range with a name that means nothing', () => {
+    using buffer = heap.allocSync(PAGE);
+    const misspelt = { len: 1 } as never;
+    for (const call of [() => buffer.map(misspelt), () => buffer.copy(misspelt)]) {
+      assert.throws(call, { code: 'ERR_INVALID_ARG_VALUE', message: /has no 'len'/ });
+    }
+  });
+
   it('gives up its addresses when the ArrayBuffer is collected', async () => {
     const before = addressSpace();
     (() => {

@@ -2028,6 +2028,90 @@ static void handles_after(struct racer *r)
 	TRY(r, "close the other client", close(SLOT2), NONE);
 }
 
+/* ---- caches: one buffer's, written back by all, while a driver maps it now and then ---- */
+
+#define CLEANERS	4
+#define CACHE_PAGES	16
+#define CACHE_TURNS	200
+
+static char *cached;
+
+static void caches_set_up(struct racer *r)
+{
+	handles_set_up(r);
+	cards[0] = open_vgem();
+}
+
+static void caches_before(struct racer *r)
+{
+	struct ion_legacy_alloc data = {
+		.len = CACHE_PAGES * page_size,
+		.heap_id_mask = ION_SYSTEM_HEAP,
+		.flags = ION_FLAG_CACHED,
+	};
+	struct ion_legacy_fd share = { 0 };
+
+	at_work = CLEANERS;
+	open_as(r, "/dev/ion", SLOT);
+	TRY(r, "alloc", ioctl(SLOT, ION_LEGACY_IOC_ALLOC, &data), NONE);
+	share.handle = data.handle;
+	TRY(r, "share", ioctl(SLOT, ION_LEGACY_IOC_SHARE, &share), NONE);
+	TRY(r, "dup3", dup3(share.fd, SLOT2, O_CLOEXEC), NONE);
+	close(share.fd);
+	cached = map(r, SLOT2, CACHE_PAGES);
+	set_marks(cached, CACHE_PAGES, data.handle);
+}
+
+static void cleaner(struct racer *r)
+{
+	struct ion_legacy_fd all = { .fd = SLOT2 };
+	struct ion_legacy_flush part = { .fd = SLOT2 };
+	uint32_t page;
+
+	for (int i = 0; i < CACHE_TURNS; i++) {
+		page = below(r, CACHE_PAGES);
+		part.vaddr = cached + page * page_size;
+		part.offset = page * page_size;
+		part.length = (1 + below(r, CACHE_PAGES - page)) * page_size;
+		if (below(r, 2))
+			TRY(r, "sync", ioctl(SLOT, ION_LEGACY_IOC_SYNC, &all), NONE);
+		else if (below(r, 2))
+			TRY(r, "clean", ioctl(SLOT, ION_LEGACY_IOC_CLEAN_CACHES, &part), NONE);
+		else
+			TRY(r, "clean and drop",
+			    ioctl(SLOT, ION_LEGACY_IOC_CLEAN_INV_CACHES, &part), NONE);
+	}
+	at_work--;
+}
+
+static void sometimes_mapped(struct racer *r)
+{
+	struct drm_gem_close handle = { 0 };
+
+	while (at_work) {
+		attach(r, cards[0], SLOT2, NONE, &handle);
+		doze(r, 2000);
+		detach(r, cards[0], &handle);
+		doze(r, 2000);
+	}
+}
+
+static void caches_after(struct racer *r)
+{
+	/* The first handle of a client. */
+	check_marks(r, cached, 0, CACHE_PAGES, 1);
+	unmap(r, cached, CACHE_PAGES);
+	TRY(r, "close", close(SLOT2), NONE);
+	TRY(r, "close the device", close(SLOT), NONE);
+}
+
+static void caches_tear_down(struct racer *r)
+{
+	close(cards[0]);
+	remove_driver(r, "vgem");
+	default_heaps(r);
+}
+
 /* ---- unload: modules that go while others come to use them ---- */
 
 /* Held for writing while dmabuf_core may be away, on which the others build. */
@@ -2845,6 +2929,15 @@ static const struct scenario scenarios[] = {
 			    handle_sampler, close_slot },
 		.after = handles_after,
 		.tear_down = default_heaps,
+	}, {
+		.name = "caches",
+		.title = "a buffer whose caches all clean, while a driver maps it now and then",
+		.rounds = 6,
+		.set_up = caches_set_up,
+		.before = caches_before,
+		.racers = { cleaner, cleaner, cleaner, cleaner, sometimes_mapped },
+		.after = caches_after,
+		.tear_down = caches_tear_down,
 	}, {
 		.name = "unload",
 		.title = "modules that are unloaded and loaded while others use them",
