@@ -200,7 +200,7 @@ export abstract class OneWayDevice extends VideoDevice {
    * @throws DmaBufError ERR_DMABUF_CLOSED; SystemError
    */
   get format(): Format {
-    return this.port.get();
+    return this.port.format;
   }
 
   /**
@@ -213,7 +213,7 @@ export abstract class OneWayDevice extends VideoDevice {
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
   setFormat(format: FormatRequest): Format {
-    return this.port.request(format, true);
+    return this.port.setFormat(format);
   }
 
   /**
@@ -222,7 +222,7 @@ export abstract class OneWayDevice extends VideoDevice {
    * @throws what that does
    */
   tryFormat(format: FormatRequest): Format {
-    return this.port.request(format, false);
+    return this.port.tryFormat(format);
   }
 
   /**

@@ -15,18 +15,8 @@ import {
   pipelineReport,
   videoDevices,
 } from 'dmabuf/v4l2';
-import {
-  all,
-  bytesOf,
-  colourPicture,
-  describeDriver,
-  encoded,
-  encoderOf,
-  exchanged,
-  greyPicture,
-  hasDriver,
-  meanDifference,
-} from './codecs.ts';
+import { all, bytesOf, colourPicture, encoded, encoderOf, exchanged, greyPicture, meanDifference } from './codecs.ts';
+import { describeDriver, hasDriver } from './drivers.ts';
 import { everyHeapTable } from './ion.ts';
 import { called, filled, memories } from './memories.ts';
 import { describeModules, eventually, leavesNoPage, PAGE, suiteWithParameters, unload } from './support.ts';
