@@ -139,7 +139,8 @@ export interface V4l2EventEntry {
   /** microseconds, of CLOCK_MONOTONIC */
   timestamp: number;
   changes: number;
-  value: number;
+  /** a bigint of V4L2_CTRL_TYPE_INTEGER64 */
+  value: number | bigint;
   controlType: number;
   flags: number;
 }

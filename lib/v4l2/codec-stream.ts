@@ -13,7 +13,7 @@ import { videoError } from './advice.js';
 import { type CodecInput, fillSlot, type Given, readInput } from './codec-input.js';
 import type { CodecSide } from './codec-side.js';
 import type { VideoDevice } from './device.js';
-import { nextEvent, subscribe, unsubscribe } from './events.js';
+import type { Listener } from './events.js';
 import type { Frame } from './frame.js';
 import { FrameSource } from './frame-source.js';
 import { BufferQueue, type Done, type Slot } from './queue.js';
@@ -78,7 +78,8 @@ export class CodecStream extends FrameSource {
   readonly #inodes = new Map<Slot, number>();
   #inputs = 0;
 
-  #subscribed = false;
+  /** hears of changes of what comes out, where the driver tells of them */
+  #listener: Listener | undefined;
   /** the driver has said that what comes out has another size from here on */
   #changed = false;
   /** nothing comes out any more, until it is told to go on */
@@ -207,7 +208,7 @@ export class CodecStream extends FrameSource {
     if (this.#over) return;
     this.#over = true;
     this.#options.signal?.removeEventListener('abort', this.#abort);
-    if (this.#subscribed) unsubscribe(this.device, 'source-change');
+    this.#listener?.end();
     this.output.release();
     this.#input.release();
     for (const given of this.#lent.values()) this.#release(given);
@@ -301,8 +302,8 @@ export class CodecStream extends FrameSource {
   }
 
   #hear(): void {
-    while (this.#subscribed) {
-      const event = nextEvent(this.device);
+    for (;;) {
+      const event = this.#listener?.next();
       if (event === undefined) return;
       if (event.type === 'source-change' && event.resolution) this.#changed = true;
     }
@@ -426,14 +427,13 @@ export class CodecStream extends FrameSource {
     this.#copies = copies;
     if (this.#over) return;
     if (kind === 'decoder') this.#subscribe();
-    if (!this.#subscribed) await this.#open();
+    if (this.#listener === undefined) await this.#open();
   }
 
   /** A driver that does not tell of a change has none, and its output can be used at once. */
   #subscribe(): void {
     try {
-      subscribe(this.device, 'source-change');
-      this.#subscribed = true;
+      this.#listener = this.device.told.listen([['source-change', 0]]);
     } catch (error) {
       if (![errno.EINVAL, errno.ENOTTY].includes(-((error as SystemError).errno ?? 0))) throw error;
     }
@@ -487,7 +487,7 @@ export class CodecStream extends FrameSource {
       (reads ? Ready.used : 0) |
       // Once the last one was taken, there seems to be one for ever.
       (writes && !this.#last ? Ready.filled : 0) |
-      (this.#subscribed ? Ready.event : 0)
+      (this.#listener !== undefined ? Ready.event : 0)
     );
   }
 

@@ -472,7 +472,9 @@ export class Port {
     }
     const { numerator, denominator } = wanted ?? { numerator: 0, denominator: 0 };
     const found = native.v4l2Interval(this.#device(), this.type, numerator, denominator);
-    if (typeof found !== 'number') return found;
-    throw videoError(found, wanted === undefined ? 'VIDIOC_G_PARM' : 'VIDIOC_S_PARM', this.#path);
+    // Some answer the call, and do not know: 0/0.
+    if (typeof found !== 'number' && found.denominator > 0) return found;
+    const error = typeof found === 'number' ? found : -errno.ENOTTY;
+    throw videoError(error, wanted === undefined ? 'VIDIOC_G_PARM' : 'VIDIOC_S_PARM', this.#path);
   }
 }
