@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: MIT
+import { unwatch, type Watched, whenCollected } from './collected.js';
 import { DmaBuf } from './dmabuf.js';
 import type { FdMessage, FdSocket } from './fd-socket.js';
 import { native } from './native.js';
 
 const secret = Symbol('buffer-message');
-
-/** One that was left to the collector, as its buffers were, which warn of it. */
-const registry = new FinalizationRegistry<{ socket: FdSocket; loan: number }>(({ socket, loan }) =>
-  goHome(socket, loan),
-);
 
 /**
  * A message of {@link FdSocket.buffers}, whose descriptors are buffers. Close it when done: that closes them, too, and is
@@ -21,6 +17,7 @@ export class BufferMessage implements Disposable {
   readonly buffers: readonly DmaBuf[];
   readonly #socket: FdSocket;
   #loan: number | undefined;
+  #watched: Watched | undefined;
 
   private constructor(key: symbol, socket: FdSocket, value: unknown, buffers: DmaBuf[], loan: number | undefined) {
     if (key !== secret) throw new TypeError('A BufferMessage is what FdSocket.buffers() gives');
@@ -28,7 +25,8 @@ export class BufferMessage implements Disposable {
     this.buffers = buffers;
     this.#socket = socket;
     this.#loan = loan;
-    if (loan !== undefined) registry.register(this, { socket, loan }, this);
+    // Its buffers warn of being left to the collector.
+    if (loan !== undefined) this.#watched = whenCollected(this, () => goHome(socket, loan));
   }
 
   /** @internal */
@@ -53,7 +51,7 @@ export class BufferMessage implements Disposable {
   /** Closes the buffers, and tells the peer's {@link BufferPool} that they are back. May be called twice. */
   close(): void {
     for (const buffer of this.buffers) buffer.close();
-    registry.unregister(this);
+    if (this.#watched) unwatch(this.#watched);
     goHome(this.#socket, this.#loan);
     this.#loan = undefined;
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { constants as osConstants } from 'node:os';
 import { checkInteger, checkOptions } from './arguments.js';
+import { unwatch, type Watched, whenCollected } from './collected.js';
 import type { DmaBuf } from './dmabuf.js';
 import { DmaBufError, invalidType } from './errors.js';
 import { FdSocket, lend } from './fd-socket.js';
@@ -35,13 +36,13 @@ function leave(loan: Loan): void {
   if (loan.holders === 0) loan.home(loan.buffer);
 }
 
-const registry = new FinalizationRegistry<Loan>((loan) => {
+function wasLeft(loan: Loan): void {
   process.emitWarning(
     `A buffer of a BufferPool of ${loan.buffer.length} bytes was left to the garbage collector: call release(), or declare it with \`using\``,
     { type: 'DmaBufWarning', code: 'DMABUF_NOT_CLOSED' },
   );
   leave(loan);
-});
+}
 
 /**
  * Equal buffers that go round: whoever wants one waits until one is free, so that a consumer that is slow slows the
@@ -180,12 +181,13 @@ export class BufferPool implements Disposable {
 /** A buffer of a {@link BufferPool}, until it is released. */
 export class PoolBuffer implements Disposable {
   readonly #loan: Loan;
+  readonly #watched: Watched;
   #released = false;
 
   private constructor(key: symbol, loan: Loan) {
     if (key !== secret) throw new TypeError('A PoolBuffer is what BufferPool.acquire() gives');
     this.#loan = loan;
-    registry.register(this, loan, this);
+    this.#watched = whenCollected(this, () => wasLeft(loan));
   }
 
   /** @internal */
@@ -232,7 +234,7 @@ export class PoolBuffer implements Disposable {
   release(): void {
     if (this.#released) return;
     this.#released = true;
-    registry.unregister(this);
+    unwatch(this.#watched);
     leave(this.#loan);
   }
 

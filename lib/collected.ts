@@ -40,6 +40,13 @@ export function watch(each: Watched): void {
   wait();
 }
 
+/** Until {@link unwatch}, where there is nothing to keep besides: `gone` must not refer to the owner. */
+export function whenCollected(owner: object, gone: () => void): Watched {
+  const each = { owner: new WeakRef(owner), gone };
+  watch(each);
+  return each;
+}
+
 export function unwatch(each: Watched): void {
   watched.delete(each);
 }

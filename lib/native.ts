@@ -205,6 +205,7 @@ type ConstantName =
   | 'O_WRONLY'
   | 'O_RDWR'
   | 'F_SEAL_SHRINK'
+  | 'F_SEAL_GROW'
   | 'F_SEAL_WRITE'
   | 'F_SEAL_FUTURE_WRITE'
   | 'PAGE_SIZE'

@@ -9,7 +9,7 @@ import { Heap, ifAvailable, ifAvailableSync, type Request } from './heap.js';
 /** What stands for the path of a heap that is no device. */
 export const MEMFD_PATH = 'memfd';
 
-const { F_SEAL_SHRINK, O_RDWR } = native.constants;
+const { F_SEAL_GROW, F_SEAL_SHRINK, O_RDWR } = native.constants;
 
 /** @internal */
 export const memfdTraits: HeapTraits = { name: 'memfd', contiguous: false, protected: false, uncached: false };
@@ -64,7 +64,7 @@ export class MemfdHeap extends Heap {
       size: wholePages(length),
       inode: native.inode(handle),
       access: O_RDWR,
-      seals: F_SEAL_SHRINK,
+      seals: F_SEAL_SHRINK | F_SEAL_GROW,
       deviceMajor: -1,
       deviceMinor: -1,
     };

@@ -25,6 +25,7 @@ void RegisterConstants(Napi::Env env, Napi::Object exports) {
   set("O_WRONLY", O_WRONLY);
   set("O_RDWR", O_RDWR);
   set("F_SEAL_SHRINK", F_SEAL_SHRINK);
+  set("F_SEAL_GROW", F_SEAL_GROW);
   set("F_SEAL_WRITE", F_SEAL_WRITE);
   set("F_SEAL_FUTURE_WRITE", F_SEAL_FUTURE_WRITE);
   set("PAGE_SIZE", static_cast<double>(sysconf(_SC_PAGESIZE)));
