@@ -4,7 +4,7 @@ import type { DmaBuf } from '../dmabuf.js';
 import type { VideoDevice } from './device.js';
 import type { Format } from './formats.js';
 import { type Frame, makeFrame } from './frame.js';
-import type { BufferQueue, Done, Slot } from './queue.js';
+import type { Done, FrameQueue, Slot } from './queue.js';
 import type { Stage } from './report.js';
 
 /** Milliseconds a program may hold all frames while it waits for one, before it is told. */
@@ -15,12 +15,12 @@ export abstract class FrameSource implements AsyncIterableIterator<Frame>, Dispo
   /** @internal */
   protected readonly device: VideoDevice;
   /** what its frames come in @internal */
-  protected readonly output: BufferQueue;
+  protected readonly output: FrameQueue;
   #frames = 0;
   #told = false;
 
   /** @internal */
-  protected constructor(device: VideoDevice, output: BufferQueue) {
+  protected constructor(device: VideoDevice, output: FrameQueue) {
     this.device = device;
     this.output = output;
   }

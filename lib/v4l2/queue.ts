@@ -371,3 +371,10 @@ export class BufferQueue {
     slot.holder = 'idle';
   }
 }
+
+/** What a loop over frames needs of a queue. @internal */
+export type FrameQueue = Pick<
+  BufferQueue,
+  | ('slots' | 'format' | 'queued' | 'streaming' | 'stage' | 'port')
+  | ('allocate' | 'adopt' | 'enqueue' | 'dequeue' | 'start' | 'release' | 'drop')
+>;

@@ -5,7 +5,7 @@ import type { Heap } from '../heap/heap.js';
 import type { VideoDevice } from './device.js';
 import type { Frame } from './frame.js';
 import { FrameSource } from './frame-source.js';
-import { BufferQueue, type Done } from './queue.js';
+import type { Done, FrameQueue } from './queue.js';
 import { Ready } from './readiness.js';
 import type { Stage } from './report.js';
 
@@ -21,7 +21,7 @@ export interface StreamOptions {
 const secret = Symbol('frames');
 
 /** @internal */
-export let startFrames: (device: VideoDevice, type: number, options: StreamOptions) => FrameStream;
+export let startFrames: (device: VideoDevice, queue: FrameQueue, options: StreamOptions) => FrameStream;
 
 /**
  * The frames of a {@link Capture}. Begins when the first is asked for, and ends with the loop over it, with
@@ -39,12 +39,12 @@ export class FrameStream extends FrameSource {
   #skipped = 0;
 
   static {
-    startFrames = (device, type, options) => new FrameStream(secret, device, type, options);
+    startFrames = (device, queue, options) => new FrameStream(secret, device, queue, options);
   }
 
-  private constructor(key: symbol, device: VideoDevice, type: number, options: StreamOptions) {
+  private constructor(key: symbol, device: VideoDevice, queue: FrameQueue, options: StreamOptions) {
     if (key !== secret) throw new TypeError('A FrameStream is made by frames()');
-    super(device, new BufferQueue(device, type));
+    super(device, queue);
     this.#options = options;
   }
 
