@@ -23,8 +23,8 @@ export interface Result extends Counts {
 /** Seconds: several times what the slowest guest takes. */
 const GUEST_S = 2400;
 
-/** Rounds and moments of the tests that kill, where they are not to be their default. */
-const ofKills = ['DMABUF_KILLS', 'DMABUF_SEED'].flatMap((name) => {
+/** Rounds and moments of the tests that kill, and frames of the long one, where they are not to be their default. */
+const ofLoops = ['DMABUF_KILLS', 'DMABUF_SEED', 'DMABUF_FRAMES'].flatMap((name) => {
   const value = process.env[name];
   return value ? [[name, value]] : [];
 });
@@ -117,7 +117,7 @@ export function guestTests(
   directory: string,
   { options, append = '', files, mocha = [], under = [], env = {}, patience = 120_000, seconds = GUEST_S }: GuestTests,
 ): string[] {
-  const environment = { DMABUF_TEST_RESULT: '/share/result.json', ...Object.fromEntries(ofKills), ...env };
+  const environment = { DMABUF_TEST_RESULT: '/share/result.json', ...Object.fromEntries(ofLoops), ...env };
   return [
     ...['scripts/guest', ...options, '--share', directory],
     // Debian's kernels zero all memory themselves otherwise, and nobody would see that a module does not.
