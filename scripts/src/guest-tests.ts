@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The tests that run in a guest, as a command, and what they left behind.
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildPrograms } from '../../test/guest/c/build.ts';
-import { packagesWithDependencies, unpack } from './apt.ts';
-import { type Architecture, oldestNode, userlandSuite } from './machines.ts';
+import { bringProgram } from './debian-programs.ts';
+import type { Architecture } from './machines.ts';
 import { projectRoot } from './project.ts';
 import { run } from './run.ts';
 
@@ -35,22 +35,7 @@ export const reporter = ['--reporter', 'test/reporter.cjs'];
 export async function prepareGuestTests(directory: string, userland: Architecture): Promise<void> {
   const programs = join(directory, 'c');
   await buildPrograms(programs, `${userland.gnu}-gcc`);
-  await bringStrace(programs, userland);
-}
-
-/** Those of Debian's packages that the guest has not. */
-const STRACE = /^(strace|libunwind8|liblzma5)_/;
-
-/** For the guest's own image it is too seldom used. The one of the oldest programs runs with newer ones, too. */
-async function bringStrace(programs: string, { name, gnu }: Architecture): Promise<void> {
-  const sources = [{ suite: userlandSuite(oldestNode), architectures: [name] }];
-  const debs = await packagesWithDependencies(`strace (${name})`, sources, ['strace']);
-  await unpack(debs, join(programs, 'strace.d'), STRACE);
-  const script = `#!/bin/sh
-root=$(dirname "$0")/strace.d/usr
-LD_LIBRARY_PATH="$root/lib/${gnu}" exec "$root/bin/strace" -E LD_LIBRARY_PATH "$@"
-`;
-  await writeFile(join(programs, 'strace'), script, { mode: 0o755 });
+  await bringProgram('strace', programs, userland);
 }
 
 /** Tests of a guest whose device tree describes the heaps of a board. */
