@@ -139,7 +139,8 @@ export interface V4l2EventEntry {
   /** microseconds, of CLOCK_MONOTONIC */
   timestamp: number;
   changes: number;
-  value: number;
+  /** a bigint of V4L2_CTRL_TYPE_INTEGER64 */
+  value: number | bigint;
   controlType: number;
   flags: number;
 }
@@ -526,11 +527,7 @@ interface Native {
 
   /** VIDIOC_REQBUFS: how many there are now; 0 frees them */
   v4l2RequestBuffers(device: Handle, type: number, memory: number, count: number): number;
-  /** VIDIOC_CREATE_BUFS for the format the device has: the index of the first */
-  v4l2CreateBuffers(device: Handle, type: number, memory: number, count: number): number;
-  /** VIDIOC_QUERYBUF; `numbers` are those of {@link BufferField}, here and below */
-  v4l2QueryBuffer(device: Handle, numbers: ArrayBuffer): number;
-  /** VIDIOC_QBUF */
+  /** VIDIOC_QBUF; `numbers` are those of {@link BufferField}, here and below */
   v4l2Queue(device: Handle, numbers: ArrayBuffer): number;
   /** VIDIOC_DQBUF; -EAGAIN where none is done */
   v4l2Dequeue(device: Handle, numbers: ArrayBuffer): number;

@@ -9,6 +9,7 @@ import { Heap } from '../heap/heap.js';
 import { native } from '../native.js';
 import { OneWayDevice, type Opened } from './device.js';
 import { openChoice, type VideoDeviceChoice } from './devices.js';
+import { BufferQueue } from './queue.js';
 import { type FrameStream, startFrames } from './stream.js';
 
 const { v4l2 } = native;
@@ -90,7 +91,7 @@ export class Capture extends OneWayDevice {
       const advice = 'A loop over its frames is there already: leave it, or close() it, first.';
       throw systemError(-osConstants.errno.EBUSY, 'ioctl', this.path, advice);
     }
-    this.#stream = startFrames(this, this.port.type, {
+    this.#stream = startFrames(this, new BufferQueue(this, this.port.type), {
       count,
       heap,
       buffers: lists,

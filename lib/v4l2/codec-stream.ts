@@ -6,7 +6,6 @@
  * @module
  */
 import { constants as osConstants } from 'node:os';
-import type { DmaBuf } from '../dmabuf.js';
 import { type SystemError, systemError } from '../errors.js';
 import type { Heap } from '../heap/heap.js';
 import { native } from '../native.js';
@@ -14,9 +13,9 @@ import { videoError } from './advice.js';
 import { type CodecInput, fillSlot, type Given, readInput } from './codec-input.js';
 import type { CodecSide } from './codec-side.js';
 import type { VideoDevice } from './device.js';
-import { nextEvent, subscribe, unsubscribe } from './events.js';
-import type { Format } from './formats.js';
-import { type Frame, makeFrame } from './frame.js';
+import type { Listener } from './events.js';
+import type { Frame } from './frame.js';
+import { FrameSource } from './frame-source.js';
 import { BufferQueue, type Done, type Slot } from './queue.js';
 import { Ready } from './readiness.js';
 import { joinStages, type Stage } from './report.js';
@@ -43,9 +42,6 @@ export interface CheckedCodecOptions {
 /** Milliseconds a driver may need for what it still has, where nothing but silence tells that it has no more. */
 const SILENCE_MS = 1000;
 
-/** Milliseconds a program may hold all frames while it waits for one, before it is told. */
-const PATIENCE_MS = 2000;
-
 const secret = Symbol('codec stream');
 
 /** @internal */
@@ -61,12 +57,9 @@ export let startCodec: (
  * over it, with {@link CodecStream.close}, or with an error: then nothing streams any more, the loop over the input is
  * left, its frames are closed, and all buffers are freed, but for those of frames that are not closed yet.
  */
-export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
-  readonly #device: VideoDevice;
+export class CodecStream extends FrameSource {
   /** what the driver reads, V4L2's OUTPUT */
   readonly #input: BufferQueue;
-  /** what it writes, V4L2's CAPTURE */
-  readonly #output: BufferQueue;
   readonly #side: CodecSide;
   readonly #options: CheckedCodecOptions;
   /** undefined: it has ended, or was left */
@@ -85,7 +78,8 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
   readonly #inodes = new Map<Slot, number>();
   #inputs = 0;
 
-  #subscribed = false;
+  /** hears of changes of what comes out, where the driver tells of them */
+  #listener: Listener | undefined;
   /** the driver has said that what comes out has another size from here on */
   #changed = false;
   /** nothing comes out any more, until it is told to go on */
@@ -98,7 +92,6 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
 
   /** taken from the driver, and not asked for yet */
   readonly #ready: Frame[] = [];
-  #frames = 0;
   #changes = 0;
 
   /** something has happened while the loop was at work */
@@ -106,7 +99,6 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
   #resume: (() => void) | undefined;
   #waiters: (() => void)[] = [];
   #leaving: Promise<unknown> = Promise.resolve();
-  #told = false;
 
   static {
     startCodec = (device, input, output, options) => new CodecStream(secret, device, input, output, options);
@@ -120,16 +112,16 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
     options: CheckedCodecOptions,
   ) {
     if (key !== secret) throw new TypeError('A CodecStream is made by process()');
-    this.#device = device;
-    this.#input = new BufferQueue(device, input.port.type);
-    this.#output = new BufferQueue(device, output.port.type);
+    // what it writes, V4L2's CAPTURE
+    super(device, new BufferQueue(device, output.type));
+    this.#input = new BufferQueue(device, input.type);
     this.#side = output;
     this.#options = options;
     this.#source = options.source;
   }
 
   /** Whether it has ended. Frames that it made before may still be there to be asked for. */
-  get closed(): boolean {
+  override get closed(): boolean {
     return this.#over;
   }
 
@@ -138,29 +130,14 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
     return this.#inputs;
   }
 
-  /** Frames that have come out. */
-  get frames(): number {
-    return this.#frames;
-  }
-
   /** How often the frames of a stream have changed their size, each with new buffers. */
   get changes(): number {
     return this.#changes;
   }
 
-  /** What frames look like that come next; undefined before there was one, and after the end. */
-  get format(): Format | undefined {
-    return this.#output.format;
-  }
-
-  /** The buffers that frames come in, as lists of one for each plane; none before there was one. */
-  get buffers(): readonly (readonly DmaBuf[])[] {
-    return this.#output.slots.map(({ buffers }) => buffers);
-  }
-
   /** What went through it, for {@link pipelineReport}. @internal */
-  get stage(): Stage {
-    return joinStages(this.#input.stage, this.#output.stage, this.#frames);
+  override get stage(): Stage {
+    return joinStages(this.#input.stage, this.output.stage, this.frames);
   }
 
   /**
@@ -173,7 +150,7 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
    * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE: an input is none
    * @throws what the input's own iterator does; DmaBufError ERR_DMABUF_CLOSED; the reason of `signal`
    */
-  async next(): Promise<IteratorResult<Frame, undefined>> {
+  override async next(): Promise<IteratorResult<Frame, undefined>> {
     if (!this.#over) this.#loop ??= this.#run();
     for (;;) {
       const frame = this.#ready.shift();
@@ -193,26 +170,22 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
   }
 
   /** Leaves the loop, and that over the input: ends the stream. */
-  async return(): Promise<IteratorResult<Frame, undefined>> {
+  override async return(): Promise<IteratorResult<Frame, undefined>> {
     this.close();
     await this.#leave();
     return { value: undefined, done: true };
   }
 
-  /** Itself. */
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
   /** Ends it. Frames that the program has still show what they showed. May be called twice. */
-  close(): void {
+  override close(): void {
     this.#end();
     for (const frame of this.#ready.splice(0)) frame.close();
   }
 
-  /** The same as {@link CodecStream.close}. */
-  [Symbol.dispose](): void {
-    this.close();
+  /** @internal */
+  protected override gaveBack(error?: unknown): void {
+    if (error === undefined) this.#stir();
+    else this.#fail(error);
   }
 
   /** Lets the loop look again. */
@@ -235,8 +208,8 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
     if (this.#over) return;
     this.#over = true;
     this.#options.signal?.removeEventListener('abort', this.#abort);
-    if (this.#subscribed) unsubscribe(this.#device, 'source-change');
-    this.#output.release();
+    this.#listener?.end();
+    this.output.release();
     this.#input.release();
     for (const given of this.#lent.values()) this.#release(given);
     this.#lent.clear();
@@ -272,7 +245,7 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
         this.#reap();
         this.#collect();
         this.#hear();
-        if (this.#changed && (this.#last || !this.#output.streaming)) {
+        if (this.#changed && (this.#last || !this.output.streaming)) {
           await this.#renew();
           continue;
         }
@@ -302,26 +275,24 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
 
   /** Takes what it has written. */
   #collect(): void {
-    while (this.#output.streaming && !this.#last) {
+    while (this.output.streaming && !this.#last) {
       const done = this.#dequeue();
       if (done === undefined) return;
       this.#silent = false;
-      const { slot, flags, planes, sequence } = done;
+      const { slot, flags, planes } = done;
       this.#last = (flags & v4l2.BUF_FLAG_LAST) !== 0;
       if (this.#last && planes.every(({ bytesUsed }) => bytesUsed === 0)) {
         slot.holder = 'idle';
         continue;
       }
-      this.#frames++;
-      const what = `Frame ${sequence} of ${this.#device.path}`;
-      this.#ready.push(makeFrame(done, this.#output.format as Format, what, () => this.#giveBack(slot)));
+      this.#ready.push(this.frameOf(done));
       this.#waiters.shift()?.();
     }
   }
 
   #dequeue(): Done | undefined {
     try {
-      return this.#output.dequeue();
+      return this.output.dequeue();
     } catch (error) {
       // Some drivers do not mark the last one.
       if ((error as SystemError).errno !== -errno.EPIPE) throw error;
@@ -331,52 +302,36 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
   }
 
   #hear(): void {
-    while (this.#subscribed) {
-      const event = nextEvent(this.#device);
+    for (;;) {
+      const event = this.#listener?.next();
       if (event === undefined) return;
       if (event.type === 'source-change' && event.resolution) this.#changed = true;
     }
   }
 
-  /** A frame was closed. */
-  #giveBack(slot: Slot): void {
-    if (!this.#output.slots.includes(slot)) {
-      this.#output.drop(slot);
-      return;
-    }
-    try {
-      this.#output.enqueue(slot);
-      this.#stir();
-    } catch (error) {
-      // Whoever closes a frame is not to blame: the next who asks for one is told.
-      slot.holder = 'idle';
-      this.#fail(error);
-    }
-  }
-
   /** New buffers for frames of the format that there is now. */
   async #renew(): Promise<void> {
-    if (this.#output.format !== undefined) this.#changes++;
+    if (this.output.format !== undefined) this.#changes++;
     this.#changed = false;
     this.#last = false;
     this.#draining = false;
-    this.#output.release();
+    this.output.release();
     const { wanted } = this.#side;
-    if (wanted !== undefined && this.#output.port.get().pixelFormat !== wanted) {
-      this.#output.port.request({ pixelFormat: wanted }, true);
+    if (wanted !== undefined && this.output.port.format.pixelFormat !== wanted) {
+      this.output.port.setFormat({ pixelFormat: wanted });
     }
     await this.#open();
   }
 
   async #open(): Promise<void> {
     const { count, heap } = this.#options;
-    await this.#output.allocate({ count, heap });
+    await this.output.allocate({ count, heap });
     if (this.#over) {
-      this.#output.release();
+      this.output.release();
       return;
     }
-    for (const slot of this.#output.slots) this.#output.enqueue(slot);
-    this.#output.start();
+    for (const slot of this.output.slots) this.output.enqueue(slot);
+    this.output.start();
   }
 
   /** The source has ended, and everything of it is the driver's. */
@@ -386,36 +341,36 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
 
   /** Tells the driver that there is no more to come: it hands out what it still has. */
   #drain(): void {
-    if (!this.#fed || this.#draining || this.#counting || this.#last || !this.#output.streaming) return;
+    if (!this.#fed || this.#draining || this.#counting || this.#last || !this.output.streaming) return;
     const encoder = this.#options.kind === 'encoder';
     const command = encoder ? v4l2.ENC_CMD_STOP : v4l2.DEC_CMD_STOP;
     const error =
       this.#options.kind === 'converter'
         ? -errno.ENOTTY
-        : native.v4l2CodecCommand(this.#device.owned.get('ioctl'), encoder, command, 0);
+        : native.v4l2CodecCommand(this.device.owned.get('ioctl'), encoder, command, 0);
     if (error === -errno.ENOTTY) this.#counting = true;
     // it does so already
     else if (error < 0 && error !== -errno.EBUSY) {
-      throw videoError(error, encoder ? 'VIDIOC_ENCODER_CMD' : 'VIDIOC_DECODER_CMD', this.#device.path);
+      throw videoError(error, encoder ? 'VIDIOC_ENCODER_CMD' : 'VIDIOC_DECODER_CMD', this.device.path);
     } else this.#draining = true;
   }
 
   #isDone(): boolean {
     if (!this.#fed) return false;
     if (this.#inputs === 0) return true;
-    if (!this.#output.streaming) {
+    if (!this.output.streaming) {
       if (this.#input.queued > 0 && !this.#silent) return false;
       const advice = `It has met no picture in what it was given: is that ${this.#input.format?.pixelFormat}?`;
-      throw systemError(-errno.EILSEQ, 'ioctl', this.#device.path, advice);
+      throw systemError(-errno.EILSEQ, 'ioctl', this.device.path, advice);
     }
-    if (this.#counting) return this.#input.queued === 0 && (this.#frames >= this.#inputs || this.#silent);
+    if (this.#counting) return this.#input.queued === 0 && (this.frames >= this.#inputs || this.#silent);
     return this.#draining && this.#last;
   }
 
   /** Whether a silence is all that tells that nothing comes any more. */
   get #listening(): boolean {
     if (!this.#fed) return false;
-    return this.#counting ? this.#input.queued === 0 && this.#output.queued > 0 : !this.#output.streaming;
+    return this.#counting ? this.#input.queued === 0 && this.output.queued > 0 : !this.output.streaming;
   }
 
   /** Asks the source for one more, where there is a buffer for it. Never rejects. */
@@ -447,7 +402,7 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
   }
 
   async #take(value: unknown): Promise<void> {
-    const given = readInput(value, { syscall: 'ioctl', path: this.#device.path });
+    const given = readInput(value, { syscall: 'ioctl', path: this.device.path });
     try {
       await this.#begin(given);
       if (this.#over) this.#release(given);
@@ -464,7 +419,7 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
     if (this.#copies !== undefined || this.#over) {
       if (this.#over || this.#copies === copies) return;
       const advice = `Its input began with ${copies ? 'buffers, and goes on with bytes' : 'bytes, and goes on with buffers'}: process() takes one or the other.`;
-      throw systemError(-errno.EINVAL, 'ioctl', this.#device.path, advice);
+      throw systemError(-errno.EINVAL, 'ioctl', this.device.path, advice);
     }
     const { kind, inputCount } = this.#options;
     if (copies) await this.#input.allocate({ count: inputCount });
@@ -472,14 +427,13 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
     this.#copies = copies;
     if (this.#over) return;
     if (kind === 'decoder') this.#subscribe();
-    if (!this.#subscribed) await this.#open();
+    if (this.#listener === undefined) await this.#open();
   }
 
   /** A driver that does not tell of a change has none, and its output can be used at once. */
   #subscribe(): void {
     try {
-      subscribe(this.#device, 'source-change');
-      this.#subscribed = true;
+      this.#listener = this.device.told.listen([['source-change', 0]]);
     } catch (error) {
       if (![errno.EINVAL, errno.ENOTTY].includes(-((error as SystemError).errno ?? 0))) throw error;
     }
@@ -490,7 +444,7 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
     const inode = given.buffers?.[0]?.inode;
     const slot = idle.find((one) => inode !== undefined && this.#inodes.get(one) === inode) ?? (idle[0] as Slot);
     if (given.frame !== undefined && [...this.#lent.values()].some(({ frame }) => frame === given.frame)) {
-      throw systemError(-errno.EBUSY, 'ioctl', this.#device.path, 'The driver has this frame already.');
+      throw systemError(-errno.EBUSY, 'ioctl', this.device.path, 'The driver has this frame already.');
     }
     const info = fillSlot(this.#input, slot, given, this.#options.kind === 'decoder');
     this.#input.enqueue(slot, info);
@@ -503,12 +457,11 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
   /** Until something happens. */
   async #rest(): Promise<void> {
     if (this.#stirred || this.#over) return;
-    const held = this.#waiters.length > 0 && this.#output.streaming && this.#output.queued === 0 && !this.#last;
     const timer = this.#listening
       ? setTimeout(() => this.#hush(), SILENCE_MS)
-      : held && !this.#told
-        ? setTimeout(() => this.#tell(), PATIENCE_MS)
-        : undefined;
+      : this.tellWhere(
+          () => this.#waiters.length > 0 && this.output.streaming && this.output.queued === 0 && !this.#last,
+        );
     const events = this.#awaited();
     try {
       // A driver without any buffer answers POLLERR at once, and for ever (v4l2_m2m_poll).
@@ -517,8 +470,8 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
           this.#resume = resolve;
         });
       } else {
-        this.#resume = () => this.#device.readiness.wake();
-        await this.#device.readiness.wait(events);
+        this.#resume = () => this.device.readiness.wake();
+        await this.device.readiness.wait(events);
       }
     } finally {
       clearTimeout(timer);
@@ -528,27 +481,18 @@ export class CodecStream implements AsyncIterableIterator<Frame>, Disposable {
 
   #awaited(): number {
     const reads = this.#input.streaming && this.#input.queued > 0;
-    const writes = this.#output.streaming && this.#output.queued > 0;
+    const writes = this.output.streaming && this.output.queued > 0;
     if (!reads && !writes) return 0;
     return (
       (reads ? Ready.used : 0) |
       // Once the last one was taken, there seems to be one for ever.
       (writes && !this.#last ? Ready.filled : 0) |
-      (this.#subscribed ? Ready.event : 0)
+      (this.#listener !== undefined ? Ready.event : 0)
     );
   }
 
   #hush(): void {
     this.#silent = true;
-    this.#stir();
-  }
-
-  #tell(): void {
-    this.#told = true;
-    process.emitWarning(
-      `A loop waits for a frame of ${this.#device.path}, and the program holds all ${this.#output.slots.length}: close() frames that are no longer needed, or declare them with \`using\``,
-      { type: 'DmaBufWarning', code: 'DMABUF_FRAMES_HELD' },
-    );
     this.#stir();
   }
 }

@@ -105,8 +105,6 @@ export class Codec extends VideoDevice {
    * is closed. A decoder that meets pictures of another size hands out those before, and goes on with new buffers: each
    * frame has its own format. Where the driver marks an input as broken, what it made of it is {@link Frame.damaged}.
    *
-   * A decoder hears of changes by events of the device: a loop over {@link VideoDevice.events} would take them away.
-   *
    * @param frames - pictures for an encoder or a converter; pieces of the stream, in any sizes the driver has room for, for
    *   a decoder
    * @throws RangeError ERR_OUT_OF_RANGE, TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE

@@ -8,7 +8,7 @@ import { OwnedHandle } from '../handle.js';
 import { describe, type Handle, native, type V4l2Capability } from '../native.js';
 import { noDeviceAdvice, videoError } from './advice.js';
 import { type Control, Controls, type ControlValue } from './controls.js';
-import { type EventOptions, type EventType, type VideoEvent, videoEvents } from './events.js';
+import { DeviceEvents, type EventOptions, type EventType, type VideoEvent, videoEvents } from './events.js';
 import {
   type Format,
   type FormatRequest,
@@ -59,6 +59,8 @@ export abstract class VideoDevice implements Disposable {
   readonly owned: OwnedHandle;
   /** @internal */
   readonly readiness: Readiness;
+  /** @internal */
+  readonly told = new DeviceEvents(this);
   readonly #controls: Controls;
 
   /** @internal */
@@ -110,7 +112,8 @@ export abstract class VideoDevice implements Disposable {
   }
 
   /**
-   * What the device tells by itself (VIDIOC_SUBSCRIBE_EVENT), as it happens, until the loop is left.
+   * What the device tells by itself (VIDIOC_SUBSCRIBE_EVENT), as it happens, until the loop is left. Each of several
+   * loops hears of all it has asked for; of one that does not ask for the next, the last 64 wait.
    *
    * @throws SystemError EINVAL: it has no such events; ENODEV: it is gone
    * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; the reason of `signal`
@@ -200,7 +203,7 @@ export abstract class OneWayDevice extends VideoDevice {
    * @throws DmaBufError ERR_DMABUF_CLOSED; SystemError
    */
   get format(): Format {
-    return this.port.get();
+    return this.port.format;
   }
 
   /**
@@ -213,7 +216,7 @@ export abstract class OneWayDevice extends VideoDevice {
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
   setFormat(format: FormatRequest): Format {
-    return this.port.request(format, true);
+    return this.port.setFormat(format);
   }
 
   /**
@@ -222,7 +225,7 @@ export abstract class OneWayDevice extends VideoDevice {
    * @throws what that does
    */
   tryFormat(format: FormatRequest): Format {
-    return this.port.request(format, false);
+    return this.port.tryFormat(format);
   }
 
   /**

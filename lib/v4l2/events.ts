@@ -39,8 +39,8 @@ export type VideoEvent = {
       readonly type: 'control';
       /** the id of the control */
       readonly control: number;
-      /** what it is set to, as the kernel has it; 0 of what is no number */
-      readonly value: number;
+      /** what it is set to, as the kernel has it: a bigint of `integer64`, 0 of what is no number */
+      readonly value: number | bigint;
       /** what has changed of it */
       readonly changes: readonly ('value' | 'flags' | 'range')[];
     }
@@ -55,8 +55,8 @@ export type VideoEvent = {
 
 const MICROSECOND = 1000n;
 
-/** The next event, or undefined where there is none yet. @internal */
-export function nextEvent(device: VideoDevice): VideoEvent | undefined {
+/** The next event of the kernel's list, or undefined where there is none yet. */
+function nextEvent(device: VideoDevice): VideoEvent | undefined {
   for (;;) {
     const found = native.v4l2DequeueEvent(device.owned.get('ioctl'));
     if (typeof found === 'number') {
@@ -80,21 +80,107 @@ export function nextEvent(device: VideoDevice): VideoEvent | undefined {
       case v4l2.EVENT_SOURCE_CHANGE:
         return { ...common, type: 'source-change', resolution: (changes & v4l2.EVENT_SRC_CH_RESOLUTION) !== 0 };
       case v4l2.EVENT_FRAME_SYNC:
-        return { ...common, type: 'frame-sync', frame: value };
+        return { ...common, type: 'frame-sync', frame: Number(value) };
     }
   }
 }
 
-/** Asks for an event. @internal */
-export function subscribe(device: VideoDevice, type: EventType, id = 0): void {
+/** Events that wait for one listener at most: of a loop that does not ask, the oldest are lost. */
+const MAX_WAITING = 64;
+
+/** One that hears of some events of a device. @internal */
+export class Listener {
+  readonly #events: DeviceEvents;
+  /** what it has asked for, with the id of a control */
+  readonly asked: readonly (readonly [EventType, number])[];
+  /** what has happened and it was not told yet */
+  readonly waiting: VideoEvent[] = [];
+
+  constructor(events: DeviceEvents, asked: readonly (readonly [EventType, number])[]) {
+    this.#events = events;
+    this.asked = asked;
+  }
+
+  /** The next event, or undefined where there is none yet. */
+  next(): VideoEvent | undefined {
+    this.#events.hear(this);
+    return this.waiting.shift();
+  }
+
+  /** Asks for them no longer. */
+  end(): void {
+    this.#events.leave(this);
+  }
+}
+
+/**
+ * What one open device tells, to all who listen. The kernel has a list for each open file and hands an event out once;
+ * it asks for none twice, and ends an event for all (v4l2_event_subscribe, drivers/media/v4l2-core/v4l2-event.c).
+ *
+ * @internal
+ */
+export class DeviceEvents {
+  readonly #device: VideoDevice;
+  readonly #listeners = new Set<Listener>();
+
+  constructor(device: VideoDevice) {
+    this.#device = device;
+  }
+
+  /** Begins to hear of events: none that happens from here on is missed. */
+  listen(asked: readonly (readonly [EventType, number])[]): Listener {
+    const listener = new Listener(this, asked);
+    const begun: (readonly [EventType, number])[] = [];
+    try {
+      for (const one of asked) {
+        if (!this.#isAsked(one)) subscribe(this.#device, ...one);
+        begun.push(one);
+      }
+    } catch (error) {
+      for (const one of begun) if (!this.#isAsked(one)) unsubscribe(this.#device, ...one);
+      throw error;
+    }
+    this.#listeners.add(listener);
+    return listener;
+  }
+
+  leave(listener: Listener): void {
+    if (!this.#listeners.delete(listener)) return;
+    for (const one of listener.asked) if (!this.#isAsked(one)) unsubscribe(this.#device, ...one);
+  }
+
+  #isAsked([type, id]: readonly [EventType, number]): boolean {
+    return [...this.#listeners].some(({ asked }) => asked.some((one) => one[0] === type && one[1] === id));
+  }
+
+  /** Takes all there are, for whom they are about. */
+  hear(asking: Listener): void {
+    let others = false;
+    for (let event = nextEvent(this.#device); event !== undefined; event = nextEvent(this.#device)) {
+      const { type } = event;
+      const id = event.type === 'control' ? event.control : 0;
+      for (const listener of this.#listeners) {
+        if (!listener.asked.some((one) => one[0] === type && one[1] === id)) continue;
+        listener.waiting.push(event);
+        if (listener.waiting.length > MAX_WAITING) listener.waiting.shift();
+        if (listener !== asking) others = true;
+      }
+    }
+    // They wait for the kernel's list, which is empty now.
+    if (others) this.#device.readiness.wake();
+  }
+}
+
+/** Asks for an event. */
+function subscribe(device: VideoDevice, type: EventType, id: number): void {
   // A script that changes a control wants to hear of that, too.
   const flags = type === 'control' ? v4l2.EVENT_SUB_FL_ALLOW_FEEDBACK : 0;
   const error = native.v4l2Subscribe(device.owned.get('ioctl'), codes[type], id, flags, true);
   if (error < 0) throw videoError(error, 'VIDIOC_SUBSCRIBE_EVENT', device.path);
 }
 
-/** Asks for it no longer. A device that is gone has forgotten it. @internal */
-export function unsubscribe(device: VideoDevice, type: EventType, id = 0): void {
+/** Asks for it no longer. A device that is gone has forgotten it. */
+function unsubscribe(device: VideoDevice, type: EventType, id: number): void {
   if (!device.closed) native.v4l2Subscribe(device.owned.get('ioctl'), codes[type], id, 0, false);
 }
 
@@ -129,29 +215,20 @@ export function videoEvents(
 class EventLoop implements AsyncIterableIterator<VideoEvent, undefined, undefined> {
   readonly #device: VideoDevice;
   readonly #signal: AbortSignal | undefined;
-  /** what was asked for, with its id; undefined after the end */
-  #asked: [EventType, number][] | undefined = [];
+  /** undefined after the end */
+  #listener: Listener | undefined;
 
   constructor(device: VideoDevice, types: readonly EventType[], control: number, signal: AbortSignal | undefined) {
     this.#device = device;
     this.#signal = signal;
-    try {
-      // Before the first is waited for: none is to be missed.
-      for (const type of types) {
-        const id = type === 'control' ? control : 0;
-        subscribe(device, type, id);
-        this.#asked?.push([type, id]);
-      }
-    } catch (error) {
-      this.#end();
-      throw error;
-    }
+    // Before the first is waited for: none is to be missed.
+    this.#listener = device.told.listen(types.map((type) => [type, type === 'control' ? control : 0]));
   }
 
   async next(): Promise<IteratorResult<VideoEvent, undefined>> {
     try {
-      while (this.#asked !== undefined) {
-        const value = nextEvent(this.#device);
+      while (this.#listener !== undefined) {
+        const value = this.#listener.next();
         if (value !== undefined) return { value, done: false };
         await this.#device.readiness.wait(Ready.event, this.#signal);
       }
@@ -172,10 +249,8 @@ class EventLoop implements AsyncIterableIterator<VideoEvent, undefined, undefine
   }
 
   #end(): void {
-    const asked = this.#asked;
-    if (asked === undefined) return;
-    this.#asked = undefined;
-    for (const [type, id] of asked) unsubscribe(this.#device, type, id);
+    this.#listener?.end();
+    this.#listener = undefined;
     this.#device.readiness.wake();
   }
 }

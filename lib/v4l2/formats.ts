@@ -311,19 +311,21 @@ function* entries<T extends object>(entry: (index: number) => T | number): Gener
   }
 }
 
-/** One direction of a device: what its pictures look like there. @internal */
+/** One direction of a device, and what its pictures look like there. */
 export class Port {
   readonly #device: () => Handle;
   readonly #path: string;
-  /** V4L2_BUF_TYPE_… */
+  /** V4L2_BUF_TYPE_… @internal */
   readonly type: number;
 
+  /** @internal */
   constructor(device: () => Handle, type: number, path: string) {
     this.#device = device;
     this.type = type;
     this.#path = path;
   }
 
+  /** Whether its frames may have several buffers, one for each plane. */
   get multiplanar(): boolean {
     return this.type === v4l2.BUF_TYPE_VIDEO_CAPTURE_MPLANE || this.type === v4l2.BUF_TYPE_VIDEO_OUTPUT_MPLANE;
   }
@@ -336,6 +338,11 @@ export class Port {
     }
   }
 
+  /**
+   * The pixel formats it has (VIDIOC_ENUM_FMT).
+   *
+   * @throws DmaBufError ERR_DMABUF_CLOSED; SystemError
+   */
   formats(): PixelFormatInfo[] {
     const device = this.#device();
     return this.#list(
@@ -350,6 +357,12 @@ export class Port {
     );
   }
 
+  /**
+   * The sizes it has for a pixel format (VIDIOC_ENUM_FRAMESIZES); none where the driver does not say, or there is no
+   * such format.
+   *
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; DmaBufError ERR_DMABUF_CLOSED; SystemError
+   */
   sizes(pixelFormat: string): FrameSize[] {
     const device = this.#device();
     const code = fourccCode(pixelFormat);
@@ -360,6 +373,7 @@ export class Port {
     );
   }
 
+  /** @internal */
   intervals(pixelFormat: string, width: number, height: number): FrameInterval[] {
     const device = this.#device();
     const code = fourccCode(pixelFormat);
@@ -378,14 +392,44 @@ export class Port {
     return native.v4l2Format(this.#device(), how, numbers.buffer);
   }
 
-  get(): Format {
-    const error = this.#call(0);
-    if (error < 0) throw videoError(error, 'VIDIOC_G_FMT', this.#path);
+  /**
+   * What its frames look like (VIDIOC_G_FMT).
+   *
+   * @throws DmaBufError ERR_DMABUF_CLOSED; SystemError
+   */
+  get format(): Format {
+    this.#get();
     return read();
   }
 
-  /** Where `set` is false nothing changes. */
-  request(request: FormatRequest, set: boolean): Format {
+  #get(): void {
+    const error = this.#call(0);
+    if (error < 0) throw videoError(error, 'VIDIOC_G_FMT', this.#path);
+  }
+
+  /**
+   * Changes the format (VIDIOC_S_FMT), and answers what it is now: a driver takes the nearest size it has, and what it
+   * has of the rest. A pixel format it does not have is an error.
+   *
+   * @throws SystemError EINVAL: no such pixel format, the message says which there are; EBUSY: not while there are
+   *   buffers for another
+   * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE, RangeError ERR_OUT_OF_RANGE
+   * @throws DmaBufError ERR_DMABUF_CLOSED
+   */
+  setFormat(format: FormatRequest): Format {
+    return this.#request(format, true);
+  }
+
+  /**
+   * What {@link Port.setFormat} would answer, and no change (VIDIOC_TRY_FMT).
+   *
+   * @throws what that does
+   */
+  tryFormat(format: FormatRequest): Format {
+    return this.#request(format, false);
+  }
+
+  #request(request: FormatRequest, set: boolean): Format {
     const call = { syscall: 'ioctl', path: this.#path };
     const changes = changesOf(request, this.multiplanar ? v4l2.MAX_PLANES : 1, call);
     const apply = () => {
@@ -395,7 +439,7 @@ export class Port {
       numbers[FormatField.planeCount] = Math.max(planes, numbers[FormatField.planeCount] as number);
     };
     const wanted = changes.get(FormatField.pixelFormat);
-    this.get();
+    this.#get();
     apply();
     const tried = this.#call(1);
     // A driver may have no such call; then it is asked for good, where that is meant.
@@ -404,7 +448,7 @@ export class Port {
       throw this.#noSuchFormat(wanted);
     }
     if (!set) return read();
-    this.get();
+    this.#get();
     apply();
     const error = this.#call(2);
     if (error < 0) throw videoError(error, 'VIDIOC_S_FMT', this.#path);
@@ -418,7 +462,7 @@ export class Port {
     return systemError(-errno.EINVAL, 'ioctl', this.#path, advice);
   }
 
-  /** Seconds from a frame to the next. */
+  /** Seconds from a frame to the next. @internal */
   interval(wanted?: Fraction): Fraction {
     if (wanted !== undefined) {
       const call = { syscall: 'ioctl', path: this.#path };
@@ -428,7 +472,9 @@ export class Port {
     }
     const { numerator, denominator } = wanted ?? { numerator: 0, denominator: 0 };
     const found = native.v4l2Interval(this.#device(), this.type, numerator, denominator);
-    if (typeof found !== 'number') return found;
-    throw videoError(found, wanted === undefined ? 'VIDIOC_G_PARM' : 'VIDIOC_S_PARM', this.#path);
+    // Some answer the call, and do not know: 0/0.
+    if (typeof found !== 'number' && found.denominator > 0) return found;
+    const error = typeof found === 'number' ? found : -errno.ENOTTY;
+    throw videoError(error, wanted === undefined ? 'VIDIOC_G_PARM' : 'VIDIOC_S_PARM', this.#path);
   }
 }

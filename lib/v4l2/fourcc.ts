@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /** Pixel formats by their four characters (`v4l2_fourcc`). @module */
+import { checkInteger } from '../arguments.js';
 import { invalidType, invalidValue } from '../errors.js';
 
 /** The bit of formats whose words are big-endian (`v4l2_fourcc_be`). */
@@ -24,8 +25,13 @@ export function fourccCode(name: string): number {
   return big ? code + BIG_ENDIAN : code;
 }
 
-/** The name of a pixel format, without the spaces at its end. */
+/**
+ * The name of a pixel format, without the spaces at its end.
+ *
+ * @throws TypeError ERR_INVALID_ARG_TYPE, RangeError ERR_OUT_OF_RANGE
+ */
 export function fourccName(code: number): string {
+  checkInteger(code, 'code', 0, 0xffffffff);
   const characters = [0, 8, 16, 24].map((shift) => (code >>> shift) & (shift === 24 ? 0x7f : 0xff));
   return String.fromCharCode(...characters).trimEnd() + (code >= BIG_ENDIAN ? SUFFIX : '');
 }

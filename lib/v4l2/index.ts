@@ -14,22 +14,24 @@ export type { Control, ControlType, ControlValue, MenuItem } from './controls.js
 export { OneWayDevice, VideoDevice, type VideoInput } from './device.js';
 export { type VideoDeviceChoice, type VideoDeviceInfo, type VideoDeviceKind, videoDevices } from './devices.js';
 export type { EventOptions, EventType, VideoEvent } from './events.js';
-export type {
-  Colorspace,
-  FieldOrder,
-  Format,
-  FormatRequest,
-  Fraction,
-  FrameInterval,
-  FrameSize,
-  PixelFormatInfo,
-  PlaneFormat,
-  Quantization,
-  TransferFunction,
-  YcbcrEncoding,
+export {
+  type Colorspace,
+  type FieldOrder,
+  type Format,
+  type FormatRequest,
+  type Fraction,
+  type FrameInterval,
+  type FrameSize,
+  type PixelFormatInfo,
+  type PlaneFormat,
+  Port,
+  type Quantization,
+  type TransferFunction,
+  type YcbcrEncoding,
 } from './formats.js';
 export { fourccCode, fourccName } from './fourcc.js';
 export { Frame, type FramePlane } from './frame.js';
+export { FrameSource } from './frame-source.js';
 export type { Unnamed } from './names.js';
 export { Output, type PlayOptions, type SinkOptions } from './output.js';
 export type { BufferInfo, PlaneUse } from './queue.js';

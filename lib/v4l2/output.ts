@@ -10,6 +10,7 @@ import { OneWayDevice, type Opened } from './device.js';
 import { openChoice, type VideoDeviceChoice } from './devices.js';
 import { Frame } from './frame.js';
 import { type FrameSink, makeSink, playFrame } from './sink.js';
+import { until } from './until.js';
 
 const { v4l2 } = native;
 
@@ -71,7 +72,8 @@ export class Output extends OneWayDevice {
 
   /**
    * Shows frames of another device, in the buffers they are in. Each is closed, and so goes back to where it came from,
-   * when the driver has no more use for it; the loop over `frames` ends with this one.
+   * when the driver has no more use for it; the loop over `frames` ends with this one, as it does by the signal and with
+   * the device, also while no frame comes.
    *
    * @param frames - what {@link Capture.frames} answers, or what a program makes of it
    * @returns how many frames were shown; a driver keeps the last until it is told to end, which is now
@@ -90,7 +92,8 @@ export class Output extends OneWayDevice {
     using sink = this.#make(count, undefined, signal, true);
     started?.(sink);
     let shown = 0;
-    for await (const frame of frames) {
+    const end = signal === undefined ? sink.ended : AbortSignal.any([sink.ended, signal]);
+    for await (const frame of until(end, frames)) {
       if (!(frame instanceof Frame)) throw invalidType('frames', 'of instances of Frame', frame, call);
       try {
         await playFrame(sink, frame);

@@ -107,7 +107,7 @@ export class BufferQueue {
    * what it has made where it fails.
    */
   async allocate({ count, heap }: AllocateOptions): Promise<void> {
-    const format = this.port.get();
+    const format = this.port.format;
     const slots = this.#request(heap === undefined ? v4l2.MEMORY_MMAP : v4l2.MEMORY_DMABUF, count, format);
     this.#owned = true;
     try {
@@ -143,7 +143,7 @@ export class BufferQueue {
    * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE: one is there twice
    */
   adopt(frames: readonly (readonly DmaBuf[])[]): void {
-    const format = this.port.get();
+    const format = this.port.format;
     const names = new Map<string, string>();
     for (const [index, buffers] of frames.entries()) {
       this.checkBuffers(buffers, format, `buffers[${index}]`);
@@ -167,7 +167,7 @@ export class BufferQueue {
 
   /** Makes room for buffers that others bring. */
   reserve(count: number): void {
-    this.#request(v4l2.MEMORY_DMABUF, count, this.port.get());
+    this.#request(v4l2.MEMORY_DMABUF, count, this.port.format);
   }
 
   get #call() {
@@ -371,3 +371,10 @@ export class BufferQueue {
     slot.holder = 'idle';
   }
 }
+
+/** What a loop over frames needs of a queue. @internal */
+export type FrameQueue = Pick<
+  BufferQueue,
+  | ('slots' | 'format' | 'queued' | 'streaming' | 'stage' | 'port')
+  | ('allocate' | 'adopt' | 'enqueue' | 'dequeue' | 'start' | 'release' | 'drop')
+>;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** Which buffers went through which device, and whether anybody copied them. @module */
 import { copies } from '../copies.js';
+import { invalidType } from '../errors.js';
 import type { CodecStream } from './codec-stream.js';
 import type { FrameSink } from './sink.js';
 import type { FrameStream } from './stream.js';
@@ -58,16 +59,23 @@ export function joinStages(input: Stage, output: Stage, count: number): Stage {
 /** What has something to report. */
 export type Staged = FrameStream | CodecStream | FrameSink;
 
+function stageOf(one: unknown, name: string): Stage {
+  const stage = typeof one === 'object' && one !== null && 'stage' in one ? one.stage : undefined;
+  if (stage instanceof Stage) return stage;
+  throw invalidType(name, 'an instance of FrameStream, CodecStream or FrameSink', one);
+}
+
 /**
  * What went through a pipeline so far, and how often this library had the CPU copy it. A `read()` that a program copies
  * in itself is its own.
  *
  * @param first - its first device
  * @param others - those after it, in their order
+ * @throws TypeError ERR_INVALID_ARG_TYPE
  */
 export function pipelineReport(first: Staged, ...others: readonly Staged[]): PipelineReport {
-  const stages = [first, ...others].map(({ stage }) => stage);
-  const begin = first.stage.before;
+  const stages = [first, ...others].map((one, index) => stageOf(one, index === 0 ? 'first' : `others[${index - 1}]`));
+  const { before: begin } = stages[0] as Stage;
   return {
     stages: stages.map(({ device, driver, count, given, gave }, index) => ({
       device,

@@ -131,6 +131,7 @@ export class FrameSink implements Disposable {
   /** frames whose buffers the driver has */
   readonly #lent = new Map<Slot, Frame>();
   #starting: Promise<void> | undefined;
+  readonly #over = new AbortController();
   #closed = false;
   #failed: unknown;
   #pumping = false;
@@ -150,6 +151,11 @@ export class FrameSink implements Disposable {
   /** @internal */
   get stage(): Stage {
     return this.#queue.stage;
+  }
+
+  /** Aborted at its end, with what went wrong or is an error from then on. @internal */
+  get ended(): AbortSignal {
+    return this.#over.signal;
   }
 
   /** Whether it has ended. */
@@ -230,6 +236,7 @@ export class FrameSink implements Disposable {
     for (const frame of this.#lent.values()) frame.close();
     this.#lent.clear();
     this.#device.readiness.rest();
+    this.#over.abort(this.#failed ?? this.#isClosed());
   }
 
   /** The same as {@link FrameSink.close}. */

@@ -27,23 +27,6 @@ Napi::Value RequestBuffers(const Napi::CallbackInfo& info) {
   return Result(env, error != 0 ? error : static_cast<int>(std::min<uint32_t>(data.count, INT32_MAX)));
 }
 
-// v4l2CreateBuffers(device, type, memory, count): the index of the first of as many more, or -errno; they are for the
-// format the device has
-Napi::Value CreateBuffers(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Arguments arguments(info);
-  const uint64_t handle = arguments.Unsigned(0);
-  v4l2_create_buffers data = {};
-  data.format.type = arguments.Unsigned32(1);
-  data.memory = arguments.Unsigned32(2);
-  data.count = arguments.Unsigned32(3);
-  const int fd = VideoDevice(info, arguments, handle);
-  if (fd < 0) return Result(env, fd);
-  int error = Ioctl(fd, VIDIOC_G_FMT, &data.format);
-  if (error == 0) error = Ioctl(fd, VIDIOC_CREATE_BUFS, &data);
-  return Result(env, error != 0 ? error : static_cast<int>(std::min<uint32_t>(data.index, INT32_MAX)));
-}
-
 // Where the calls below have which number; native.ts names them, too.
 enum BufferField : size_t {
   kType,
@@ -105,24 +88,19 @@ void WriteBuffer(Numbers& numbers, const Buffer& buffer) {
   }
 }
 
-int BufferCall(const Napi::CallbackInfo& info, unsigned long request) {
+// v4l2Dequeue(device, numbers): type and memory are read, the rest is filled in; -EAGAIN where none is done
+Napi::Value Dequeue(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
   Numbers numbers(info, 1, kBufferNumbers);
   Buffer buffer(numbers.Unsigned32(kType), numbers.Unsigned32(kMemory));
-  buffer.data.index = numbers.Unsigned32(kIndex);
   const int fd = VideoDevice(info, arguments, handle);
-  if (!numbers.Ok()) return -EINVAL;
-  const int error = fd < 0 ? fd : Ioctl(fd, request, &buffer.data);
+  if (!numbers.Ok()) return Result(env, -EINVAL);
+  const int error = fd < 0 ? fd : Ioctl(fd, VIDIOC_DQBUF, &buffer.data);
   if (error == 0) WriteBuffer(numbers, buffer);
-  return error;
+  return Result(env, error);
 }
-
-// v4l2QueryBuffer(device, numbers): type, memory and index are read, the rest is filled in
-Napi::Value QueryBuffer(const Napi::CallbackInfo& info) { return Result(info.Env(), BufferCall(info, VIDIOC_QUERYBUF)); }
-
-// v4l2Dequeue(device, numbers): type and memory are read, the rest is filled in; -EAGAIN where none is done
-Napi::Value Dequeue(const Napi::CallbackInfo& info) { return Result(info.Env(), BufferCall(info, VIDIOC_DQBUF)); }
 
 // v4l2Queue(device, numbers): everything is read but the sequence; a plane's descriptor is -1 where the memory is the
 // driver's
@@ -196,8 +174,6 @@ Napi::Value Stream(const Napi::CallbackInfo& info) {
 
 void RegisterV4l2Buffers(Napi::Env env, Napi::Object exports) {
   exports.Set("v4l2RequestBuffers", Napi::Function::New<RequestBuffers>(env, "v4l2RequestBuffers"));
-  exports.Set("v4l2CreateBuffers", Napi::Function::New<CreateBuffers>(env, "v4l2CreateBuffers"));
-  exports.Set("v4l2QueryBuffer", Napi::Function::New<QueryBuffer>(env, "v4l2QueryBuffer"));
   exports.Set("v4l2Queue", Napi::Function::New<Queue>(env, "v4l2Queue"));
   exports.Set("v4l2Dequeue", Napi::Function::New<Dequeue>(env, "v4l2Dequeue"));
   exports.Set("v4l2ExportBuffer", Napi::Function::New<ExportBuffer>(env, "v4l2ExportBuffer"));

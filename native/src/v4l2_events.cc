@@ -23,7 +23,8 @@ Napi::Value Subscribe(const Napi::CallbackInfo& info) {
 }
 
 // v4l2DequeueEvent(device): {type, id, sequence, pending, timestamp, changes, value, controlType, flags}, -ENOENT where
-// there is none, or -errno. What does not belong to its type is 0; the timestamp is in microseconds.
+// there is none, or -errno. What does not belong to its type is 0; the timestamp is in microseconds, and the value of a
+// control of 64 bits is a BigInt.
 Napi::Value DequeueEvent(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
@@ -33,18 +34,26 @@ Napi::Value DequeueEvent(const Napi::CallbackInfo& info) {
   const int error = fd < 0 ? fd : Ioctl(fd, VIDIOC_DQEVENT, &data);
   if (error != 0) return Result(env, error);
   uint32_t changes = 0;
-  double value = 0;
+  Napi::Value value = Napi::Number::New(env, 0);
   uint32_t control_type = 0;
   uint32_t flags = 0;
   if (data.type == V4L2_EVENT_SOURCE_CHANGE) {
     changes = data.u.src_change.changes;
   } else if (data.type == V4L2_EVENT_FRAME_SYNC) {
-    value = data.u.frame_sync.frame_sequence;
+    value = Napi::Number::New(env, data.u.frame_sync.frame_sequence);
   } else if (data.type == V4L2_EVENT_CTRL) {
-    changes = data.u.ctrl.changes;
-    control_type = data.u.ctrl.type;
-    flags = data.u.ctrl.flags;
-    value = control_type == V4L2_CTRL_TYPE_INTEGER64 ? static_cast<double>(data.u.ctrl.value64) : data.u.ctrl.value;
+    const v4l2_event_ctrl& control = data.u.ctrl;
+    changes = control.changes;
+    control_type = control.type;
+    flags = control.flags;
+    if (control_type == V4L2_CTRL_TYPE_INTEGER64) {
+      value = Napi::BigInt::New(env, static_cast<int64_t>(control.value64));
+    } else if (control_type == V4L2_CTRL_TYPE_BITMASK) {
+      // has no sign, whatever the struct says
+      value = Napi::Number::New(env, static_cast<uint32_t>(control.value));
+    } else {
+      value = Napi::Number::New(env, control.value);
+    }
   }
   Napi::Object found = Napi::Object::New(env);
   found.Set("type", data.type);

@@ -6,6 +6,7 @@ import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { measureCamera } from './bench-camera.ts';
 import { measureInGuest } from './bench-guest.ts';
 import { measureHere } from './bench-here.ts';
 import { picture } from './bench-picture.ts';
@@ -106,14 +107,16 @@ async function measure({ arch, quick, only }: Options, directory: string): Promi
   const wanted = (row: Pick<Row, 'where' | 'name' | 'size'>) => only?.test(`${row.where} ${label(row)}`) ?? true;
   const here = await measureHere(quick, directory, wanted);
   const guest = await measureInGuest(arch, quick, directory, wanted);
-  const results = [...(guest?.rows ?? []), ...(here?.rows ?? [])];
+  const camera = await measureCamera(arch, quick, directory, wanted);
+  const results = [...(guest?.rows ?? []), ...(camera?.rows ?? []), ...(here?.rows ?? [])];
   if (results.length === 0)
     throw new Failure(`--only ${only?.source}: no row ${quick ? 'of a quick run ' : ''}matches`);
   const made = commit();
+  const where = guest?.guest ?? camera?.guest;
   return {
     ...(made === undefined ? {} : { commit: made }),
     quick,
-    ...(guest && { guest: guest.guest }),
+    ...(where && { guest: where }),
     ...(here && { here: here.here }),
     results,
   };

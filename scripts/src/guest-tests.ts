@@ -3,6 +3,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildPrograms } from '../../test/guest/c/build.ts';
+import { bringProgram } from './debian-programs.ts';
 import type { Architecture } from './machines.ts';
 import { projectRoot } from './project.ts';
 import { run } from './run.ts';
@@ -22,17 +23,20 @@ export interface Result extends Counts {
 /** Seconds: several times what the slowest guest takes. */
 const GUEST_S = 2400;
 
-/** Rounds and moments of the tests that kill, where they are not to be their default. */
-const ofKills = ['DMABUF_KILLS', 'DMABUF_SEED'].flatMap((name) => {
+/** Rounds and moments of the tests that kill, and frames of the long one, where they are not to be their default. */
+const ofLoops = ['DMABUF_KILLS', 'DMABUF_SEED', 'DMABUF_FRAMES'].flatMap((name) => {
   const value = process.env[name];
   return value ? [[name, value]] : [];
 });
 
 export const reporter = ['--reporter', 'test/reporter.cjs'];
 
-/** Programs in C that the tests run, for the guest to find in a directory that is its /share. */
-export const prepareGuestTests = (directory: string, userland: Architecture) =>
-  buildPrograms(join(directory, 'c'), `${userland.gnu}-gcc`);
+/** Programs that the tests run, ours in C and Debian's strace, for the guest to find in a directory that is its /share. */
+export async function prepareGuestTests(directory: string, userland: Architecture): Promise<void> {
+  const programs = join(directory, 'c');
+  await buildPrograms(programs, `${userland.gnu}-gcc`);
+  await bringProgram('strace', programs, userland);
+}
 
 /** Tests of a guest whose device tree describes the heaps of a board. */
 export const BOARD = { folder: 'test/guest/board', title: "in a guest with a board's heaps" };
@@ -98,7 +102,7 @@ export function guestTests(
   directory: string,
   { options, append = '', files, mocha = [], under = [], env = {}, patience = 120_000, seconds = GUEST_S }: GuestTests,
 ): string[] {
-  const environment = { DMABUF_TEST_RESULT: '/share/result.json', ...Object.fromEntries(ofKills), ...env };
+  const environment = { DMABUF_TEST_RESULT: '/share/result.json', ...Object.fromEntries(ofLoops), ...env };
   return [
     ...['scripts/guest', ...options, '--share', directory],
     // Debian's kernels zero all memory themselves otherwise, and nobody would see that a module does not.

@@ -126,6 +126,7 @@ export const toolsFor = ({ architecture, userland }: Machine) => [
 const suites: Record<string, string> = { '20': 'trixie', '24': 'forky' };
 export const nodeVersions = Object.keys(suites);
 export const newestNode = String(Math.max(...nodeVersions.map(Number)));
+export const oldestNode = String(Math.min(...nodeVersions.map(Number)));
 
 export function userlandSuite(node: string): string {
   const suite = suites[node];

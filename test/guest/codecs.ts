@@ -1,36 +1,7 @@
 // SPDX-License-Identifier: MIT
-/** Drivers of the kernel that make frames of frames, where a kernel has them, and pictures for them. */
+/** Pictures for drivers that make frames of frames, and what they make of them. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { release } from 'node:os';
 import { Codec, type CodecStream, type Frame } from 'dmabuf/v4l2';
-import { describeModules, eventually, load, unload } from './support.ts';
-
-/** Kernels that this project builds have them; Debian's do not. */
-const built = /-(lab|debug)$/.test(release());
-
-/** On a kernel that should have a driver, its absence is a failure of whatever wants it. */
-export const hasDriver = (driver: string) =>
-  built || spawnSync('modprobe', ['--dry-run', driver], { stdio: 'ignore' }).status === 0;
-
-/** `describe` with a driver loaded; one pending test with the reason where the kernel has none. */
-export function describeDriver(
-  title: string,
-  driver: 'vim2m' | 'vicodec',
-  parameters: readonly string[],
-  body: () => void,
-): void {
-  if (!hasDriver(driver)) {
-    const reason = `needs the driver ${driver}, which Debian's kernels lack: test it on the kernel lab`;
-    describe(title, () => void it(reason));
-    return;
-  }
-  describeModules(title, () => {
-    before(() => load(driver, ...parameters));
-    after(() => eventually(() => unload(driver)));
-    body();
-  });
-}
 
 /** A picture in colours, as RGB3 has it: another one for each number. */
 export function colourPicture(width: number, height: number, number: number): Uint8Array {

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: MIT
-/** Drivers of the kernel that import dma-bufs, for the time of a suite. */
+/** Drivers of the kernel, for the time of a suite, and those of them that import dma-bufs. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { release } from 'node:os';
 import type { DmaBuf } from 'dmabuf';
-import { eventually, load, program, unload } from './support.ts';
+import { describeModules, eventually, load, program, unload } from './support.ts';
 
-/** Loads a driver for the tests of a suite, which need a program of ./c besides. */
-export function withDriver(driver: string, parameters: readonly string[], name: string): string {
-  const { path, missing } = program(name);
+/** Kernels that this project builds have all of them; Debian's do not. */
+const built = /-(lab|debug)$/.test(release());
+
+/** On a kernel that should have a driver, its absence is a failure of whatever wants it. */
+export const hasDriver = (driver: string) =>
+  built || spawnSync('modprobe', ['--dry-run', driver], { stdio: 'ignore' }).status === 0;
+
+/** Loads a driver for the tests of a suite; where they need something besides that is missing, they say so instead. */
+export function suiteWithDriver(driver: string, parameters: readonly string[], missing?: string): void {
   before(function () {
     if (missing !== undefined) {
       assert(this.test?.parent);
@@ -22,7 +29,25 @@ export function withDriver(driver: string, parameters: readonly string[], name: 
   after(async () => {
     if (missing === undefined) await eventually(() => unload(driver));
   });
+}
 
+/** `describe` with a driver loaded; one pending test with the reason where the kernel has none. */
+export function describeDriver(title: string, driver: string, parameters: readonly string[], body: () => void): void {
+  if (!hasDriver(driver)) {
+    const reason = `needs the driver ${driver}, which Debian's kernels lack: test it on the kernel lab`;
+    describe(title, () => void it(reason));
+    return;
+  }
+  describeModules(title, () => {
+    suiteWithDriver(driver, parameters);
+    body();
+  });
+}
+
+/** A driver for the tests of a suite, which need a program of ./c besides: its path. */
+export function withDriver(driver: string, parameters: readonly string[], name: string): string {
+  const { path, missing } = program(name);
+  suiteWithDriver(driver, parameters, missing);
   return path;
 }
 

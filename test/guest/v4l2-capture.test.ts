@@ -67,6 +67,15 @@ describeModules('a camera', () => {
     camera.setFormat({ width: WIDTH, height: HEIGHT, pixelFormat: 'RGB3' });
     assert.deepEqual(camera.setInterval({ numerator: 1, denominator: 25 }), { numerator: 1, denominator: 25 });
     assert.deepEqual(camera.interval, { numerator: 1, denominator: 25 });
+    // which means the driver's own to the kernel
+    for (const [numerator, denominator] of [
+      [1, 0],
+      [0, 25],
+      [0, 0],
+    ] as const) {
+      assert.throws(() => camera.setInterval({ numerator, denominator }), { code: 'ERR_OUT_OF_RANGE' });
+    }
+    assert.deepEqual(camera.interval, { numerator: 1, denominator: 25 });
     const before = camera.format;
     assert.deepEqual(before.planes, [{ stride: WIDTH * 3, size: RGB_FRAME }]);
     assert.equal(camera.tryFormat({ pixelFormat: 'NV12' }).planes[0]?.size, (WIDTH * HEIGHT * 3) / 2);

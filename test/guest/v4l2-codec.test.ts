@@ -15,18 +15,8 @@ import {
   pipelineReport,
   videoDevices,
 } from 'dmabuf/v4l2';
-import {
-  all,
-  bytesOf,
-  colourPicture,
-  describeDriver,
-  encoded,
-  encoderOf,
-  exchanged,
-  greyPicture,
-  hasDriver,
-  meanDifference,
-} from './codecs.ts';
+import { all, bytesOf, colourPicture, encoded, encoderOf, exchanged, greyPicture, meanDifference } from './codecs.ts';
+import { describeDriver, hasDriver } from './drivers.ts';
 import { everyHeapTable } from './ion.ts';
 import { called, filled, memories } from './memories.ts';
 import { describeModules, eventually, leavesNoPage, PAGE, suiteWithParameters, unload } from './support.ts';
@@ -356,189 +346,204 @@ const [CODED_WIDTH, CODED_HEIGHT] = [640, 360];
 /** What a picture loses at most by FWHT as vicodec does it, in the mean, of 255. */
 const LOSS = 2;
 
-describeDriver('a codec', 'vicodec', [], () => {
-  suiteWithParameters('ion', everyHeapTable);
+for (const planes of ['single', 'multi'] as const) {
+  describeDriver(
+    `a codec with ${planes === 'single' ? 'one plane' : 'planes'}`,
+    'vicodec',
+    [`multiplanar=${planes === 'multi' ? 1 : 0}`],
+    () => {
+      suiteWithParameters('ion', everyHeapTable);
 
-  const grey = (count: number) =>
-    Array.from({ length: count }, (_, number) => greyPicture(CODED_WIDTH, CODED_HEIGHT, number));
+      const grey = (count: number) =>
+        Array.from({ length: count }, (_, number) => greyPicture(CODED_WIDTH, CODED_HEIGHT, number));
 
-  function checkGrey(frame: Frame, number: number, height = CODED_HEIGHT): void {
-    const { pixelFormat, width } = frame.format;
-    assert.deepEqual([pixelFormat, width, frame.format.height], ['GREY', CODED_WIDTH, height]);
-    const loss = frame.read((bytes) => meanDifference(bytes, greyPicture(CODED_WIDTH, height, number)));
-    assert(loss <= LOSS, `picture ${number} has lost ${loss}`);
-  }
+      function checkGrey(frame: Frame, number: number, height = CODED_HEIGHT): void {
+        const { pixelFormat, width } = frame.format;
+        assert.deepEqual([pixelFormat, width, frame.format.height], ['GREY', CODED_WIDTH, height]);
+        const loss = frame.read((bytes) => meanDifference(bytes, greyPicture(CODED_WIDTH, height, number)));
+        assert(loss <= LOSS, `picture ${number} has lost ${loss}`);
+      }
 
-  it('is found by what it makes of what', () => {
-    using encoder = encoderOf(CODED_WIDTH, CODED_HEIGHT);
-    using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
-    assert.deepEqual([encoder.kind, decoder.kind], ['encoder', 'decoder']);
-    assert.notEqual(encoder.path, decoder.path);
-    assert.deepEqual(encoder.input.picture, { left: 0, top: 0, width: CODED_WIDTH, height: CODED_HEIGHT });
-    assert.equal(encoder.output.format.planes[0]?.stride, 0);
-  });
-
-  it('encodes and decodes buffers of a heap, and each stage reads those the one before has written', async () => {
-    await leavesNoPage(async () => {
-      using encoder = encoderOf(CODED_WIDTH, CODED_HEIGHT);
-      using decoder = Codec.open({ from: 'FWHT' });
-      decoder.input.setFormat(encoder.output.format);
-      using heap = openHeap('ion', { heap: 'the_system' });
-      const sources = grey(7).map((bytes) => {
-        const buffer = heap.allocSync(bytes.length);
-        buffer.write((target) => target.set(bytes));
-        return buffer;
-      });
-      const inputs = sources.map((buffers, number) => ({ buffers, timestamp: BigInt(number + 1) * 1_000_000n }));
-      const encoding = encoder.process(inputs, { count: 3, heap });
-      let size = 0;
-      async function* weighed(): AsyncGenerator<Frame> {
-        for await (const frame of encoding) {
-          size += frame.planes[0]?.bytesUsed ?? 0;
-          yield frame;
+      it('is found by what it makes of what', () => {
+        using encoder = encoderOf(CODED_WIDTH, CODED_HEIGHT);
+        using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
+        assert.deepEqual([encoder.kind, decoder.kind], ['encoder', 'decoder']);
+        assert.notEqual(encoder.path, decoder.path);
+        assert.deepEqual(encoder.input.picture, { left: 0, top: 0, width: CODED_WIDTH, height: CODED_HEIGHT });
+        assert.equal(encoder.output.format.planes[0]?.stride, 0);
+        for (const side of [encoder.input, encoder.output, decoder.input, decoder.output]) {
+          assert.deepEqual([side.multiplanar, side.format.planes.length], [planes === 'multi', 1]);
         }
-      }
-      const decoding = decoder.process(weighed(), { count: 3, heap });
-      let number = 0;
-      for await (using frame of decoding) {
-        checkGrey(frame, number++);
-        assert.equal(frame.timestamp, BigInt(number) * 1_000_000n);
-      }
-      assert.deepEqual([number, encoding.frames, decoding.inputs, decoding.changes], [7, 7, 7, 0]);
-      assert(size > 0 && size < (7 * CODED_WIDTH * CODED_HEIGHT) / 2, `${size} bytes`);
-      const { stages, copies } = pipelineReport(encoding, decoding);
-      assert.equal(copies, 0);
-      assert.deepEqual(
-        stages[0]?.given,
-        sources.map(({ inode }) => inode),
-      );
-      assert.deepEqual(stages[1]?.given.toSorted(), stages[0]?.gave.toSorted());
-      assert.deepEqual([stages[1]?.handedOn, stages[1]?.gave.length], [true, 3]);
-      for (const buffer of sources) buffer.close();
-    });
-  });
-
-  it('hands out all frames of few buffers, its own, when the input ends', async () => {
-    await leavesNoPage(async () => {
-      const stream = await encoded(CODED_WIDTH, CODED_HEIGHT, grey(6));
-      assert.equal(stream.length, 6);
-      using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
-      let number = 0;
-      for await (using frame of decoder.process(stream, { count: 1, inputCount: 1 })) checkGrey(frame, number++);
-      assert.equal(number, 6);
-      // another stream, with the same codec
-      assert.equal((await all(decoder.process(stream.slice(0, 2)), bytesOf)).length, 2);
-    });
-  });
-
-  it('decodes a stream in pieces of any size, whose bytes are copied', async () => {
-    await leavesNoPage(async () => {
-      const stream = Buffer.concat(await encoded(CODED_WIDTH, CODED_HEIGHT, grey(4)));
-      using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
-      const pieces: Uint8Array[] = [];
-      for (let at = 0; at < stream.length; at += 3001) pieces.push(stream.subarray(at, at + 3001));
-      const decoding = decoder.process(pieces);
-      let number = 0;
-      for await (using frame of decoding) checkGrey(frame, number++);
-      assert.deepEqual([number, decoding.inputs], [4, pieces.length]);
-      const report = pipelineReport(decoding);
-      assert.deepEqual([report.copies, report.copiedBytes], [pieces.length, stream.length]);
-    });
-  });
-
-  it('goes on with new buffers where pictures change their size, and those from before stay', async () => {
-    await leavesNoPage(async () => {
-      const taller = CODED_HEIGHT + 40;
-      const stream = [
-        ...(await encoded(CODED_WIDTH, CODED_HEIGHT, grey(3))),
-        ...(await encoded(
-          CODED_WIDTH,
-          taller,
-          [3, 4].map((number) => greyPicture(CODED_WIDTH, taller, number)),
-        )),
-        ...(await encoded(CODED_WIDTH, CODED_HEIGHT, grey(2))),
-      ];
-      using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
-      using heap = openHeap('ion', { heap: 'the_system' });
-      for (const options of [{ count: 2 }, { count: 2, heap }]) {
-        const decoding = decoder.process(stream, options);
-        const { value: kept } = await decoding.next();
-        assert(kept);
-        const found: [number, number][] = [];
-        const buffers = new Set<DmaBuf>();
-        for await (using frame of decoding) {
-          const number = found.length + 1;
-          const height = number === 3 || number === 4 ? taller : CODED_HEIGHT;
-          checkGrey(frame, number > 4 ? number - 5 : number, height);
-          const [buffer] = frame.buffers;
-          assert(buffer && buffer.size >= CODED_WIDTH * height);
-          buffers.add(buffer);
-          found.push([number, frame.format.height]);
-        }
-        assert.deepEqual([found.length, decoding.changes], [6, 2]);
-        assert([...buffers].every(({ closed }) => closed));
-        checkGrey(kept, 0);
-        kept.close();
-      }
-    });
-  });
-
-  it('puts out the pixel format that was asked for, also after such a change', async () => {
-    await leavesNoPage(async () => {
-      const colours = async (height: number) => {
-        using encoder = encoderOf(CODED_WIDTH, height, 'RGB3');
-        const picture = new Uint8Array(CODED_WIDTH * height * 3);
-        for (let at = 0; at < picture.length; at += 3) picture[at] = 200;
-        return await all(encoder.process([picture]), bytesOf);
-      };
-      const stream = [...(await colours(CODED_HEIGHT)), ...(await colours(CODED_HEIGHT + 40))];
-      using decoder = Codec.open({ from: 'FWHT', to: 'BGR3' });
-      const found = await all(decoder.process(stream), (frame) => {
-        const [blue, green, red] = frame.read((bytes) => [...bytes.subarray(3000, 3003)]) as [number, number, number];
-        assert(Math.abs(red - 200) <= 8 && green <= 8 && blue <= 8, `${[red, green, blue]}`);
-        return `${frame.format.height} ${frame.format.pixelFormat}`;
+        assert(videoDevices().every(({ multiplanar }) => multiplanar === (planes === 'multi')));
       });
-      assert.deepEqual(found, ['360 BGR3', '400 BGR3']);
-    });
-  });
 
-  it('says that it has met no picture, where there is none', async () => {
-    await leavesNoPage(async () => {
-      using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
-      assert.deepEqual(await all(decoder.process([]), bytesOf), []);
-      await assert.rejects(all(decoder.process([Buffer.alloc(4000, 'no film')]), bytesOf), {
-        code: 'EILSEQ',
-        syscall: 'ioctl',
-        message: /met no picture in what it was given: is that FWHT\?/,
+      it('encodes and decodes buffers of a heap, and each stage reads those the one before has written', async () => {
+        await leavesNoPage(async () => {
+          using encoder = encoderOf(CODED_WIDTH, CODED_HEIGHT);
+          using decoder = Codec.open({ from: 'FWHT' });
+          decoder.input.setFormat(encoder.output.format);
+          using heap = openHeap('ion', { heap: 'the_system' });
+          const sources = grey(7).map((bytes) => {
+            const buffer = heap.allocSync(bytes.length);
+            buffer.write((target) => target.set(bytes));
+            return buffer;
+          });
+          const inputs = sources.map((buffers, number) => ({ buffers, timestamp: BigInt(number + 1) * 1_000_000n }));
+          const encoding = encoder.process(inputs, { count: 3, heap });
+          let size = 0;
+          async function* weighed(): AsyncGenerator<Frame> {
+            for await (const frame of encoding) {
+              size += frame.planes[0]?.bytesUsed ?? 0;
+              yield frame;
+            }
+          }
+          const decoding = decoder.process(weighed(), { count: 3, heap });
+          let number = 0;
+          for await (using frame of decoding) {
+            checkGrey(frame, number++);
+            assert.equal(frame.timestamp, BigInt(number) * 1_000_000n);
+          }
+          assert.deepEqual([number, encoding.frames, decoding.inputs, decoding.changes], [7, 7, 7, 0]);
+          assert(size > 0 && size < (7 * CODED_WIDTH * CODED_HEIGHT) / 2, `${size} bytes`);
+          const { stages, copies } = pipelineReport(encoding, decoding);
+          assert.equal(copies, 0);
+          assert.deepEqual(
+            stages[0]?.given,
+            sources.map(({ inode }) => inode),
+          );
+          assert.deepEqual(stages[1]?.given.toSorted(), stages[0]?.gave.toSorted());
+          assert.deepEqual([stages[1]?.handedOn, stages[1]?.gave.length], [true, 3]);
+          for (const buffer of sources) buffer.close();
+        });
       });
-      const [first] = await encoded(CODED_WIDTH, CODED_HEIGHT, grey(1));
-      assert.equal((await all(decoder.process([first as Uint8Array]), bytesOf)).length, 1);
-    });
-  });
 
-  it('is left in the middle, and leaves nothing', async () => {
-    await leavesNoPage(async () => {
-      const stream = await encoded(CODED_WIDTH, CODED_HEIGHT, grey(5));
-      using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
-      for await (using frame of decoder.process(stream, { count: 2 })) {
-        checkGrey(frame, 0);
-        break;
-      }
-      const controller = new AbortController();
-      const decoding = decoder.process(stream, { count: 2, signal: controller.signal });
-      const { value: frame } = await decoding.next();
-      controller.abort();
-      await assert.rejects(decoding.next(), { name: 'AbortError' });
-      checkGrey(frame as Frame, 0);
-      frame?.close();
-      const encoder = encoderOf(CODED_WIDTH, CODED_HEIGHT);
-      const encoding = encoder.process(grey(5));
-      (await encoding.next()).value?.close();
-      encoder.close();
-      assert.deepEqual(await encoding.next(), { value: undefined, done: true });
-    });
-  });
-});
+      it('hands out all frames of few buffers, its own, when the input ends', async () => {
+        await leavesNoPage(async () => {
+          const stream = await encoded(CODED_WIDTH, CODED_HEIGHT, grey(6));
+          assert.equal(stream.length, 6);
+          using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
+          let number = 0;
+          for await (using frame of decoder.process(stream, { count: 1, inputCount: 1 })) checkGrey(frame, number++);
+          assert.equal(number, 6);
+          // another stream, with the same codec
+          assert.equal((await all(decoder.process(stream.slice(0, 2)), bytesOf)).length, 2);
+        });
+      });
+
+      it('decodes a stream in pieces of any size, whose bytes are copied', async () => {
+        await leavesNoPage(async () => {
+          const stream = Buffer.concat(await encoded(CODED_WIDTH, CODED_HEIGHT, grey(4)));
+          using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
+          const pieces: Uint8Array[] = [];
+          for (let at = 0; at < stream.length; at += 3001) pieces.push(stream.subarray(at, at + 3001));
+          const decoding = decoder.process(pieces);
+          let number = 0;
+          for await (using frame of decoding) checkGrey(frame, number++);
+          assert.deepEqual([number, decoding.inputs], [4, pieces.length]);
+          const report = pipelineReport(decoding);
+          assert.deepEqual([report.copies, report.copiedBytes], [pieces.length, stream.length]);
+        });
+      });
+
+      it('goes on with new buffers where pictures change their size, and those from before stay', async () => {
+        await leavesNoPage(async () => {
+          const taller = CODED_HEIGHT + 40;
+          const stream = [
+            ...(await encoded(CODED_WIDTH, CODED_HEIGHT, grey(3))),
+            ...(await encoded(
+              CODED_WIDTH,
+              taller,
+              [3, 4].map((number) => greyPicture(CODED_WIDTH, taller, number)),
+            )),
+            ...(await encoded(CODED_WIDTH, CODED_HEIGHT, grey(2))),
+          ];
+          using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
+          using heap = openHeap('ion', { heap: 'the_system' });
+          for (const options of [{ count: 2 }, { count: 2, heap }]) {
+            const decoding = decoder.process(stream, options);
+            const { value: kept } = await decoding.next();
+            assert(kept);
+            const found: [number, number][] = [];
+            const buffers = new Set<DmaBuf>();
+            for await (using frame of decoding) {
+              const number = found.length + 1;
+              const height = number === 3 || number === 4 ? taller : CODED_HEIGHT;
+              checkGrey(frame, number > 4 ? number - 5 : number, height);
+              const [buffer] = frame.buffers;
+              assert(buffer && buffer.size >= CODED_WIDTH * height);
+              buffers.add(buffer);
+              found.push([number, frame.format.height]);
+            }
+            assert.deepEqual([found.length, decoding.changes], [6, 2]);
+            assert([...buffers].every(({ closed }) => closed));
+            checkGrey(kept, 0);
+            kept.close();
+          }
+        });
+      });
+
+      it('puts out the pixel format that was asked for, also after such a change', async () => {
+        await leavesNoPage(async () => {
+          const colours = async (height: number) => {
+            using encoder = encoderOf(CODED_WIDTH, height, 'RGB3');
+            const picture = new Uint8Array(CODED_WIDTH * height * 3);
+            for (let at = 0; at < picture.length; at += 3) picture[at] = 200;
+            return await all(encoder.process([picture]), bytesOf);
+          };
+          const stream = [...(await colours(CODED_HEIGHT)), ...(await colours(CODED_HEIGHT + 40))];
+          using decoder = Codec.open({ from: 'FWHT', to: 'BGR3' });
+          const found = await all(decoder.process(stream), (frame) => {
+            const [blue, green, red] = frame.read((bytes) => [...bytes.subarray(3000, 3003)]) as [
+              number,
+              number,
+              number,
+            ];
+            assert(Math.abs(red - 200) <= 8 && green <= 8 && blue <= 8, `${[red, green, blue]}`);
+            return `${frame.format.height} ${frame.format.pixelFormat}`;
+          });
+          assert.deepEqual(found, ['360 BGR3', '400 BGR3']);
+        });
+      });
+
+      it('says that it has met no picture, where there is none', async () => {
+        await leavesNoPage(async () => {
+          using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
+          assert.deepEqual(await all(decoder.process([]), bytesOf), []);
+          await assert.rejects(all(decoder.process([Buffer.alloc(4000, 'no film')]), bytesOf), {
+            code: 'EILSEQ',
+            syscall: 'ioctl',
+            message: /met no picture in what it was given: is that FWHT\?/,
+          });
+          const [first] = await encoded(CODED_WIDTH, CODED_HEIGHT, grey(1));
+          assert.equal((await all(decoder.process([first as Uint8Array]), bytesOf)).length, 1);
+        });
+      });
+
+      it('is left in the middle, and leaves nothing', async () => {
+        await leavesNoPage(async () => {
+          const stream = await encoded(CODED_WIDTH, CODED_HEIGHT, grey(5));
+          using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
+          for await (using frame of decoder.process(stream, { count: 2 })) {
+            checkGrey(frame, 0);
+            break;
+          }
+          const controller = new AbortController();
+          const decoding = decoder.process(stream, { count: 2, signal: controller.signal });
+          const { value: frame } = await decoding.next();
+          controller.abort();
+          await assert.rejects(decoding.next(), { name: 'AbortError' });
+          checkGrey(frame as Frame, 0);
+          frame?.close();
+          const encoder = encoderOf(CODED_WIDTH, CODED_HEIGHT);
+          const encoding = encoder.process(grey(5));
+          (await encoding.next()).value?.close();
+          encoder.close();
+          assert.deepEqual(await encoding.next(), { value: undefined, done: true });
+        });
+      });
+    },
+  );
+}
 
 describeDriver('the example camera-encode-decode', 'vicodec', [], () => {
   after(() => eventually(() => unload('vivid')));
@@ -570,7 +575,9 @@ describeDriver('the example camera-encode-decode', 'vicodec', [], () => {
 });
 
 describeModules('the example camera-encode-decode on a kernel without codecs', () => {
-  after(() => eventually(() => unload('vivid')));
+  after(async () => {
+    if (!hasDriver('vicodec')) await eventually(() => unload('vivid'));
+  });
 
   it('says what to do', async function () {
     if (hasDriver('vicodec')) this.skip();

@@ -126,6 +126,69 @@ describeModules('the controls of a camera', () => {
     });
   });
 
+  it('tell of all bits of a value', async () => {
+    using camera = Capture.open();
+    using other = Capture.open(camera.path);
+    for (const [key, values] of [
+      // neither is a double's
+      ['integer_64_bits', [2n ** 62n + 1n, -(2n ** 62n) - 1n]],
+      // whose highest bit is no sign
+      ['bitmask', [0x2000, 0x80002000]],
+      ['integer_32_bits', [7, -7]],
+      ['boolean', [false, true]],
+    ] as const) {
+      const { id } = camera.controls().find((control) => control.key === key) as Control;
+      const heard = [];
+      other.setControls({ [key]: camera.getControl(key) === values[0] ? values[1] : values[0] });
+      const events = camera.events(['control'], { control: id });
+      const wanted = other.getControl(key) === values[0] ? [values[1], values[0]] : values;
+      for (const value of wanted) {
+        const next = events.next();
+        other.setControls({ [key]: value });
+        const { value: event } = await next;
+        heard.push(event?.type === 'control' && event.value);
+      }
+      await events.return?.();
+      assert.deepEqual(heard, key === 'boolean' ? wanted.map(Number) : wanted, key);
+    }
+  });
+
+  it('tell each of several loops of all it has asked for', async () => {
+    using camera = openCamera();
+    using other = Capture.open(camera.path);
+    const [brightness, contrast] = ['brightness', 'contrast'].map((key) => {
+      return (camera.controls().find((control) => control.key === key) as Control).id;
+    }) as [number, number];
+    const listen = (control: number) => camera.events(['control'], { control });
+    const loops = [listen(brightness), listen(contrast), listen(brightness)] as const;
+    const waiting = loops.map((loop) => loop.next());
+    const set = (values: Record<string, number>) => other.setControls(values);
+    set({ brightness: 31, contrast: 41 });
+    const heard = (await Promise.all(waiting)).map(({ value }) => value?.type === 'control' && value.value);
+    assert.deepEqual(heard, [31, 41, 31]);
+    // One that is left takes nothing from the rest, and hears of no more.
+    await loops[0].return?.();
+    const third = loops[2].next();
+    set({ brightness: 32 });
+    const { value: event } = await third;
+    assert.deepEqual(event?.type === 'control' && event.value, 32);
+    assert.deepEqual(await loops[0].next(), { value: undefined, done: true });
+    // What one does not ask for waits, as far as there is room.
+    const quiet = listen(brightness);
+    for (let value = 100; value < 170; value++) {
+      const next = loops[2].next();
+      set({ brightness: value });
+      await next;
+    }
+    const late: unknown[] = [];
+    while (late.at(-1) !== 169) {
+      const { value } = await quiet.next();
+      late.push(value?.type === 'control' && value.value);
+    }
+    assert.deepEqual([late.length, late[0]], [64, 106]);
+    for (const loop of [...loops, quiet]) await loop.return?.();
+  });
+
   it('end a wait for their changes when the camera is closed, or by a signal', async () => {
     const camera = Capture.open();
     const { id } = camera.controls()[0] as Control;

@@ -241,6 +241,77 @@ describeModules('an output that is misused', () => {
     assert.equal(kept.buffers.length, 1);
   });
 
+  for (const [what, button] of [
+    ['no buffers are to be had', 'inject_vidioc_reqbufs_error'],
+    ['a buffer is refused', 'inject_vidioc_qbuf_error'],
+    ['the driver does not begin', 'inject_vidioc_streamon_error'],
+  ] as const) {
+    it(`leaves nothing where ${what}, and is a sink again`, async () => {
+      await leavesNoPage(async () => {
+        using output = openRgb();
+        using heap = openHeap('ion');
+        const error = { code: 'EINVAL', syscall: 'ioctl', path: output.path };
+        const draw = async (sink: FrameSink) => {
+          for (let frame = 0; frame < 4; frame++) {
+            using canvas = await sink.acquire();
+            canvas.show();
+          }
+        };
+        output.setControls({ [button]: true });
+        using refused = output.sink({ count: 2, heap });
+        await assert.rejects(draw(refused), error);
+        refused.close();
+        using sink = output.sink({ count: 2, heap });
+        await draw(sink);
+      });
+    });
+  }
+
+  for (const [how, end] of [
+    ['by its signal', (controller: AbortController) => controller.abort(new Error('enough'))],
+    ['when it is closed', (_: AbortController, output: Output) => output.close()],
+    [
+      'when its driver does not go on',
+      (_: AbortController, output: Output) => {
+        using other = Output.open(output.path);
+        other.setControls({ inject_fatal_streaming_error: true });
+      },
+    ],
+  ] as const) {
+    it(`ends what it plays ${how}, also while no frame comes`, async () => {
+      await leavesNoPage(async () => {
+        using camera = openCamera(0);
+        using output = openRgb(1);
+        using heap = openHeap('ion');
+        const controller = new AbortController();
+        const stream = camera.frames({ count: 3, heap });
+        let silent: () => void = () => {};
+        const silence = new Promise<void>((resolve) => (silent = resolve));
+        let late: (frame: Frame) => void = () => {};
+        const last = new Promise<Frame>((resolve) => (late = resolve));
+        const source = async function* () {
+          yield (await stream.next()).value as Frame;
+          yield (await stream.next()).value as Frame;
+          silent();
+          yield await last;
+        };
+        const played = output.play(source(), { signal: controller.signal });
+        const reason =
+          how === 'by its signal' ? /enough/ : how === 'when it is closed' ? /closed|ended/ : { code: 'EIO' };
+        const ended = assert.rejects(played, reason);
+        await silence;
+        end(controller, output);
+        await ended;
+        // One that comes too late is closed.
+        const { value: held } = await stream.next();
+        late(held as Frame);
+        await sleep(10);
+        assert.equal(held?.closed, true);
+        await take(stream, 1, () => {});
+      });
+    });
+  }
+
   for (const how of ['its driver does not go on', 'a signal ends it'] as const) {
     it(`gives back all it has of a camera where ${how}`, async () => {
       await leavesNoPage(async () => {

@@ -2,7 +2,7 @@
 /** Cameras that are vivid's, for the time of a suite. */
 import assert from 'node:assert/strict';
 import { Capture, type Frame, type FrameStream, Output, videoDevices } from 'dmabuf/v4l2';
-import { eventually, load, unload } from './support.ts';
+import { suiteWithDriver } from './drivers.ts';
 
 /** Frames of the tests: small, for it is an emulated CPU that fills them. */
 export const [WIDTH, HEIGHT] = [320, 180];
@@ -10,18 +10,14 @@ export const [WIDTH, HEIGHT] = [320, 180];
 /** Loads vivid for the tests of a suite: one device for each word, single-planar or multi-planar. */
 export function withVivid(devices: readonly ('single' | 'multi')[], ...parameters: string[]): void {
   const each = (value: string) => devices.map(() => value).join(',');
-  before(() =>
-    load(
-      'vivid',
-      `n_devs=${devices.length}`,
-      `multiplanar=${devices.map((planes) => (planes === 'multi' ? 2 : 1)).join(',')}`,
-      // video capture and output; a webcam and HDMI, and HDMI to go out by
-      ...[`node_types=${each('0x101')}`, `num_inputs=${each('2')}`, `input_types=${each('0xc')}`],
-      ...[`num_outputs=${each('1')}`, `output_types=${each('1')}`],
-      ...parameters,
-    ),
-  );
-  after(() => eventually(() => unload('vivid')));
+  suiteWithDriver('vivid', [
+    `n_devs=${devices.length}`,
+    `multiplanar=${devices.map((planes) => (planes === 'multi' ? 2 : 1)).join(',')}`,
+    // video capture and output; a webcam and HDMI, and HDMI to go out by
+    ...[`node_types=${each('0x101')}`, `num_inputs=${each('2')}`, `input_types=${each('0xc')}`],
+    ...[`num_outputs=${each('1')}`, `output_types=${each('1')}`],
+    ...parameters,
+  ]);
 }
 
 /** vivid's devices by their number: what frames come from, in a small format and without the text that changes. */

@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PNG } from 'pngjs';
+import { combinations } from '../../scripts/src/combinations.ts';
 import { projectRoot } from './run-guest.ts';
 
 const page = (name: string) => readFileSync(join(projectRoot, name), 'utf8');
@@ -280,6 +281,15 @@ describe('docs/v4l2.md', function () {
       const [, name] =
         /^scripts\/guest(?: --share shared| --kernel lab)? -- node examples\/([\w-]+)\.ts/.exec(command) ?? [];
       assert(name !== undefined && tests.includes(`example('${name}'`), command);
+    }
+  });
+
+  it('names runs of the matrix that there are', () => {
+    const runs = [...text.matchAll(/npm run test:matrix -- --only ([\w.-]+) --file ([\w-]+)/g)];
+    assert.equal(runs.length, 2);
+    for (const [, combination, file] of runs) {
+      assert(combinations.some(({ name }) => name === combination));
+      assert(existsSync(join(projectRoot, 'test/guest', `${file}.test.ts`)), file);
     }
   });
 

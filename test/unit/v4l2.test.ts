@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** What of V4L2 needs no device. */
 import assert from 'node:assert/strict';
-import { Capture, Codec, fourccCode, fourccName, Output, videoDevices } from 'dmabuf/v4l2';
+import { Capture, Codec, fourccCode, fourccName, Output, pipelineReport, videoDevices } from 'dmabuf/v4l2';
 
 describe('a fourcc', () => {
   it('is the number of its characters, the first one lowest', () => {
@@ -22,6 +22,8 @@ describe('a fourcc', () => {
       assert.throws(() => fourccCode(name), { code: 'ERR_INVALID_ARG_VALUE' }, name);
     }
     assert.throws(() => fourccCode(7 as never), { code: 'ERR_INVALID_ARG_TYPE' });
+    assert.throws(() => fourccName(7n as never), { code: 'ERR_INVALID_ARG_TYPE' });
+    for (const code of [-1, 0.5, 2 ** 32]) assert.throws(() => fourccName(code), { code: 'ERR_OUT_OF_RANGE' });
   });
 });
 
@@ -51,5 +53,13 @@ describe('a video device', () => {
     }
     assert.throws(() => Capture.open('/dev/video77'), { code: 'ENOENT', message: /videoDevices\(\)/ });
     assert.throws(() => Capture.open('a\0b'), { code: 'ERR_INVALID_ARG_VALUE' });
+  });
+});
+
+describe('a report of a pipeline', () => {
+  it('is of what has one', () => {
+    for (const wrong of [undefined, null, 7n, {}, { stage: {} }]) {
+      assert.throws(() => pipelineReport(wrong as never), { code: 'ERR_INVALID_ARG_TYPE', message: /"first"/ });
+    }
   });
 });

@@ -11,6 +11,7 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import * as library from 'dmabuf';
 import { IonClient } from 'dmabuf/ion-handles';
 import fc from 'fast-check';
+import { videoCalls, videoKinds } from './video-calls.mjs';
 
 const {
   BufferPool,
@@ -39,6 +40,7 @@ const usable = heaps().filter(({ error }) => error === undefined);
 // -- what is passed ---------------------------------------------------------------------------------------------------
 
 const kinds = [
+  ...videoKinds,
   'heaps',
   'buffers',
   'mappings',
@@ -81,7 +83,9 @@ const { command } = fc.letrec((tie) => ({
     'memfd',
     'ion',
     'dma-heap',
+    'RGB3',
     'cma-mem',
+    '/dev/video0',
     '/dev/null',
     '/dev/nowhere',
   ),
@@ -147,6 +151,11 @@ class World {
   servers = [];
   memory = [];
   fds = [];
+  frames = [];
+  canvases = [];
+  streams = [];
+  sinks = [];
+  videos = [];
   pending = [];
   depth = 0;
 
@@ -490,6 +499,7 @@ const calls = [
   function starve(w, { inner, on }) {
     if (inner && on < 3) withoutDescriptors(() => w.step(inner));
   },
+  ...videoCalls,
 ].filter(({ name }) => isMainThread || !GIVING.includes(name));
 
 // -- what is left -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+/** What the examples move by system calls, as strace sees it: never a frame. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { hasDriver } from './drivers.ts';
+import { describeModules, eventually, program, skipWithout, unload } from './support.ts';
+
+const run = promisify(execFile);
+
+/** All that move bytes a program has; some are of 64-bit systems alone. */
+const OUT = ['write', 'pwrite64', 'writev', 'pwritev', 'pwritev2', 'send', 'sendto', 'sendmsg', 'sendmmsg'];
+const BETWEEN = ['sendfile', 'sendfile64', 'splice', 'vmsplice', 'tee', 'copy_file_range', 'process_vm_writev'];
+const IN = ['read', 'pread64', 'readv', 'preadv', 'preadv2', 'recv', 'recvfrom', 'recvmsg', 'process_vm_readv'];
+
+interface Moved {
+  /** calls that moved something, by all processes and threads */
+  calls: number;
+  processes: number;
+  /** bytes of the largest */
+  largest: number;
+  /** bytes of all that gave some to others */
+  given: number;
+}
+
+describeModules('no frame goes through a system call', function () {
+  // Each begins with a node that compiles TypeScript, and stops at each call.
+  this.timeout(600_000);
+  const { path: strace, missing } = program('strace');
+  let folder: string;
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'dmabuf-copies-'));
+  });
+  after(async () => {
+    rmSync(folder, { recursive: true });
+    for (const driver of ['vivid', 'vicodec']) {
+      if (existsSync(`/sys/module/${driver}`)) await eventually(() => unload(driver));
+    }
+  });
+
+  async function watch(...command: string[]): Promise<Moved & { stdout: string }> {
+    const file = join(folder, 'trace');
+    const calls = [...OUT, ...BETWEEN, ...IN].map((name) => `?${name}`).join(',');
+    const options = ['--follow-forks', '--seccomp-bpf', '-qqq', '-e', `trace=${calls}`, '-e', 'signal=none'];
+    // What they move is not wanted, and is long.
+    const { stdout } = await run(strace, [...options, '-s', '0', '-o', file, process.execPath, ...command]);
+    const processes = new Set<string>();
+    const moved = { calls: 0, largest: 0, given: 0 };
+    for (const line of readFileSync(file, 'utf8').split('\n')) {
+      const [, pid, name, result] = /^(\d+) +(?:<\.\.\. )?(\w+).* = (\d+)$/.exec(line) ?? [];
+      if (pid === undefined || name === undefined) continue;
+      const bytes = Number(result);
+      processes.add(pid);
+      moved.calls++;
+      moved.largest = Math.max(moved.largest, bytes);
+      if (OUT.includes(name) || BETWEEN.includes(name)) moved.given += bytes;
+    }
+    return { ...moved, processes: processes.size, stdout };
+  }
+
+  it('is what this would see', async function () {
+    skipWithout(missing, this);
+    const size = 100_000;
+    const one = await watch('-e', `require('fs').writeFileSync('/dev/null', Buffer.alloc(${size}))`);
+    assert(one.largest >= size && one.given >= size, JSON.stringify(one));
+    const pieces = `const { openSync, writeSync } = require('fs'); const fd = openSync('/dev/null', 'w');
+      for (let at = 0; at < ${size}; at += 100) writeSync(fd, Buffer.alloc(100));`;
+    const many = await watch('-e', pieces);
+    assert(many.given >= size, JSON.stringify(many));
+    const other = await watch('-e', `require('child_process').execFileSync('cat', { input: Buffer.alloc(${size}) })`);
+    assert(other.given >= 2 * size && other.processes >= 2, JSON.stringify(other));
+  });
+
+  for (const [name, [width, height], args] of [
+    ['camera-to-png', [640, 360], ['to.png']],
+    ['worker-filter', [320, 180], ['to.png']],
+    ['camera-loopback', [320, 180], ['to.png']],
+    ['two-process-pipeline', [320, 180], ['8']],
+    ['camera-encode-decode', [640, 360], []],
+  ] as const) {
+    it(`of the example ${name}`, async function () {
+      skipWithout(missing, this);
+      if (name === 'camera-encode-decode' && !hasDriver('vicodec')) this.skip();
+      const frame = width * height * 3;
+      const inFolder = args.map((arg) => (arg.endsWith('.png') ? join(folder, arg) : arg));
+      const { stdout, ...moved } = await watch(`examples/${name}.ts`, ...inFolder);
+      assert.match(stdout, /\d+ frames|frame \d+/);
+      assert(moved.calls > 20, JSON.stringify(moved));
+      // The program's own files are read, each in one; what anybody gave to others was not even one frame, in pieces.
+      assert(moved.largest < frame && moved.given < frame, `a frame has ${frame} bytes: ${JSON.stringify(moved)}`);
+    });
+  }
+});
