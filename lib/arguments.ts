@@ -82,8 +82,13 @@ export interface Range {
   length?: number;
 }
 
-/** What a plane has besides is told apart from what is misspelt. */
-const rangeNames = ['offset', 'length', 'stride'];
+/** What was written for a range has no misspelt name; planes, mappings and regions are ranges with more. */
+function checkRangeNames(range: object, call: Call): void {
+  const names = Object.keys(range);
+  if (names.some((name) => name === 'stride') || Object.getPrototypeOf(range) !== Object.prototype) return;
+  const unknown = names.find((name) => name !== 'offset' && name !== 'length');
+  if (unknown !== undefined) throw invalidValue('range', `has no '${unknown}': there are offset and length`, call);
+}
 
 /**
  * A range inside `size` bytes that fits into an ArrayBuffer.
@@ -93,7 +98,7 @@ const rangeNames = ['offset', 'length', 'stride'];
  */
 export function checkRange(range: unknown, size: number, usual: number, unit: number, call: Call): Required<Range> {
   checkOptions(range, 'range', call);
-  checkOptionNames(range, rangeNames, call);
+  checkRangeNames(range, call);
   const { offset = 0, length } = range as Range;
   checkInteger(offset, 'offset', 0, size - 1, call);
   if (offset % unit !== 0) throw outOfRange('offset', `a multiple of the page size, ${unit}`, offset, call);

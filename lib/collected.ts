@@ -40,7 +40,7 @@ export function watch(each: Watched): void {
   wait();
 }
 
-/** Until {@link unwatch}, where there is nothing to keep besides: `gone` must not refer to the owner. */
+/** Calls `gone` once the owner was collected, to which it must not refer, unless {@link unwatch} came first. */
 export function whenCollected(owner: object, gone: () => void): Watched {
   const each = { owner: new WeakRef(owner), gone };
   watch(each);

@@ -53,6 +53,8 @@ const flushes = { clean: 0, invalidate: 1, both: 2 } as const;
 
 const NO_BUFFER = 'It is no dma-buf of /dev/ion.';
 const NO_DESCRIPTOR = 'This process has no such descriptor.';
+const NO_BOUNCE_BUFFERS =
+  'No bounce buffer is free to write it back through: try again, or boot with more of them (swiotlb=).';
 const NO_HANDLES_LEFT =
   'All clients together have as many handles as ion_lite lets them have (max_handles=): free some.';
 
@@ -173,7 +175,8 @@ export class IonClient implements Disposable {
    *
    * @param mapping - of the buffer
    * @param range - bytes from the start of the mapping; default: all of it
-   * @throws SystemError EINVAL: the client has no such handle, or that is no mapping of its buffer
+   * @throws SystemError EINVAL: the client has no such handle, or that is no mapping of its buffer; ENOMEM: memory bounces,
+   *   and no bounce buffer is free
    * @throws DmaBufError ERR_DMABUF_CLOSED: the client, or the mapping
    */
   cleanCaches(handle: IonHandle, mapping: Mapping, range: Range = {}): void {
@@ -183,12 +186,18 @@ export class IonClient implements Disposable {
   /**
    * Lets the CPU read what attached devices have written (ION_IOC_INV_CACHES). What the CPU has written and not
    * cleaned may be lost.
+   *
+   * @throws what {@link IonClient.cleanCaches} does
    */
   invalidateCaches(handle: IonHandle, mapping: Mapping, range: Range = {}): void {
     this.#flush(handle, mapping, range, 'invalidate');
   }
 
-  /** Both (ION_IOC_CLEAN_INV_CACHES). */
+  /**
+   * Both (ION_IOC_CLEAN_INV_CACHES).
+   *
+   * @throws what {@link IonClient.cleanCaches} does
+   */
   cleanInvalidateCaches(handle: IonHandle, mapping: Mapping, range: Range = {}): void {
     this.#flush(handle, mapping, range, 'both');
   }
@@ -197,10 +206,12 @@ export class IonClient implements Disposable {
    * Writes back all of a buffer (ION_IOC_SYNC).
    *
    * @param buffer - a dma-buf of /dev/ion, or its descriptor
+   * @throws SystemError EINVAL: it is none; EBADF; ENOMEM: memory bounces, and no bounce buffer is free
    */
   sync(buffer: DmaBuf | number): void {
     const fd = this.#fd(buffer);
     const error = native.ionHandleSync(this.#device.get('ioctl'), fd);
+    if (error === -ENOMEM) throw this.#error(error, NO_BOUNCE_BUFFERS);
     if (error < 0) throw this.#importError(error);
   }
 
@@ -264,8 +275,6 @@ export class IonClient implements Disposable {
 
   #flush(handle: IonHandle, mapping: Mapping, range: Range, how: keyof typeof flushes): void {
     this.#checkHandle(handle);
-    // To the kernel it says that a descriptor names the buffer.
-    if (handle === 0) throw this.#handleError(-EINVAL, handle);
     if (!(mapping instanceof Mapping)) throw invalidType('mapping', 'a Mapping', mapping, this.#call);
     const { offset, length } = checkRange(range, mapping.length, mapping.length, 1, this.#call);
     // What a call names has 32 bits.
@@ -281,10 +290,13 @@ export class IonClient implements Disposable {
     }
     const bytes = new Uint8Array(mapping.buffer, offset, length);
     const device = this.#device.get('ioctl');
+    // To the kernel 0 says that a descriptor names the buffer.
+    if (handle === 0) throw this.#handleError(-EINVAL, handle);
     const error = native.ionHandleFlush(device, handle, flushes[how], bytes, mapping.offset + offset);
     if (error === -EINVAL && native.ionHandleFlags(device, handle) >= 0) {
       throw this.#error(error, 'The mapping is of another buffer than the handle: map what share() gives.');
     }
+    if (error === -ENOMEM) throw this.#error(error, NO_BOUNCE_BUFFERS);
     if (error < 0) throw this.#handleError(error, handle);
   }
 

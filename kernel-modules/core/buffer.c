@@ -94,6 +94,7 @@ struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 
 	buffer->pid = task_tgid_nr(current);
 	buffer->cached = cached;
 	buffer->write_combined = !cached && !IS_ENABLED(CONFIG_X86);
+	mutex_init(&buffer->write_back_lock);
 	mutex_init(&buffer->lock);
 	INIT_LIST_HEAD(&buffer->shares);
 	INIT_LIST_HEAD(&buffer->attachments);
@@ -139,6 +140,7 @@ static void free_buffer(struct kref *ref)
 	dmabuf_heap_uncount(buffer);
 	dmabuf_memory_free(&buffer->memory);
 	mutex_destroy(&buffer->lock);
+	mutex_destroy(&buffer->write_back_lock);
 	kfree(buffer->name);
 	kfree(buffer);
 	dmabuf_device_uncharge(device, charge);

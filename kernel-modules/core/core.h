@@ -64,6 +64,9 @@ struct dmabuf_share {
  * @cached:	whether it was allocated as cached
  * @write_combined: mapped uncached everywhere; false: cached
  * @name:	that its dma-bufs start with, or NULL
+ * @write_back_lock: held while its pages are mapped to be written back: mapped
+ *		twice, by two who do that at the same time, DMA_API_DEBUG takes
+ *		one for the other
  * @lock:	protects @shares, @attachments and what is in them, @vaddr,
  *		@vmap_count; taken inside of the reservation lock
  * @shares:	all its dma-bufs
@@ -83,6 +86,7 @@ struct dmabuf_buffer {
 	bool write_combined;
 	char *name;
 
+	struct mutex write_back_lock;	/* pages being written back */
 	struct mutex lock;	/* shares, attachments, vaddr, vmap_count */
 	struct list_head shares;
 	struct list_head attachments;

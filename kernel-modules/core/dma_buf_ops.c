@@ -421,8 +421,8 @@ int dmabuf_buffer_find_mapped(struct dmabuf_buffer *buffer, unsigned long addres
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_find_mapped);
 
-/* Whether anybody but the CPU's user space has to be kept in step. */
-static bool is_mapped_elsewhere(const struct dmabuf_buffer *buffer)
+/* Whether a device has to be kept in step. */
+static bool is_mapped_for_device(const struct dmabuf_buffer *buffer)
 {
 	const struct dmabuf_attachment *attachment;
 
@@ -431,11 +431,12 @@ static bool is_mapped_elsewhere(const struct dmabuf_buffer *buffer)
 		if (attachment->mapped)
 			return true;
 
-	return buffer->vmap_count;
+	return false;
 }
 
 static int write_back(const struct dmabuf_buffer *buffer, size_t offset, size_t len)
 {
+	lockdep_assert_held(&buffer->write_back_lock);
 	if (buffer->write_combined)
 		return 0;
 
@@ -452,9 +453,8 @@ static int write_back(const struct dmabuf_buffer *buffer, size_t offset, size_t 
  * Attached devices are kept in step with all of the buffer, as by
  * DMA_BUF_IOCTL_SYNC. Since that may throw away what the CPU wrote outside of
  * the range, that is written back before; where a device's memory bounces, its
- * own view of all of the buffer comes instead. No device maps the buffer
- * meanwhile, and nobody else maps its pages to write them back, which
- * DMA_API_DEBUG cannot tell from this.
+ * own view of all of the buffer comes instead. Whoever maps the buffer
+ * meanwhile finds all of it written back.
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
@@ -463,26 +463,37 @@ int dmabuf_buffer_flush(struct dmabuf_buffer *buffer, size_t offset, size_t len,
 {
 	size_t size = dmabuf_buffer_size(buffer);
 	size_t end = offset + len;
-	bool mapped;
+	bool devices;
+	bool anybody;
 	int ret = 0;
 
 	mutex_lock(&buffer->lock);
-	mapped = is_mapped_elsewhere(buffer);
+	devices = is_mapped_for_device(buffer);
+	anybody = devices || buffer->vmap_count;
+	mutex_unlock(&buffer->lock);
+
+	if (mutex_lock_killable(&buffer->write_back_lock))
+		return -EINTR;
 	if (!(how & DMABUF_CLEAN)) {
-		if (mapped)
+		if (devices)
 			ret = write_back(buffer, 0, offset) ?: write_back(buffer, end, size - end);
-	} else if (mapped) {
+	} else if (devices) {
 		ret = write_back(buffer, 0, size);
 	} else {
 		ret = write_back(buffer, offset, len);
 	}
-	if (!ret && mapped && how & DMABUF_CLEAN)
+	mutex_unlock(&buffer->write_back_lock);
+	if (ret || !anybody)
+		return ret;
+
+	mutex_lock(&buffer->lock);
+	if (how & DMABUF_CLEAN)
 		end_cpu_access(buffer);
-	if (!ret && mapped && how & DMABUF_INVALIDATE)
+	if (how & DMABUF_INVALIDATE)
 		begin_cpu_access(buffer);
 	mutex_unlock(&buffer->lock);
 
-	return ret;
+	return 0;
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_flush);
 

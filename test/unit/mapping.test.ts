@@ -36,7 +36,15 @@ describe('Mapping', () => {
     using buffer = heap.allocSync(PAGE);
     const misspelt = { len: 1 } as never;
     for (const call of [() => buffer.map(misspelt), () => buffer.copy(misspelt)]) {
-      assert.throws(call, { code: 'ERR_INVALID_ARG_VALUE', message: /has no 'len'/ });
+      assert.throws(call, {
+        code: 'ERR_INVALID_ARG_VALUE',
+        message: /"range" has no 'len': there are offset and length/,
+      });
+    }
+    // More than a range, on purpose.
+    using mapping = buffer.map({ length: 100 });
+    for (const range of [mapping, { offset: 0, length: 100, stride: 10 }]) {
+      assert.equal(buffer.copy(range).byteLength, 100);
     }
   });
 

@@ -2066,13 +2066,15 @@ static void cleaner(struct racer *r)
 {
 	struct ion_legacy_fd all = { .fd = SLOT2 };
 	struct ion_legacy_flush part = { .fd = SLOT2 };
-	uint32_t page;
+	uint32_t size = CACHE_PAGES * page_size;
 
 	for (int i = 0; i < CACHE_TURNS; i++) {
-		page = below(r, CACHE_PAGES);
-		part.vaddr = cached + page * page_size;
-		part.offset = page * page_size;
-		part.length = (1 + below(r, CACHE_PAGES - page)) * page_size;
+		part.offset = below(r, size);
+		/* Often the same pages as others, and as many bytes of them, or fewer. */
+		if (below(r, 2))
+			part.offset &= ~(page_size - 1);
+		part.vaddr = cached + part.offset;
+		part.length = 1 + below(r, size - part.offset);
 		if (below(r, 2))
 			TRY(r, "sync", ioctl(SLOT, ION_LEGACY_IOC_SYNC, &all), NONE);
 		else if (below(r, 2))

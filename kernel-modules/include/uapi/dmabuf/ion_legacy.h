@@ -43,7 +43,8 @@ struct ion_legacy_alloc {
  *		ION_FLAG_CACHED
  * @handle:	the handle (out)
  *
- * Qualcomm's first form, which only 32-bit programs have.
+ * Qualcomm's first form, which only 32-bit programs have; so its number below is
+ * for these alone.
  */
 struct ion_legacy_alloc_v0 {
 	__kernel_size_t len;
