@@ -70,6 +70,22 @@ describe('npm run bench', function () {
     assert.match(stderr, /^a ratio in the guest rose by [\d.]+ %, more than 5 %$/m);
   });
 
+  it('measures the frames of a camera against v4l2-ctl, on one guest', () => {
+    const { status, stderr } = bench('--quick', '--only', 'guest camera');
+    assert.equal(status, 0, stderr);
+    const { guest, results } = written();
+    assert.match(guest?.kernel ?? '', /^6\.12\..*-lab$/);
+    assert.deepEqual(
+      results.map(({ name, peerName, where, unit }) => [name, peerName, where, unit]),
+      ['from one frame to the next', 'processor time of a frame'].map((name) => {
+        return [`camera: ${name}`, 'v4l2-ctl', 'guest', 'µs'];
+      }),
+    );
+    // vivid makes 120 in a second at most, and nobody gets fewer than ten.
+    for (const time of [results[0]?.ours, results[0]?.peer]) assert(time && time > 8000 && time < 100_000, `${time}`);
+    for (const { ratio, ours, peer } of results) assert(Math.abs(ratio - ours / peer) < ratio / 100);
+  });
+
   const other = '{ "guest": { "arch": "arm64" }, "results": [] }';
   const wrong: [args: string[], message: RegExp, file?: string][] = [
     [['--quik'], /Unknown option '--quik'\. npm run bench -- --help shows what there is/],
