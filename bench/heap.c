@@ -2,13 +2,17 @@
 /*
  * The life of a buffer, step by step, on one of our heaps and on the kernel's
  * own, in turns: heap SIZE ROUNDS OURS PEER. A heap is ion:ID, cma_mem or
- * dma_heap:NAME. Prints a line a step: its name, and the nanoseconds of each.
+ * dma_heap:NAME. What ION keeps of freed buffers is drained after each life;
+ * with ion:ID:warm it is zeroed instead, which is waited for. Prints a line a
+ * step: its name, and the nanoseconds of each.
  */
 #include <dmabuf/cma_mem.h>
 #include <dmabuf/ion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,14 +22,29 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../test/guest/c/drm.h"
+
+#define POOL	"/sys/kernel/debug/ion/pool"
+#define DRAIN	"/sys/kernel/debug/ion/drain"
+
+/* A driver that imports what it is given, and maps it for a device. */
+#define CARD	"/dev/dri/card0"
+
+/* Lives one after the other, of which all work is counted, whoever does it. */
+#define SUSTAINED	8
+
 /* Nanoseconds; an eighth of the time between two ticks of the kernel's timer. */
 #define LONGEST_PAUSE	500e3
 
 struct heap {
 	int device;
+	int drain;	/* or -1 */
+	bool warm;
 	unsigned int ion_id;
 	int (*alloc)(const struct heap *heap, size_t size);
 };
+
+static int card;
 
 struct buffer {
 	const struct heap *heap;
@@ -69,11 +88,14 @@ static int dma_heap_alloc(const struct heap *heap, size_t size)
 
 static struct heap open_heap(const char *name)
 {
-	struct heap heap = { 0 };
+	struct heap heap = { .drain = -1 };
 	char path[256];
 
 	if (sscanf(name, "ion:%u", &heap.ion_id) == 1) {
 		heap.alloc = ion_alloc;
+		heap.warm = strstr(name, ":warm");
+		/* There is none with pool_max=0. */
+		heap.drain = open(DRAIN, O_WRONLY | O_CLOEXEC);
 		strcpy(path, "/dev/ion");
 	} else if (!strcmp(name, "cma_mem")) {
 		heap.alloc = cma_mem_alloc;
@@ -111,10 +133,73 @@ static void step_memset(struct buffer *buffer)
 	memset(buffer->bytes, 0x5a, buffer->size);
 }
 
+static void sync_cache(const struct buffer *buffer, __u64 flags)
+{
+	struct dma_buf_sync sync = { .flags = flags | DMA_BUF_SYNC_RW };
+
+	if (ioctl(buffer->fd, DMA_BUF_IOCTL_SYNC, &sync))
+		fail("DMA_BUF_IOCTL_SYNC");
+}
+
+/* Attached and mapped for a device, a bracket of CPU access, unmapped and detached. */
+static void step_device(struct buffer *buffer)
+{
+	struct drm_prime_handle prime = { .fd = buffer->fd };
+	struct drm_gem_close handle = { 0 };
+
+	if (ioctl(card, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime))
+		fail("DRM_IOCTL_PRIME_FD_TO_HANDLE");
+	sync_cache(buffer, DMA_BUF_SYNC_START);
+	sync_cache(buffer, DMA_BUF_SYNC_END);
+	handle.handle = prime.handle;
+	if (ioctl(card, DRM_IOCTL_GEM_CLOSE, &handle))
+		fail("DRM_IOCTL_GEM_CLOSE");
+}
+
 static void step_unmap_close(struct buffer *buffer)
 {
 	if (munmap(buffer->bytes, buffer->size) || close(buffer->fd))
 		fail("unmap+close");
+}
+
+static void drain(const struct heap *heap)
+{
+	if (write(heap->drain, "1", 1) != 1)
+		fail(DRAIN);
+}
+
+/* What is kept in the end goes back, too: nobody is to do that later. */
+static void step_sustained(struct buffer *buffer)
+{
+	for (int i = 0; i < SUSTAINED; i++) {
+		step_alloc(buffer);
+		if (close(buffer->fd))
+			fail("close");
+	}
+	if (buffer->heap->drain >= 0 && !buffer->heap->warm)
+		drain(buffer->heap);
+}
+
+static bool is_zeroed(void)
+{
+	long long bytes, zeroed;
+	FILE *file = fopen(POOL, "re");
+
+	if (!file || fscanf(file, "max_bytes %*d bytes %lld zeroed_bytes %lld", &bytes, &zeroed) != 2)
+		fail(POOL);
+	fclose(file);
+
+	return bytes == zeroed;
+}
+
+/* Nothing of a life is left to be done in the next. */
+static void settle(const struct heap *heap)
+{
+	if (heap->warm)
+		while (!is_zeroed())
+			usleep(1000);
+	else if (heap->drain >= 0)
+		drain(heap);
 }
 
 static const struct step {
@@ -124,7 +209,9 @@ static const struct step {
 	{ "alloc", step_alloc },
 	{ "mmap", step_mmap },
 	{ "memset", step_memset },
+	{ "device", step_device },
 	{ "unmap+close", step_unmap_close },
+	{ "sustained", step_sustained },
 };
 
 #define STEPS	(sizeof(steps) / sizeof(steps[0]))
@@ -207,8 +294,12 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: heap SIZE ROUNDS OURS PEER\n");
 		return 1;
 	}
+	card = open(CARD, O_RDWR | O_CLOEXEC);
+	if (card < 0)
+		fail(CARD);
 	for (which = 0; which < 2; which++) {
 		heaps[which] = open_heap(argv[3 + which]);
+		settle(&heaps[which]);
 		for (step = 0; step < STEPS; step++)
 			times[which][step] = calloc(rounds, sizeof(double));
 	}
@@ -229,6 +320,7 @@ int main(int argc, char **argv)
 				if (round >= warm_up)
 					times[which][step][round - warm_up] = now() - start - overhead;
 			}
+			settle(&heaps[which]);
 		}
 	}
 

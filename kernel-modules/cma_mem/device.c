@@ -128,10 +128,17 @@ static struct cmem_region *alloc_region(const struct cmamem_info *info)
 		ret = PTR_ERR(region->buffer);
 		goto free_region;
 	}
+	/* Whoever knows the physical address need not map it for a device. */
+	ret = dmabuf_buffer_flush(region->buffer, 0, dmabuf_buffer_size(region->buffer),
+				  DMABUF_CLEAN);
+	if (ret)
+		goto put_buffer;
 	dmabuf_buffer_set_name(region->buffer, name);
 
 	return region;
 
+put_buffer:
+	dmabuf_buffer_put(region->buffer);
 free_region:
 	kfree(region);
 free_name:

@@ -12,24 +12,33 @@
 #include "core.h"
 #include "trace.h"
 
-static int alloc_memory(struct dmabuf_memory *memory, unsigned long pages, unsigned long align,
-			const struct dmabuf_heap *heap)
+static int alloc_pages_for(struct dmabuf_memory *memory, unsigned long pages, unsigned long align,
+			   const struct dmabuf_heap *heap)
 {
-	int ret;
-
 	switch (heap->backing) {
 	case DMABUF_SCATTERED:
-		ret = dmabuf_memory_alloc_scattered(memory, pages);
-		break;
+		return dmabuf_memory_alloc_scattered(memory, pages, heap->device);
 	case DMABUF_CARVEOUT:
-		ret = dmabuf_memory_alloc_carveout(memory, pages, align, heap->carveout);
-		break;
+		return dmabuf_memory_alloc_carveout(memory, pages, align, heap->carveout);
 	default:
-		ret = dmabuf_memory_alloc_contiguous(memory, pages, align, heap->backing);
-		break;
+		return dmabuf_memory_alloc_contiguous(memory, pages, align, heap->backing,
+						      heap->device);
 	}
+}
+
+static int alloc_memory(struct dmabuf_buffer *buffer, unsigned long pages, unsigned long align)
+{
+	struct dmabuf_memory *memory = &buffer->memory;
+	int ret;
+
+	ret = alloc_pages_for(memory, pages, align, buffer->heap);
 	if (ret)
 		return ret;
+	/* dmabuf_map() has it done for cached memory, if it ever has to be. */
+	if (!buffer->write_combined) {
+		buffer->zeroes_in_cache = true;
+		return 0;
+	}
 
 	ret = dmabuf_memory_sync(memory, 0, memory->pages << PAGE_SHIFT, DMA_BIDIRECTIONAL);
 	if (ret)
@@ -99,8 +108,7 @@ struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 
 	INIT_LIST_HEAD(&buffer->shares);
 	INIT_LIST_HEAD(&buffer->attachments);
 
-	ret = alloc_memory(&buffer->memory, size >> PAGE_SHIFT,
-			   max_t(u64, align >> PAGE_SHIFT, 1), heap);
+	ret = alloc_memory(buffer, size >> PAGE_SHIFT, max_t(u64, align >> PAGE_SHIFT, 1));
 	if (ret)
 		goto free_buffer;
 	dmabuf_heap_count(buffer);

@@ -11,6 +11,12 @@
 
 #include "dmabuf_core.h"
 
+struct seq_file;
+
+/* Of the blocks that scattered pages come in, the largest first. */
+#define DMABUF_ORDERS	3
+extern const unsigned int dmabuf_orders[DMABUF_ORDERS];
+
 /**
  * struct dmabuf_piece - physically contiguous pages
  * @pfn:	the first one
@@ -24,20 +30,24 @@ struct dmabuf_piece {
 /**
  * struct dmabuf_memory - the pages of a buffer; they never change
  * @pieces:	in the order of the buffer's offsets
+ * @first:	where @pieces are, as long as there is one only
  * @count:	number of @pieces
  * @pages:	pages in all
  * @carveout:	that they are a part of, or NULL
  * @cookie:	what dma_alloc_attrs() returned; without it and @carveout they
  *		are from the page allocator
  * @dma:	address that belongs to @cookie
+ * @pool:	that scattered pages are given to, or NULL
  */
 struct dmabuf_memory {
 	struct dmabuf_piece *pieces;
+	struct dmabuf_piece first;
 	unsigned long count;
 	unsigned long pages;
 	struct dmabuf_carveout *carveout;
 	void *cookie;
 	dma_addr_t dma;
+	struct dmabuf_pool *pool;
 };
 
 /**
@@ -73,6 +83,8 @@ struct dmabuf_share {
  * @attachments: of all its dma-bufs
  * @vaddr:	its kernel mapping while @vmap_count is not 0
  * @vmap_count:	users of @vaddr
+ * @zeroes_in_cache: whether what the memory held before it was zeroed may
+ *		still be there, below the cache; protected by @lock
  */
 struct dmabuf_buffer {
 	struct kref ref;
@@ -87,11 +99,12 @@ struct dmabuf_buffer {
 	char *name;
 
 	struct mutex write_back_lock;	/* pages being written back */
-	struct mutex lock;	/* shares, attachments, vaddr, vmap_count */
+	struct mutex lock;	/* shares, attachments, vaddr, vmap_count, zeroes_in_cache */
 	struct list_head shares;
 	struct list_head attachments;
 	void *vaddr;
 	unsigned int vmap_count;
+	bool zeroes_in_cache;
 };
 
 /**
@@ -123,14 +136,24 @@ void dmabuf_heap_uncount(struct dmabuf_buffer *buffer);
 void dmabuf_debugfs_add(struct dmabuf_device *device);
 void dmabuf_debugfs_remove(struct dmabuf_device *device);
 
-int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages);
+int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages,
+				  const struct dmabuf_device *device);
 int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
-				   unsigned long align, enum dmabuf_backing backing);
+				   unsigned long align, enum dmabuf_backing backing,
+				   const struct dmabuf_device *device);
 int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pages,
 				 unsigned long align, struct dmabuf_carveout *carveout);
 int dmabuf_memory_sync(const struct dmabuf_memory *memory, size_t offset, size_t len,
 		       enum dma_data_direction direction);
 void dmabuf_memory_free(struct dmabuf_memory *memory);
+
+struct dmabuf_pool *dmabuf_pool_create(const char *name, u64 max_bytes);
+void dmabuf_pool_destroy(struct dmabuf_pool *pool);
+struct page *dmabuf_pool_take(struct dmabuf_pool *pool, unsigned int i);
+bool dmabuf_pool_give(struct dmabuf_pool *pool, struct page *page, unsigned int order);
+void dmabuf_pool_drain(struct dmabuf_pool *pool);
+u64 dmabuf_pool_bytes(const struct dmabuf_pool *pool);
+void dmabuf_pool_show(struct dmabuf_pool *pool, struct seq_file *seq);
 
 int dmabuf_carveout_alloc(struct dmabuf_carveout *carveout, unsigned long pages,
 			  unsigned long align, unsigned long *pfn);

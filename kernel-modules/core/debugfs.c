@@ -7,6 +7,7 @@
 #include <linux/debugfs.h>
 #include <linux/device.h>
 #include <linux/dma-buf.h>
+#include <linux/fs.h>
 #include <linux/seq_file.h>
 
 #include "compat.h"
@@ -147,6 +148,32 @@ static const struct seq_operations buffers_sops = {
 };
 DEFINE_SEQ_ATTRIBUTE(buffers);
 
+static int pool_show(struct seq_file *seq, void *unused)
+{
+	struct dmabuf_device *device = seq->private;
+
+	dmabuf_pool_show(device->pool, seq);
+
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(pool);
+
+/* Whatever is written. */
+static ssize_t drain_write(struct file *file, const char __user *from, size_t size, loff_t *pos)
+{
+	struct dmabuf_device *device = file->private_data;
+
+	dmabuf_pool_drain(device->pool);
+
+	return size;
+}
+
+static const struct file_operations drain_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = drain_write,
+};
+
 /**
  * dmabuf_debugfs_add() - show a device's heaps and buffers
  * @device:	the device
@@ -156,6 +183,10 @@ void dmabuf_debugfs_add(struct dmabuf_device *device)
 	device->debugfs = debugfs_create_dir(device->misc.name, NULL);
 	debugfs_create_file("heaps", 0400, device->debugfs, device, &heaps_fops);
 	debugfs_create_file("buffers", 0400, device->debugfs, device, &buffers_fops);
+	if (!device->pool)
+		return;
+	debugfs_create_file("pool", 0400, device->debugfs, device, &pool_fops);
+	debugfs_create_file("drain", 0200, device->debugfs, device, &drain_fops);
 }
 
 /**

@@ -4,6 +4,7 @@
  * sysfs says of them.
  */
 #include <linux/device.h>
+#include <linux/err.h>
 #include <linux/kernel.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
@@ -132,14 +133,29 @@ static ssize_t max_bytes_show(struct device *dev, struct device_attribute *attr,
 }
 static DEVICE_ATTR_RO(max_bytes);
 
+static ssize_t pool_bytes_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%llu\n", dmabuf_pool_bytes(to_dmabuf_device(dev)->pool));
+}
+static DEVICE_ATTR_RO(pool_bytes);
+
 static struct attribute *dmabuf_attrs[] = {
 	&dev_attr_buffers.attr,
 	&dev_attr_bytes.attr,
 	&dev_attr_max_bytes.attr,
+	&dev_attr_pool_bytes.attr,
 	NULL
 };
 
+static umode_t is_visible(struct kobject *kobj, struct attribute *attr, int n)
+{
+	struct dmabuf_device *device = to_dmabuf_device(kobj_to_dev(kobj));
+
+	return attr == &dev_attr_pool_bytes.attr && !device->pool ? 0 : attr->mode;
+}
+
 static const struct attribute_group device_group = {
+	.is_visible = is_visible,
 	.attrs = dmabuf_attrs,
 };
 
@@ -302,20 +318,34 @@ static const struct attribute_group **groups_of(struct dmabuf_device *device)
  */
 int dmabuf_device_register(struct dmabuf_device *device)
 {
+	struct dmabuf_pool *pool;
 	int ret;
 
+	if (device->pool_max && !device->mem_accounting) {
+		pool = dmabuf_pool_create(device->misc.name, device->pool_max);
+		if (IS_ERR(pool))
+			return PTR_ERR(pool);
+		device->pool = pool;
+	}
 	device->groups = groups_of(device);
-	if (!device->groups)
-		return -ENOMEM;
+	if (!device->groups) {
+		ret = -ENOMEM;
+		goto destroy_pool;
+	}
 	device->misc.groups = device->groups;
 	ret = misc_register(&device->misc);
-	if (ret) {
-		kfree(device->groups);
-		return ret;
-	}
+	if (ret)
+		goto free_groups;
 	dmabuf_debugfs_add(device);
 
 	return 0;
+
+free_groups:
+	kfree(device->groups);
+destroy_pool:
+	dmabuf_pool_destroy(device->pool);
+	device->pool = NULL;
+	return ret;
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_device_register);
 
@@ -328,5 +358,6 @@ void dmabuf_device_unregister(struct dmabuf_device *device)
 	dmabuf_debugfs_remove(device);
 	misc_deregister(&device->misc);
 	kfree(device->groups);
+	dmabuf_pool_destroy(device->pool);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_device_unregister);

@@ -112,6 +112,35 @@ static void sync_for_device(const struct dmabuf_buffer *buffer,
 	dma_sync_sgtable_for_device(attachment->dev, &attachment->table, attachment->direction);
 }
 
+static int write_back(const struct dmabuf_buffer *buffer, size_t offset, size_t len)
+{
+	lockdep_assert_held(&buffer->write_back_lock);
+	if (buffer->write_combined)
+		return 0;
+
+	return dmabuf_memory_sync(&buffer->memory, offset, len, DMA_TO_DEVICE);
+}
+
+/*
+ * What the memory held before it was zeroed must not come to light again where
+ * a device that only writes has the cache thrown away.
+ */
+static int write_back_zeroes(struct dmabuf_buffer *buffer)
+{
+	int ret;
+
+	lockdep_assert_held(&buffer->lock);
+	if (!buffer->zeroes_in_cache)
+		return 0;
+	mutex_lock(&buffer->write_back_lock);
+	ret = write_back(buffer, 0, dmabuf_buffer_size(buffer));
+	mutex_unlock(&buffer->write_back_lock);
+	if (!ret)
+		buffer->zeroes_in_cache = false;
+
+	return ret;
+}
+
 /*
  * Mapping and unmapping leave the caches alone, which are then synced
  * explicitly: else two devices on one buffer look like a driver's mistake to
@@ -131,6 +160,9 @@ static struct sg_table *dmabuf_map(struct dma_buf_attachment *attach,
 		ret = -EBUSY;
 		goto unlock;
 	}
+	ret = direction == DMA_FROM_DEVICE ? write_back_zeroes(buffer) : 0;
+	if (ret)
+		goto unlock;
 	ret = dma_map_sgtable(attachment->dev, table, direction, DMA_ATTR_SKIP_CPU_SYNC);
 	if (ret)
 		goto unlock;
@@ -432,15 +464,6 @@ static bool is_mapped_for_device(const struct dmabuf_buffer *buffer)
 			return true;
 
 	return false;
-}
-
-static int write_back(const struct dmabuf_buffer *buffer, size_t offset, size_t len)
-{
-	lockdep_assert_held(&buffer->write_back_lock);
-	if (buffer->write_combined)
-		return 0;
-
-	return dmabuf_memory_sync(&buffer->memory, offset, len, DMA_TO_DEVICE);
 }
 
 /**

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The memory of buffers: scattered pages, or one contiguous piece. It is
- * always zeroed here, whatever the kernel's init_on_alloc says, and always
- * made of pages that have a reference each (split_page), so that each can be
- * referenced alone.
+ * always zeroed here, whatever the kernel's init_on_alloc says, and never one
+ * plain block, whose later pages nobody could take a reference on: a reference
+ * on a page of a compound block (__GFP_COMP) is one on the block, and the
+ * pages of a split one (split_page) have a reference each.
  */
 #include <linux/gfp.h>
 #include <linux/highmem.h>
@@ -17,16 +18,19 @@
 #include "core.h"
 
 /* A mebibyte, 64 kilobytes, a page. */
-static const unsigned int orders[] = { 20 - PAGE_SHIFT, 16 - PAGE_SHIFT, 0 };
+const unsigned int dmabuf_orders[] = { 20 - PAGE_SHIFT, 16 - PAGE_SHIFT, 0 };
 static_assert(PAGE_SHIFT <= 16);
 
 /* A mebibyte between two looks at what else the machine is doing. */
 #define BATCH_PAGES	(1UL << (20 - PAGE_SHIFT))
 
+/* Room for pieces when the one in struct dmabuf_memory is not enough; it doubles from there. */
+#define FIRST_PIECES	8
+
 /* No splat in the log and no OOM kill: whoever asks is told -ENOMEM. */
 #define GFP_PAGE	(GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
-#define GFP_LARGE	((GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY) & \
-			 ~__GFP_RECLAIM)
+#define GFP_LARGE	((GFP_HIGHUSER | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY | \
+			  __GFP_COMP) & ~__GFP_RECLAIM)
 #define GFP_KERNEL_MAYFAIL (GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
 
 /*
@@ -55,14 +59,33 @@ static int may_go_on(void)
 	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
-static void free_split_pages(unsigned long pfn, unsigned long pages)
+/*
+ * What the memory cgroup of the caller is charged for. Where that is at its
+ * limit an allocation that may fail does, and nobody is killed.
+ */
+static gfp_t account_for(const struct dmabuf_device *device)
 {
-	unsigned long i;
+	return device && device->mem_accounting ? __GFP_ACCOUNT : 0;
+}
 
-	for (i = 0; i < pages; i++) {
-		__free_page(pfn_to_page(pfn + i));
-		if (i % BATCH_PAGES == BATCH_PAGES - 1)
+static void free_pages_of(unsigned long pfn, unsigned long pages, struct dmabuf_pool *pool)
+{
+	unsigned long end = pfn + pages;
+	unsigned long freed = 0;
+	unsigned int order;
+	struct page *page;
+
+	while (pfn < end) {
+		page = pfn_to_page(pfn);
+		order = compound_order(page);
+		if (!dmabuf_pool_give(pool, page, order))
+			__free_pages(page, order);
+		pfn += 1UL << order;
+		freed += 1UL << order;
+		if (freed >= BATCH_PAGES) {
 			cond_resched();
+			freed = 0;
+		}
 	}
 }
 
@@ -70,48 +93,95 @@ static void free_split_pages(unsigned long pfn, unsigned long pages)
  * Once a large order has failed it is not tried again for this buffer: @first
  * is the index of the order that went well last.
  */
-static struct page *alloc_split_pages(unsigned long wanted, unsigned int *first,
-				      unsigned long *got)
+static struct page *alloc_block(unsigned long wanted, const struct dmabuf_device *device,
+				unsigned int *first)
 {
+	gfp_t account = account_for(device);
 	struct page *page;
 	unsigned int i;
 
-	for (i = *first; i < ARRAY_SIZE(orders); i++) {
-		if (wanted >> orders[i] == 0)
+	for (i = *first; i < DMABUF_ORDERS; i++) {
+		if (wanted >> dmabuf_orders[i] == 0)
 			continue;
-		page = alloc_pages(orders[i] ? GFP_LARGE : GFP_PAGE, orders[i]);
+		page = dmabuf_pool_take(device->pool, i);
+		if (!page)
+			page = alloc_pages((dmabuf_orders[i] ? GFP_LARGE : GFP_PAGE) | account,
+					   dmabuf_orders[i]);
 		if (!page)
 			continue;
-		split_page(page, orders[i]);
 		*first = i;
-		*got = 1UL << orders[i];
 		return page;
 	}
 
 	return NULL;
 }
 
-static void add_piece(struct dmabuf_memory *memory, unsigned long pfn, unsigned long pages)
+/* Whether the array has to grow for one more: how large it is follows from @count. */
+static bool pieces_are_full(const struct dmabuf_memory *memory)
+{
+	unsigned long count = memory->count;
+
+	return count == 1 || (count >= FIRST_PIECES && is_power_of_2(count));
+}
+
+static void free_pieces(struct dmabuf_memory *memory)
+{
+	if (memory->pieces != &memory->first)
+		kvfree(memory->pieces);
+}
+
+static int grow_pieces(struct dmabuf_memory *memory)
+{
+	unsigned long room = max(2 * memory->count, (unsigned long)FIRST_PIECES);
+	struct dmabuf_piece *pieces;
+
+	pieces = kvmalloc_array(room, sizeof(*pieces), GFP_KERNEL_MAYFAIL);
+	if (!pieces)
+		return -ENOMEM;
+	memcpy(pieces, memory->pieces, memory->count * sizeof(*pieces));
+	free_pieces(memory);
+	memory->pieces = pieces;
+
+	return 0;
+}
+
+static int add_piece(struct dmabuf_memory *memory, unsigned long pfn, unsigned long pages)
 {
 	struct dmabuf_piece *piece;
 
-	memory->pages += pages;
 	if (memory->count) {
 		piece = &memory->pieces[memory->count - 1];
 		if (piece->pfn + piece->pages == pfn) {
 			piece->pages += pages;
-			return;
+			memory->pages += pages;
+			return 0;
 		}
+		if (pieces_are_full(memory) && grow_pieces(memory))
+			return -ENOMEM;
 	}
 	piece = &memory->pieces[memory->count++];
 	piece->pfn = pfn;
 	piece->pages = pages;
+	memory->pages += pages;
+
+	return 0;
 }
 
-static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages)
+/* All there is, in one piece. */
+static void set_piece(struct dmabuf_memory *memory, unsigned long pfn, unsigned long pages)
+{
+	memory->pieces = &memory->first;
+	memory->first.pfn = pfn;
+	memory->first.pages = pages;
+	memory->count = 1;
+	memory->pages = pages;
+}
+
+static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages,
+			   const struct dmabuf_device *device)
 {
 	unsigned int first = 0;
-	unsigned long got;
+	unsigned int order;
 	struct page *page;
 	int ret;
 
@@ -123,50 +193,39 @@ static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages)
 			if (!leaves_enough(pages - memory->pages))
 				return -ENOMEM;
 		}
-		page = alloc_split_pages(pages - memory->pages, &first, &got);
+		page = alloc_block(pages - memory->pages, device, &first);
 		if (!page)
 			return -ENOMEM;
-		add_piece(memory, page_to_pfn(page), got);
+		order = compound_order(page);
+		if (add_piece(memory, page_to_pfn(page), 1UL << order)) {
+			__free_pages(page, order);
+			return -ENOMEM;
+		}
 	}
 
 	return 0;
-}
-
-/* The array was made for a piece a page; mostly there are far fewer. */
-static void trim_pieces(struct dmabuf_memory *memory)
-{
-	struct dmabuf_piece *pieces;
-
-	pieces = kvmalloc_array(memory->count, sizeof(*pieces), GFP_KERNEL_MAYFAIL);
-	if (!pieces)
-		return;
-	memcpy(pieces, memory->pieces, memory->count * sizeof(*pieces));
-	kvfree(memory->pieces);
-	memory->pieces = pieces;
 }
 
 /**
  * dmabuf_memory_alloc_scattered() - allocate pages from anywhere
- * @memory:	to be filled, zero before
+ * @memory:	to be filled, zero before, and where it stays
  * @pages:	how many
+ * @device:	whose pool is asked before the page allocator, if it has one
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
-int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages)
+int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages,
+				  const struct dmabuf_device *device)
 {
 	int ret;
 
-	memory->pieces = kvmalloc_array(pages, sizeof(*memory->pieces), GFP_KERNEL_MAYFAIL);
-	if (!memory->pieces)
-		return -ENOMEM;
-	ret = fill_with_pages(memory, pages);
-	if (ret) {
+	memory->pieces = &memory->first;
+	memory->pool = device->pool;
+	ret = fill_with_pages(memory, pages, device);
+	if (ret)
 		dmabuf_memory_free(memory);
-		return ret;
-	}
-	trim_pieces(memory);
 
-	return 0;
+	return ret;
 }
 
 static int zero_pages(unsigned long pfn, unsigned long pages)
@@ -229,7 +288,7 @@ static int fill_from_dma_api(struct dmabuf_memory *memory, unsigned long pages, 
 		goto free;
 
 	memory->cookie = cookie;
-	add_piece(memory, pfn, pages);
+	set_piece(memory, pfn, pages);
 	return 0;
 
 free:
@@ -243,9 +302,9 @@ static bool below_4g(struct page *page, unsigned long pages)
 }
 
 static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long pages,
-				    unsigned long align)
+				    unsigned long align, gfp_t account)
 {
-	gfp_t gfp = GFP_KERNEL_MAYFAIL | __GFP_ZERO;
+	gfp_t gfp = GFP_KERNEL_MAYFAIL | __GFP_ZERO | account;
 	int order = get_order(pages << PAGE_SHIFT);
 	int align_order = ilog2(align);
 	struct page *page;
@@ -267,51 +326,41 @@ static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long 
 		return -ENOMEM;
 	}
 	split_page(page, order);
-	free_split_pages(page_to_pfn(page) + pages, (1UL << order) - pages);
-	add_piece(memory, page_to_pfn(page), pages);
+	free_pages_of(page_to_pfn(page) + pages, (1UL << order) - pages, NULL);
+	set_piece(memory, page_to_pfn(page), pages);
 
 	return 0;
 }
 
-static int alloc_one_piece(struct dmabuf_memory *memory)
-{
-	memory->pieces = kvmalloc_array(1, sizeof(*memory->pieces), GFP_KERNEL);
-
-	return memory->pieces ? 0 : -ENOMEM;
-}
-
 /**
  * dmabuf_memory_alloc_contiguous() - allocate one piece below 4 GiB
- * @memory:	to be filled, zero before
+ * @memory:	to be filled, zero before, and where it stays
  * @pages:	how many
  * @align:	what the first of them is a multiple of, in pages, a power of two
  * @backing:	DMABUF_PAGES for nothing but the page allocator, or
  *		DMABUF_CONTIGUOUS for CMA before it
+ * @device:	who hands it out, or NULL
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
 int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
-				   unsigned long align, enum dmabuf_backing backing)
+				   unsigned long align, enum dmabuf_backing backing,
+				   const struct dmabuf_device *device)
 {
 	int ret;
 
 	if (!leaves_enough(max(pages, align)))
 		return -ENOMEM;
-	ret = alloc_one_piece(memory);
-	if (ret)
-		return ret;
 	ret = backing == DMABUF_PAGES ? -ENOMEM : fill_from_dma_api(memory, pages, align);
 	if (ret == -ENOMEM)
-		ret = fill_from_page_allocator(memory, pages, align);
-	if (ret)
-		kvfree(memory->pieces);
+		ret = fill_from_page_allocator(memory, pages, align, account_for(device));
 
 	return ret;
 }
 
 /**
  * dmabuf_memory_alloc_carveout() - allocate one piece of a carveout
- * @memory:	to be filled, zero before
+ * @memory:	to be filled, zero before, and where it stays
  * @pages:	how many
  * @align:	what the first of them is a multiple of, in pages, a power of two
  * @carveout:	where from
@@ -324,29 +373,29 @@ int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pag
 	unsigned long pfn;
 	int ret;
 
-	ret = alloc_one_piece(memory);
-	if (ret)
-		return ret;
 	ret = dmabuf_carveout_alloc(carveout, pages, align, &pfn);
 	if (ret)
-		goto free_pieces;
+		return ret;
+	memory->carveout = carveout;
+	set_piece(memory, pfn, pages);
 	ret = zero_pages(pfn, pages);
 	if (ret)
-		goto free_pages;
-	memory->carveout = carveout;
-	add_piece(memory, pfn, pages);
+		dmabuf_memory_free(memory);
 
-	return 0;
-
-free_pages:
-	dmabuf_carveout_free(carveout, pfn, pages);
-free_pieces:
-	kvfree(memory->pieces);
 	return ret;
 }
 
+/*
+ * How much of it is mapped at a time: larger pieces fail where bounce buffers
+ * are small, and only a device that bounces has a limit.
+ */
+static size_t most_mapped(struct device *dev)
+{
+	return dma_max_mapping_size(dev) == SIZE_MAX ? BATCH_PAGES << PAGE_SHIFT : PAGE_SIZE;
+}
+
 /**
- * dmabuf_memory_sync() - have caches written back, by mapping page after page
+ * dmabuf_memory_sync() - have caches written back, by mapping piece after piece
  * @memory:	the memory
  * @offset:	the first byte
  * @len:	bytes, all in @memory
@@ -355,10 +404,10 @@ free_pieces:
  *		the cache, too; what others write meanwhile would be lost.
  *
  * What is left in the cache of memory that will be mapped uncached would reach
- * it later, over what was written there. Cached memory needs it too: mapping
- * it for a device that writes (DMA_FROM_DEVICE) may throw the cache away, and
- * what the memory held before it was zeroed would show. Page by page: larger
- * pieces fail where bounce buffers are small.
+ * it later, over what was written there. Cached memory needs it too, at the
+ * latest when it is mapped for a device that writes (DMA_FROM_DEVICE): that may
+ * throw the cache away, and what the memory held before it was zeroed would
+ * show.
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
@@ -368,29 +417,34 @@ int dmabuf_memory_sync(const struct dmabuf_memory *memory, size_t offset, size_t
 	const struct dmabuf_piece *piece = memory->pieces;
 	unsigned long at = offset >> PAGE_SHIFT;
 	struct device *dev = dmabuf_dma_device();
-	unsigned long done;
+	size_t most = most_mapped(dev);
+	size_t done = 0;
 	dma_addr_t dma;
 	size_t bytes;
 	int ret;
 
 	offset = offset_in_page(offset);
-	for (done = 1; len; done++, at++) {
+	while (len) {
 		while (at >= piece->pages) {
 			at -= piece->pages;
 			piece++;
 		}
-		bytes = min_t(size_t, len, PAGE_SIZE - offset);
+		bytes = min(most, (size_t)(piece->pages - at) << PAGE_SHIFT);
+		bytes = min(bytes - offset, len);
 		dma = dma_map_page(dev, pfn_to_page(piece->pfn + at), offset, bytes, direction);
 		if (dma_mapping_error(dev, dma))
 			return -ENOMEM;
 		dma_unmap_page(dev, dma, bytes, direction);
-		if (done % BATCH_PAGES == 0) {
+		at += (offset + bytes) >> PAGE_SHIFT;
+		offset = 0;
+		len -= bytes;
+		done += bytes;
+		if (done >= BATCH_PAGES << PAGE_SHIFT) {
 			ret = may_go_on();
 			if (ret)
 				return ret;
+			done = 0;
 		}
-		offset = 0;
-		len -= bytes;
 	}
 
 	return 0;
@@ -411,6 +465,7 @@ void dmabuf_memory_free(struct dmabuf_memory *memory)
 			       memory->cookie, memory->dma, DMA_ALLOC_ATTRS);
 	else
 		for (i = 0; i < memory->count; i++)
-			free_split_pages(memory->pieces[i].pfn, memory->pieces[i].pages);
-	kvfree(memory->pieces);
+			free_pages_of(memory->pieces[i].pfn, memory->pieces[i].pages,
+				      memory->pool);
+	free_pieces(memory);
 }

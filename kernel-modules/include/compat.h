@@ -11,6 +11,8 @@
 #include <linux/err.h>
 #include <linux/export.h>
 #include <linux/module.h>
+#include <linux/shrinker.h>
+#include <linux/slab.h>
 #include <linux/version.h>
 
 /* 5.10 lacks these, and is older than all that is asked for below. */
@@ -43,6 +45,68 @@
 #else
 #define COMPAT_ASSIGN_STR(field, src)	__assign_str(field, src)
 #endif
+
+/* 6.7: the kernel allocates shrinkers, and keeps a pointer in them. 6.0: they have names. */
+#if COMPAT_SINCE(6, 7)
+#define compat_shrinker_private(shrinker)	((shrinker)->private_data)
+#define compat_shrinker_destroy(shrinker)	shrinker_free(shrinker)
+#else
+struct compat_shrinker {
+	struct shrinker base;
+	void *private;
+};
+
+#define compat_shrinker_private(shrinker)				\
+	(container_of(shrinker, struct compat_shrinker, base)->private)
+
+static inline void compat_shrinker_destroy(struct shrinker *shrinker)
+{
+	unregister_shrinker(shrinker);
+	kfree(container_of(shrinker, struct compat_shrinker, base));
+}
+#endif
+
+/* An ERR_PTR where it fails; @private is what compat_shrinker_private() returns. */
+static inline struct shrinker *
+compat_shrinker_create(const char *name,
+		       unsigned long (*count)(struct shrinker *, struct shrink_control *),
+		       unsigned long (*scan)(struct shrinker *, struct shrink_control *),
+		       void *private)
+{
+#if COMPAT_SINCE(6, 7)
+	struct shrinker *shrinker = shrinker_alloc(0, "%s", name);
+
+	if (!shrinker)
+		return ERR_PTR(-ENOMEM);
+	shrinker->count_objects = count;
+	shrinker->scan_objects = scan;
+	shrinker->private_data = private;
+	shrinker_register(shrinker);
+
+	return shrinker;
+#else
+	struct compat_shrinker *own = kzalloc(sizeof(*own), GFP_KERNEL);
+	int ret;
+
+	if (!own)
+		return ERR_PTR(-ENOMEM);
+	own->base.count_objects = count;
+	own->base.scan_objects = scan;
+	own->base.seeks = DEFAULT_SEEKS;
+	own->private = private;
+#if COMPAT_SINCE(6, 0)
+	ret = register_shrinker(&own->base, "%s", name);
+#else
+	ret = register_shrinker(&own->base);
+#endif
+	if (ret) {
+		kfree(own);
+		return ERR_PTR(ret);
+	}
+
+	return &own->base;
+#endif
+}
 
 /* 6.2: the devnode operation of a class must not change the device. */
 #if COMPAT_SINCE(6, 2)

@@ -21,6 +21,7 @@ struct dma_buf;
 struct dmabuf_block;
 struct dmabuf_buffer;
 struct dmabuf_carveout;
+struct dmabuf_pool;
 struct seq_file;
 
 /**
@@ -28,6 +29,11 @@ struct seq_file;
  * @misc:	name and file operations; the module that owns these is kept
  *		loaded by every dma-buf
  * @max_bytes:	most bytes that may be allocated at a time, 0: half of RAM
+ * @pool_max:	most bytes of freed scattered pages that are kept for new
+ *		buffers, 0: none
+ * @mem_accounting: whether the memory cgroup of whoever allocates is charged
+ *		for what comes from the page allocator. Nothing is kept then:
+ *		it would stay charged.
  * @bytes:	bytes allocated now, whole pages
  * @count:	buffers allocated now
  * @lock:	protects @buffers and the figures of the heaps; outside of the
@@ -36,13 +42,17 @@ struct seq_file;
  * @buffers:	that are allocated now
  * @groups:	sysfs: the device's own attributes, and those of each heap
  * @debugfs:	directory with the files heaps and buffers
+ * @pool:	what @pool_max is about, or NULL
  *
- * In sysfs it has the attributes buffers, bytes and max_bytes. All but @misc
- * and @max_bytes is dmabuf_core's own.
+ * In sysfs it has the attributes buffers, bytes and max_bytes, and with a pool
+ * pool_bytes. All but @misc, @max_bytes, @pool_max and @mem_accounting is
+ * dmabuf_core's own.
  */
 struct dmabuf_device {
 	struct miscdevice misc;
 	u64 max_bytes;
+	u64 pool_max;
+	bool mem_accounting;
 
 	atomic64_t bytes;
 	atomic_long_t count;
@@ -51,6 +61,7 @@ struct dmabuf_device {
 	struct list_head buffers;
 	const struct attribute_group **groups;
 	struct dentry *debugfs;
+	struct dmabuf_pool *pool;
 };
 
 /**

@@ -4,6 +4,8 @@
 #include <linux/fcntl.h>
 #include <linux/fs.h>
 #include <linux/kernel.h>
+#include <linux/limits.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/uaccess.h>
 
@@ -13,16 +15,28 @@
 
 static const struct file_operations ion_fops;
 
+/* Nobody asks for that much. */
+#define POOL_DEFAULT	U64_MAX
+
 static struct dmabuf_device ion_device = {
 	.misc = {
 		.minor = MISC_DYNAMIC_MINOR,
 		.name = "ion",
 		.fops = &ion_fops,
 	},
+	.pool_max = POOL_DEFAULT,
 };
 
 module_param_named(max_bytes, ion_device.max_bytes, ullong, 0444);
 MODULE_PARM_DESC(max_bytes, "Most bytes allocated at a time, by all clients (default 0: half of RAM)");
+
+module_param_named(pool_max, ion_device.pool_max, ullong, 0444);
+MODULE_PARM_DESC(pool_max,
+		 "Most bytes of freed scattered memory kept for new buffers, 0: none (default: a sixteenth of RAM)");
+
+module_param_named(mem_accounting, ion_device.mem_accounting, bool, 0444);
+MODULE_PARM_DESC(mem_accounting,
+		 "Charge the memory cgroup of whoever allocates, but for CMA and carveouts; without a pool (default: N)");
 
 static long ion_ioctl_alloc(struct ion_allocation_data __user *arg)
 {
@@ -121,6 +135,8 @@ static int __init ion_init(void)
 {
 	int ret;
 
+	if (ion_device.pool_max == POOL_DEFAULT)
+		ion_device.pool_max = ((u64)totalram_pages() << PAGE_SHIFT) / 16;
 	dmabuf_device_init(&ion_device);
 	ret = ion_heaps_init(&ion_device);
 	if (ret)

@@ -29,16 +29,51 @@ interface Pair {
   ours: string;
   peer: string;
   peerName: string;
+  /** Its rows: the steps that are of interest. */
+  steps: Partial<Record<Step, Goal>>;
 }
 
-/** A new row is a pair here, or a step in bench/heap.c and its name below. */
-const pairs: Pair[] = [
-  { group: 'ION SYSTEM heap', name: 'SYSTEM', ours: 'ion:0', peer: 'dma_heap:system', peerName: 'in-tree system' },
-  { group: 'ION DMA heap', name: 'DMA', ours: 'ion:4', peer: 'dma_heap:reserved', peerName: 'in-tree reserved' },
-  { group: 'cma_mem', name: 'cma_mem', ours: 'cma_mem', peer: 'dma_heap:reserved', peerName: 'in-tree reserved' },
-];
+/** What bench/heap.c times. "device" is attach, map, a bracket of CPU access, unmap; "sustained" is alloc and close, and all work they leave behind. */
+const steps = ['alloc', 'mmap', 'memset', 'device', 'unmap+close', 'sustained'] as const;
+type Step = (typeof steps)[number];
 
-const steps = ['alloc', 'mmap', 'memset', 'unmap+close'];
+/** What a ratio is to be at most, with buffers of these sizes. */
+interface Goal {
+  most?: number;
+  from?: number;
+  to?: number;
+}
+
+const system = { group: 'ION SYSTEM heap', peer: 'dma_heap:system', peerName: 'in-tree system' };
+const contiguous = { peer: 'dma_heap:reserved', peerName: 'in-tree reserved' };
+const eightMebi = { from: 8 << 20, to: 8 << 20 };
+const ofContiguous: Pair['steps'] = {
+  alloc: { most: 1 },
+  mmap: {},
+  memset: { most: 0.55 },
+  device: { most: 0.9, ...eightMebi },
+  'unmap+close': { most: 0.7 },
+};
+
+/** A new row is a pair here, or a step in bench/heap.c and its name above. */
+const pairs: Pair[] = [
+  {
+    ...system,
+    name: 'SYSTEM',
+    ours: 'ion:0',
+    steps: {
+      alloc: { most: 1 },
+      mmap: { most: 0.1, ...eightMebi },
+      memset: {},
+      device: { most: 0.9, ...eightMebi },
+      'unmap+close': { most: 0.7 },
+      sustained: { most: 0.9 },
+    },
+  },
+  { ...system, name: 'SYSTEM, pool warm,', ours: 'ion:0:warm', steps: { alloc: { most: 0.15, from: 64 << 10 } } },
+  { ...contiguous, group: 'ION DMA heap', name: 'DMA', ours: 'ion:4', steps: ofContiguous },
+  { ...contiguous, group: 'cma_mem', name: 'cma_mem', ours: 'cma_mem', steps: ofContiguous },
+];
 
 /** Bytes, and how often a buffer lives: until the figures repeat, and no longer. */
 const sizes = [
@@ -48,6 +83,8 @@ const sizes = [
   { size: 8 << 20, rounds: 64, quick: 16 },
   { size: 32 << 20, rounds: 24 },
 ];
+
+const stepsOf = (pair: Pair) => steps.filter((step) => step in pair.steps);
 
 /** One run of bench/heap.c. */
 interface Job extends Pair {
@@ -73,10 +110,15 @@ const libraryJobs: LibraryJob[] = [
 const LIBRARY_BATCHES = 4;
 
 /** In this order they are shown, each by size. */
-const names = pairs.flatMap(({ name }) => steps.map((step) => `${name} ${step}`));
+const names = pairs.flatMap((pair) => stepsOf(pair).map((step) => `${pair.name} ${step}`));
 
-const rowsOf = ({ group, name, peerName, size }: Job): Subject[] =>
-  steps.map((step) => ({ group, name: `${name} ${step}`, size, peerName, where: 'guest' }));
+const rowsOf = ({ size, ...pair }: Job): Subject[] =>
+  stepsOf(pair).map((step) => {
+    const { group, name, peerName } = pair;
+    const { most, from = 0, to = size } = pair.steps[step] ?? {};
+    const goal = size >= from && size <= to ? most : undefined;
+    return { group, name: `${name} ${step}`, size, peerName, ...(goal === undefined ? {} : { goal }), where: 'guest' };
+  });
 
 /** Everything the guest has to do for the rows that are wanted, the largest buffers first. */
 function jobsFor(quick: boolean, wanted: (row: Subject) => boolean): Job[] {
@@ -100,9 +142,8 @@ function script(jobs: Job[], chosen: LibraryJob[]): string {
     const last = (program: string) => `$(${batches} | ${program} | tail -n 1)`;
     lines.push(`echo library ${last('node bench/here.ts')} ${last('/share/here')}; echo =`);
   }
-  return ['set -e', 'uname -r', 'cp /share/heap /tmp', 'echo 3 >/proc/sys/vm/drop_caches', SWEEP, ...lines, ''].join(
-    '\n',
-  );
+  const begin = ['set -e', 'uname -r', 'modprobe vgem', 'cp /share/heap /tmp', 'echo 3 >/proc/sys/vm/drop_caches'];
+  return [...begin, SWEEP, ...lines, ''].join('\n');
 }
 
 /**
@@ -133,7 +174,7 @@ export async function measureInGuest(
   const rows = jobs.flatMap((job, index) => {
     const measured = new Map(times[index]?.map(([step, ours, peer]) => [step, [Number(ours), Number(peer)] as const]));
     return rowsOf(job).map((row, at) => {
-      const [ours, peer] = measured.get(steps[at]) ?? [];
+      const [ours, peer] = measured.get(stepsOf(job)[at]) ?? [];
       if (ours === undefined || peer === undefined) throw new Failure(`bench/heap.c said nothing of ${label(row)}`);
       return makeRow(row, ours, peer);
     });

@@ -233,7 +233,7 @@ describeModules('bounce buffers that are used up', () => {
     load('ion_lite');
   });
 
-  it('no buffer is mapped or allocated without them, and all is well again when there are some', async () => {
+  it('no buffer is mapped without them, nor allocated if its caches are written back, and all is well again with some', async () => {
     const used = number('io_tlb_used');
     // It may block in the kernel: then this test has to be able to say so.
     const { stdout } = await promisify(execFile)(path, [vgemCard()]);

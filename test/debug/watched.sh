@@ -42,6 +42,11 @@ held() {
 	count
 }
 
+# What is kept for buffers to come.
+drain() {
+	[ ! -e $debugfs/ion/drain ] || echo 1 >$debugfs/ion/drain || echo 'nobody drained the pool'
+}
+
 # pages N: pages of buffers, which kmemleak does not know, by who asked the page allocator for them, if they are not N.
 # What the kernel takes for itself on the way is kmemleak's. Code that was unloaded has an address for a name, the end
 # of a stack 0x0.
@@ -98,6 +103,7 @@ echo 'looking for what was left behind' >&2
 { blind; } 2>&1 | problem blind
 { traced; } 2>&1 | problem traced
 { held; } 2>&1 | problem counters
+{ drain; } 2>&1 | problem drain
 { pages 1; } 2>&1 | problem pages
 { leaks; } 2>&1 | problem leaks
 { unload; } 2>&1 | problem unload

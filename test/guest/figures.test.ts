@@ -120,9 +120,9 @@ describeModules('sysfs', () => {
   it('shows everybody what is allocated, and lets nobody change it', () => {
     for (const device of devices) {
       const folders = [join(SYSFS, 'misc', device), ...heapFolders(device).values()];
-      const names = ['name', 'buffers', 'bytes', 'peak_bytes', 'max_bytes'];
+      const names = ['name', 'buffers', 'bytes', 'peak_bytes', 'max_bytes', 'pool_bytes'];
       const files = folders.flatMap((folder) => names.map((name) => join(folder, name))).filter(existsSync);
-      assert.equal(files.length, 3 + 4 * (folders.length - 1));
+      assert.equal(files.length, (device === 'ion' ? 4 : 3) + 4 * (folders.length - 1));
       for (const file of files) assert.equal(statSync(file).mode & 0o777, 0o444, file);
       assert.equal(
         execFileSync('cat', files, { uid: 65534, gid: 65534, encoding: 'utf8' }),
@@ -184,8 +184,11 @@ describeModules('debugfs', () => {
   it('shows tables to root alone', () => {
     for (const device of devices) {
       const folder = debugfs(device);
-      assert.deepEqual(readdirSync(folder).sort(), ['buffers', 'heaps']);
-      for (const name of readdirSync(folder)) assert.equal(statSync(join(folder, name)).mode & 0o777, 0o400);
+      const pool = device === 'ion' ? ['drain', 'pool'] : [];
+      assert.deepEqual(readdirSync(folder).sort(), ['buffers', ...pool, 'heaps'].sort());
+      for (const name of readdirSync(folder)) {
+        assert.equal(statSync(join(folder, name)).mode & 0o777, name === 'drain' ? 0o200 : 0o400);
+      }
     }
   });
 

@@ -136,6 +136,24 @@ for (const mapping of ['cpu', 'device'] as const) {
       });
     }
 
+    // One block, and so one piece: what it is to be written over it must not lose to a cache.
+    if (mapping === 'device') {
+      it('captures a frame into a block of scattered memory', async () => {
+        await leavesNoPage(() => {
+          using heap = openHeap('ion', { heap: 'the_system' });
+          using first = heap.allocSync(2 ** 20);
+          using second = heap.allocSync(2 ** 20);
+          const [width, height, stride, used, index] = run(capture, [vividCamera(), '2'], [first.fd, second.fd]);
+          assert.deepEqual([width, height, stride, used], [320, 180, 960, FRAME]);
+          const frame = index === 0 ? first : second;
+          frame.read((bytes) => {
+            assert(bytes.subarray(0, FRAME).some((byte) => byte !== 0));
+            assert(bytes.subarray(FRAME).every((byte) => byte === 0));
+          });
+        });
+      });
+    }
+
     for (const memory of fit.filter((info) => info.protected)) {
       const kind = `buffers of ${called(memory)}`;
       if (mapping === 'device') {

@@ -27,6 +27,8 @@ const cma = (from: string, to: string): Edit => ({ file: 'cma_mem/device.c', fro
 const regions = (from: string, to: string): Edit => ({ file: 'cma_mem/regions.c', from, to });
 const exporter = (from: string, to: string): Edit => ({ file: 'exporter/exporter.c', from, to });
 const memory = (from: string, to: string): Edit => ({ file: 'core/memory.c', from, to });
+const pool = (from: string, to: string): Edit => ({ file: 'core/pool.c', from, to });
+const debugfs = (from: string, to: string): Edit => ({ file: 'core/debugfs.c', from, to });
 
 /** The end of cmem_regions_close(). */
 const LAST_PUT = '\tmutex_unlock(&views_lock);\n\tput_regions(regions);\n}\n';
@@ -58,7 +60,10 @@ const mistakes: Mistake[] = [
   {
     title: 'pages nobody frees',
     edits: [
-      memory('\t\t__free_page(pfn_to_page(pfn + i));\n', '\t\tif (i)\n\t\t\t__free_page(pfn_to_page(pfn + i));\n'),
+      memory(
+        '\t\tif (!dmabuf_pool_give(pool, page, order))\n',
+        '\t\tif (pfn + pages != end && !dmabuf_pool_give(pool, page, order))\n',
+      ),
     ],
     report: /left behind: \d+ pages of buffers, [\s\S]*\[dmabuf_core\]/,
     code: 1,
@@ -83,6 +88,27 @@ const mistakes: Mistake[] = [
     report: /byte \d+ of \d+ fresh ones is 0x/,
     code: 1,
     command: '/share/c/fuzz --calls 3000',
+  },
+  {
+    title: 'what a block of the pool held before',
+    edits: [pool('\t\tzero_block(page, dmabuf_orders[i]);\n\t\tspin_lock(', '\t\tspin_lock(')],
+    report: /churn: bytes of somebody else at \d+ of \d+/,
+    code: 1,
+    command: '/share/c/churn 64',
+  },
+  {
+    title: 'blocks a pool keeps when its device is gone',
+    edits: [
+      pool(
+        '\tcompat_shrinker_destroy(pool->shrinker);\n\tdmabuf_pool_drain(pool);\n',
+        '\tcompat_shrinker_destroy(pool->shrinker);\n',
+      ),
+      // Else the look at what is left would empty it.
+      debugfs('\tdmabuf_pool_drain(device->pool);\n', ''),
+    ],
+    report: /\d+ pages of buffers, not 0:/,
+    code: 'either',
+    command: ALLOCATE,
   },
   {
     title: 'a page that two buffers have',
@@ -172,6 +198,7 @@ const mistakes: Mistake[] = [
     report: /DMA-API: .*device driver frees DMA memory with different size/,
     code: 99,
     atOnce: true,
+    command: '/share/c/cma-frame',
   },
   {
     title: 'an allocation nobody checks',

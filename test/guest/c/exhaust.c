@@ -116,10 +116,10 @@ static void same(const long *before, const char *after_what)
 	}
 }
 
-static int ion_alloc(size_t length, __u32 heaps)
+static int ion_alloc(size_t length, __u32 heaps, __u32 flags)
 {
 	struct ion_allocation_data data = {
-		.len = length, .heap_id_mask = heaps, .flags = ION_FLAG_CACHED
+		.len = length, .heap_id_mask = heaps, .flags = flags
 	};
 
 	return ioctl(ion, ION_IOC_ALLOC, &data) < 0 ? -1 : (int)data.fd;
@@ -139,9 +139,9 @@ static int cmem_alloc(size_t length)
 	return ioctl(cma_mem, CMEM_IOC_ALLOC, &data) < 0 ? -1 : data.fd;
 }
 
-static int cmem_region(size_t length)
+static int cmem_region(size_t length, char is_cache)
 {
-	struct cmamem_info info = { .len = length };
+	struct cmamem_info info = { .len = length, .is_cache = is_cache };
 
 	return ioctl(cma_mem, CMEM_ALLOCATE, &info);
 }
@@ -216,41 +216,49 @@ int main(int argc, char **argv)
 			open("/dev/dma_heap/reserved", O_RDWR | O_CLOEXEC));
 	count(idle);
 
-	several = need("ION_IOC_ALLOC", ion_alloc(SEVERAL, SYSTEM_HEAP));
+	several = need("ION_IOC_ALLOC", ion_alloc(SEVERAL, SYSTEM_HEAP, ION_FLAG_CACHED));
 	bytes = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, several, 0);
 	if (bytes == MAP_FAILED)
 		need("mmap", -1);
 	need("ION_IOC_CLEAN_CACHES", clean_caches(several, bytes, page));
 	for (unsigned int i = 0; i < most; i++)
-		buffers[i] = need("ION_IOC_ALLOC", ion_alloc(page, SYSTEM_HEAP));
+		buffers[i] = need("ION_IOC_ALLOC", ion_alloc(page, SYSTEM_HEAP, ION_FLAG_CACHED));
 
-	/* All in use: nothing can be mapped, and so nothing be allocated. */
+	/*
+	 * All in use: nothing can be mapped, and so nothing be allocated whose
+	 * caches are written back at once.
+	 */
 	import_until_it_fails(most);
 	used_up_by = imported;
 	count(full);
 	used = full[0];
 	fails("another import", import(buffers[imported], &handle), EIO);
 	same(full, "an import that failed");
-	fails("ION_IOC_ALLOC a page", ion_alloc(page, SYSTEM_HEAP), ENOMEM);
+	fails("ION_IOC_ALLOC a page", ion_alloc(page, SYSTEM_HEAP, 0), ENOMEM);
 	same(full, "ION_IOC_ALLOC a page");
-	fails("ION_IOC_ALLOC 2 MiB", ion_alloc(2 * MIB, SYSTEM_HEAP), ENOMEM);
+	fails("ION_IOC_ALLOC 2 MiB", ion_alloc(2 * MIB, SYSTEM_HEAP, 0), ENOMEM);
 	same(full, "ION_IOC_ALLOC 2 MiB");
-	fails("ION_IOC_ALLOC a page of the DMA heap", ion_alloc(page, DMA_HEAP), ENOMEM);
+	fails("ION_IOC_ALLOC a page of the DMA heap", ion_alloc(page, DMA_HEAP, 0), ENOMEM);
 	same(full, "ION_IOC_ALLOC a page of the DMA heap");
-	fails("ION_IOC_ALLOC 1 MiB of either heap", ion_alloc(MIB, DMA_HEAP | SYSTEM_HEAP), ENOMEM);
+	fails("ION_IOC_ALLOC 1 MiB of either heap", ion_alloc(MIB, DMA_HEAP | SYSTEM_HEAP, 0),
+	      ENOMEM);
 	same(full, "ION_IOC_ALLOC 1 MiB of either heap");
-	fails("ION_IOC_ALLOC 64 KiB of the CONTIG heap", ion_alloc(PIECE, CONTIG_HEAP), ENOMEM);
+	fails("ION_IOC_ALLOC 64 KiB of the CONTIG heap", ion_alloc(PIECE, CONTIG_HEAP, 0), ENOMEM);
 	same(full, "ION_IOC_ALLOC 64 KiB of the CONTIG heap");
-	fails("ION_IOC_ALLOC 64 KiB of a carveout", ion_alloc(PIECE, CARVEOUT_HEAP), ENOMEM);
+	fails("ION_IOC_ALLOC 64 KiB of a carveout", ion_alloc(PIECE, CARVEOUT_HEAP, 0), ENOMEM);
 	same(full, "ION_IOC_ALLOC 64 KiB of a carveout");
-	fails("DMA_HEAP_IOCTL_ALLOC 64 KiB of system", heap_alloc(heaps[0], PIECE), ENOMEM);
+	/* Cached ones are, for these a device has yet to come. */
+	close(need("DMA_HEAP_IOCTL_ALLOC 64 KiB of system", heap_alloc(heaps[0], PIECE)));
 	same(full, "DMA_HEAP_IOCTL_ALLOC 64 KiB of system");
-	fails("DMA_HEAP_IOCTL_ALLOC 64 KiB of reserved", heap_alloc(heaps[1], PIECE), ENOMEM);
+	close(need("DMA_HEAP_IOCTL_ALLOC 64 KiB of reserved", heap_alloc(heaps[1], PIECE)));
 	same(full, "DMA_HEAP_IOCTL_ALLOC 64 KiB of reserved");
 	fails("CMEM_IOC_ALLOC 1 MiB", cmem_alloc(MIB), ENOMEM);
 	same(full, "CMEM_IOC_ALLOC 1 MiB");
-	fails("CMEM_ALLOCATE a page", cmem_region(page), ENOMEM);
+	fails("CMEM_ALLOCATE a page", cmem_region(page, 0), ENOMEM);
 	same(full, "CMEM_ALLOCATE a page");
+	/* But for regions, whose physical address may be all a driver wants. */
+	fails("CMEM_ALLOCATE a page, cached", cmem_region(page, 1), ENOMEM);
+	same(full, "CMEM_ALLOCATE a page, cached");
 	fails("ION_IOC_CLEAN_CACHES", clean_caches(several, bytes, page), ENOMEM);
 	same(full, "ION_IOC_CLEAN_CACHES");
 
@@ -280,17 +288,17 @@ int main(int argc, char **argv)
 	munmap(bytes, page);
 	close(several);
 	same(idle, "all was given up");
-	fd = need("ION_IOC_ALLOC", ion_alloc(128 * 1024, SYSTEM_HEAP));
+	fd = need("ION_IOC_ALLOC", ion_alloc(128 * 1024, SYSTEM_HEAP, 0));
 	need("an import", import(fd, &handle));
 	give_up(handle);
 	close(fd);
-	close(need("ION_IOC_ALLOC of a carveout", ion_alloc(128 * 1024, CARVEOUT_HEAP)));
+	close(need("ION_IOC_ALLOC of a carveout", ion_alloc(128 * 1024, CARVEOUT_HEAP, 0)));
 	close(need("DMA_HEAP_IOCTL_ALLOC", heap_alloc(heaps[1], 128 * 1024)));
 	fd = need("CMEM_IOC_ALLOC", cmem_alloc(128 * 1024));
 	need("an import", import(fd, &handle));
 	give_up(handle);
 	close(fd);
-	need("CMEM_ALLOCATE", cmem_region(page));
+	need("CMEM_ALLOCATE", cmem_region(page, 0));
 	close(cma_mem);
 	same(idle, "all was used again");
 

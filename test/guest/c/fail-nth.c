@@ -69,11 +69,14 @@
 #define IOMMU_HEAP		(1 << 6)
 #define NO_HEAP			(1 << 31)
 
-/* The heaps everybody expects, and one of each other type. */
+/*
+ * The heaps everybody expects, and one of each other type. No pool: what a step
+ * gets of it the next one would allocate, or the other way round.
+ */
 #define HEAPS								\
 	"heaps=4:dma:ion_dma_heap,1:system_contig:ion_system_contig_heap,"	\
 	"0:system:ion_system_heap,2:carveout:carveout:4M,3:protected:secured:256K," \
-	"5:protected:secured_dma,6:iommu:iommu legacy_abi=1"
+	"5:protected:secured_dma,6:iommu:iommu legacy_abi=1 pool_max=0"
 /* Carveouts in two pieces of memory; each heap has many allocations in sysfs. */
 #define TABLE								\
 	"heaps=2:carveout:a:128K,3:protected:b:4K,0:system:c,4:carveout:d:64K"

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Blocks of freed buffers, kept for new ones and zeroed meanwhile by a thread
+ * of their own. The kernel takes them back when memory runs short.
+ */
+#include <linux/err.h>
+#include <linux/gfp.h>
+#include <linux/highmem.h>
+#include <linux/jiffies.h>
+#include <linux/kthread.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/vmstat.h>
+#include <linux/wait.h>
+
+#include "compat.h"
+#include "core.h"
+
+/*
+ * Until freed blocks are zeroed: whoever frees and allocates on and on wakes
+ * nobody for each of them, and gets them back while they are in the cache.
+ */
+#define DELAY_MS	20
+
+/**
+ * struct dmabuf_pool - blocks that no buffer has
+ * @max_pages:	most pages it keeps
+ * @shrinker:	gives them back when memory runs short
+ * @cleaner:	zeroes them
+ * @dirtied:	what @cleaner waits for
+ * @cleaning:	held by @cleaner while it has a block that is on no list. Not
+ *		by the shrinker, which must wait for nobody.
+ * @lock:	protects all below; inside of @cleaning, nothing is allocated
+ *		under it
+ * @dirty:	by order, as their last buffer left them
+ * @clean:	by order, zeroed
+ * @pages:	of all of them, and of the one that is being zeroed
+ * @dirty_pages: of those that are not zeroed yet, that one among them
+ * @reused:	pages that new buffers got of it
+ * @reclaimed:	pages the kernel took back
+ */
+struct dmabuf_pool {
+	unsigned long max_pages;
+	struct shrinker *shrinker;
+	struct task_struct *cleaner;
+	wait_queue_head_t dirtied;
+	struct mutex cleaning;	/* a block on no list */
+	spinlock_t lock;	/* all below */
+	struct list_head dirty[DMABUF_ORDERS];
+	struct list_head clean[DMABUF_ORDERS];
+	unsigned long pages;
+	unsigned long dirty_pages;
+	u64 reused;
+	u64 reclaimed;
+};
+
+static void zero_block(struct page *page, unsigned int order)
+{
+	unsigned long i;
+
+	for (i = 0; i < 1UL << order; i++)
+		clear_highpage(pfn_to_page(page_to_pfn(page) + i));
+}
+
+/* As much of them as of other caches is free for whoever asks what is available. */
+static void count_pages(struct dmabuf_pool *pool, struct page *page, long pages)
+{
+	WRITE_ONCE(pool->pages, pool->pages + pages);
+	mod_node_page_state(page_pgdat(page), NR_KERNEL_MISC_RECLAIMABLE, pages);
+}
+
+static void count_dirty(struct dmabuf_pool *pool, long pages)
+{
+	WRITE_ONCE(pool->dirty_pages, pool->dirty_pages + pages);
+}
+
+static struct page *first_of(struct list_head *blocks)
+{
+	struct page *page = list_first_entry_or_null(blocks, struct page, lru);
+
+	if (page)
+		list_del(&page->lru);
+
+	return page;
+}
+
+static struct page *first_dirty(struct dmabuf_pool *pool, unsigned int i)
+{
+	struct page *page = first_of(&pool->dirty[i]);
+
+	if (page)
+		count_dirty(pool, -(1L << dmabuf_orders[i]));
+
+	return page;
+}
+
+/**
+ * dmabuf_pool_take() - get a block for a new buffer
+ * @pool:	the pool, or NULL
+ * @i:		index of its order
+ *
+ * Return: a zeroed block, or NULL where there is none of that order.
+ */
+struct page *dmabuf_pool_take(struct dmabuf_pool *pool, unsigned int i)
+{
+	unsigned long pages = 1UL << dmabuf_orders[i];
+	bool dirty = false;
+	struct page *page;
+
+	if (!pool)
+		return NULL;
+	spin_lock(&pool->lock);
+	page = first_of(&pool->clean[i]);
+	if (!page) {
+		page = first_dirty(pool, i);
+		dirty = true;
+	}
+	if (page) {
+		count_pages(pool, page, -(long)pages);
+		pool->reused += pages;
+	}
+	spin_unlock(&pool->lock);
+	/* Still cheaper than one of the page allocator, which has to be zeroed, too. */
+	if (page && dirty)
+		zero_block(page, dmabuf_orders[i]);
+
+	return page;
+}
+
+/**
+ * dmabuf_pool_give() - keep a block of a freed buffer
+ * @pool:	the pool, or NULL
+ * @page:	the block's first page
+ * @order:	its order
+ *
+ * Return: false where it is still the caller's to free: there are enough, or
+ * somebody else has a reference on it, who could see what its next owner does.
+ */
+bool dmabuf_pool_give(struct dmabuf_pool *pool, struct page *page, unsigned int order)
+{
+	unsigned long pages = 1UL << order;
+	bool wake = false;
+	bool kept = false;
+	unsigned int i;
+
+	if (!pool || page_count(page) != 1)
+		return false;
+	for (i = 0; dmabuf_orders[i] != order; i++)
+		;
+	spin_lock(&pool->lock);
+	if (pages <= pool->max_pages - pool->pages) {
+		list_add(&page->lru, &pool->dirty[i]);
+		count_pages(pool, page, pages);
+		wake = !pool->dirty_pages;
+		count_dirty(pool, pages);
+		kept = true;
+	}
+	spin_unlock(&pool->lock);
+	if (wake && wq_has_sleeper(&pool->dirtied))
+		wake_up(&pool->dirtied);
+
+	return kept;
+}
+
+/* False where there is nothing to do. */
+static bool clean_one(struct dmabuf_pool *pool)
+{
+	struct page *page = NULL;
+	unsigned int i;
+
+	mutex_lock(&pool->cleaning);
+	spin_lock(&pool->lock);
+	for (i = 0; i < DMABUF_ORDERS && !page; i++)
+		page = first_of(&pool->dirty[i]);
+	spin_unlock(&pool->lock);
+	if (page) {
+		i--;
+		zero_block(page, dmabuf_orders[i]);
+		spin_lock(&pool->lock);
+		list_add(&page->lru, &pool->clean[i]);
+		count_dirty(pool, -(1L << dmabuf_orders[i]));
+		spin_unlock(&pool->lock);
+	}
+	mutex_unlock(&pool->cleaning);
+
+	return page;
+}
+
+static int clean(void *data)
+{
+	struct dmabuf_pool *pool = data;
+
+	while (!kthread_should_stop()) {
+		wait_event_idle(pool->dirtied,
+				READ_ONCE(pool->dirty_pages) || kthread_should_stop());
+		schedule_timeout_idle(msecs_to_jiffies(DELAY_MS));
+		while (!kthread_should_stop() && clean_one(pool))
+			cond_resched();
+	}
+
+	return 0;
+}
+
+/* Small blocks first, and those that are not zeroed: they are worth the least. */
+static struct page *least_wanted(struct dmabuf_pool *pool, unsigned int *order)
+{
+	struct page *page = NULL;
+	unsigned int i = DMABUF_ORDERS;
+
+	spin_lock(&pool->lock);
+	while (i-- && !page) {
+		*order = dmabuf_orders[i];
+		page = first_dirty(pool, i) ?: first_of(&pool->clean[i]);
+	}
+	if (page)
+		count_pages(pool, page, -(1L << *order));
+	spin_unlock(&pool->lock);
+
+	return page;
+}
+
+static unsigned long release(struct dmabuf_pool *pool, unsigned long wanted)
+{
+	unsigned long freed = 0;
+	unsigned int order;
+	struct page *page;
+
+	while (freed < wanted) {
+		page = least_wanted(pool, &order);
+		if (!page)
+			break;
+		__free_pages(page, order);
+		freed += 1UL << order;
+		cond_resched();
+	}
+
+	return freed;
+}
+
+static unsigned long count_objects(struct shrinker *shrinker, struct shrink_control *control)
+{
+	const struct dmabuf_pool *pool = compat_shrinker_private(shrinker);
+
+	return READ_ONCE(pool->pages);
+}
+
+static unsigned long scan_objects(struct shrinker *shrinker, struct shrink_control *control)
+{
+	struct dmabuf_pool *pool = compat_shrinker_private(shrinker);
+	unsigned long freed = release(pool, control->nr_to_scan);
+
+	/* A block may be more than was asked for. */
+	control->nr_scanned = freed;
+	spin_lock(&pool->lock);
+	pool->reclaimed += freed;
+	spin_unlock(&pool->lock);
+
+	return freed ?: SHRINK_STOP;
+}
+
+/**
+ * dmabuf_pool_drain() - give everything back to the kernel
+ * @pool:	the pool
+ *
+ * What comes meanwhile may stay, so that this ends whoever goes on freeing.
+ */
+void dmabuf_pool_drain(struct dmabuf_pool *pool)
+{
+	mutex_lock(&pool->cleaning);
+	release(pool, READ_ONCE(pool->pages));
+	mutex_unlock(&pool->cleaning);
+}
+
+/**
+ * dmabuf_pool_bytes() - how much a pool keeps
+ * @pool:	the pool
+ *
+ * Return: bytes.
+ */
+u64 dmabuf_pool_bytes(const struct dmabuf_pool *pool)
+{
+	return (u64)READ_ONCE(pool->pages) << PAGE_SHIFT;
+}
+
+static void show_line(struct seq_file *seq, const char *name, u64 pages)
+{
+	seq_printf(seq, "%-16s %12llu\n", name, pages << PAGE_SHIFT);
+}
+
+/**
+ * dmabuf_pool_show() - show the figures of a pool, a line each, in bytes
+ * @pool:	the pool
+ * @seq:	where
+ */
+void dmabuf_pool_show(struct dmabuf_pool *pool, struct seq_file *seq)
+{
+	spin_lock(&pool->lock);
+	show_line(seq, "max_bytes", pool->max_pages);
+	show_line(seq, "bytes", pool->pages);
+	show_line(seq, "zeroed_bytes", pool->pages - pool->dirty_pages);
+	show_line(seq, "reused_bytes", pool->reused);
+	show_line(seq, "reclaimed_bytes", pool->reclaimed);
+	spin_unlock(&pool->lock);
+}
+
+/**
+ * dmabuf_pool_create() - start with no block
+ * @name:	of the device it is for
+ * @max_bytes:	most bytes it keeps
+ *
+ * Return: the pool, or an ERR_PTR.
+ */
+struct dmabuf_pool *dmabuf_pool_create(const char *name, u64 max_bytes)
+{
+	struct dmabuf_pool *pool;
+	unsigned int i;
+	int ret;
+
+	pool = kzalloc(sizeof(*pool), GFP_KERNEL);
+	if (!pool)
+		return ERR_PTR(-ENOMEM);
+	pool->max_pages = min_t(u64, max_bytes >> PAGE_SHIFT, totalram_pages());
+	init_waitqueue_head(&pool->dirtied);
+	mutex_init(&pool->cleaning);
+	spin_lock_init(&pool->lock);
+	for (i = 0; i < DMABUF_ORDERS; i++) {
+		INIT_LIST_HEAD(&pool->dirty[i]);
+		INIT_LIST_HEAD(&pool->clean[i]);
+	}
+	pool->cleaner = kthread_run(clean, pool, "dmabuf-%s", name);
+	if (IS_ERR(pool->cleaner)) {
+		ret = PTR_ERR(pool->cleaner);
+		goto free;
+	}
+	/* In nobody's way. */
+	set_user_nice(pool->cleaner, MAX_NICE);
+	pool->shrinker = compat_shrinker_create("dmabuf", count_objects, scan_objects, pool);
+	if (IS_ERR(pool->shrinker)) {
+		ret = PTR_ERR(pool->shrinker);
+		goto stop;
+	}
+
+	return pool;
+
+stop:
+	kthread_stop(pool->cleaner);
+free:
+	mutex_destroy(&pool->cleaning);
+	kfree(pool);
+	return ERR_PTR(ret);
+}
+
+/**
+ * dmabuf_pool_destroy() - undo dmabuf_pool_create()
+ * @pool:	the pool, which nobody gives a block any more, or NULL
+ */
+void dmabuf_pool_destroy(struct dmabuf_pool *pool)
+{
+	if (!pool)
+		return;
+	kthread_stop(pool->cleaner);
+	compat_shrinker_destroy(pool->shrinker);
+	dmabuf_pool_drain(pool);
+	mutex_destroy(&pool->cleaning);
+	kfree(pool);
+}
