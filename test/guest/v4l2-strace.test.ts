@@ -82,7 +82,6 @@ describeModules('no frame goes through a system call', function () {
   });
 
   for (const [name, [width, height], args] of [
-    ['worker-filter', [320, 180], ['to.png']],
     ['camera-loopback', [320, 180], ['to.png']],
     ['two-process-pipeline', [320, 180], ['8']],
     ['camera-encode-decode', [640, 360], []],
