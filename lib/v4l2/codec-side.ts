@@ -14,7 +14,9 @@ export interface PictureArea {
   readonly left: number;
   /** rows from the top */
   readonly top: number;
+  /** pixels */
   readonly width: number;
+  /** rows */
   readonly height: number;
 }
 

@@ -482,6 +482,28 @@ for (const planes of ['single', 'multi'] as const) {
         });
       });
 
+      it('hears of such changes where a loop of the program does, too', async () => {
+        await leavesNoPage(async () => {
+          const taller = CODED_HEIGHT + 40;
+          const stream = [
+            ...(await encoded(CODED_WIDTH, CODED_HEIGHT, grey(2))),
+            ...(await encoded(CODED_WIDTH, taller, [greyPicture(CODED_WIDTH, taller, 2)])),
+          ];
+          using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
+          const events = decoder.events(['source-change']);
+          const heard: boolean[] = [];
+          const listening = (async () => {
+            for await (const event of events) heard.push(event.type === 'source-change' && event.resolution);
+          })();
+          const decoding = decoder.process(stream, { count: 2 });
+          assert.deepEqual(await all(decoding, ({ format }) => format.height), [CODED_HEIGHT, CODED_HEIGHT, taller]);
+          await events.return?.();
+          await listening;
+          // Its first picture is one.
+          assert.deepEqual([decoding.changes, heard], [1, [true, true]]);
+        });
+      });
+
       it('puts out the pixel format that was asked for, also after such a change', async () => {
         await leavesNoPage(async () => {
           const colours = async (height: number) => {

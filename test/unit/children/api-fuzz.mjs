@@ -11,7 +11,7 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import * as library from 'dmabuf';
 import { IonClient } from 'dmabuf/ion-handles';
 import fc from 'fast-check';
-import { videoCalls, videoKinds } from './video-calls.mjs';
+import { beginVideo, videoCalls, videoKinds } from './video-calls.mjs';
 
 const {
   BufferPool,
@@ -565,6 +565,7 @@ const result = await fc.check(
       const before = held();
       const world = new World();
       try {
+        beginVideo(world);
         for (const one of commands) {
           world.step(one);
           if (one.wait) await nextTurn();

@@ -167,4 +167,17 @@ const withDevice = [
   },
 ];
 
-export const videoCalls = there.length > 0 ? [...without, ...withDevice] : without;
+/** Often enough for what needs several of them, one after the other. */
+const often = [withDevice, withDevice, withDevice].flat();
+
+export const videoCalls = there.length > 0 ? [...without, ...often] : without;
+
+/** What a world begins with: each device open, and each camera streaming. */
+export function beginVideo(w) {
+  for (const { path, kind } of there.slice(0, OPEN - 2)) {
+    const video = classOf[kind].open(path);
+    w.keep('videos', video);
+    if (kind === 'capture') w.keep('streams', video.frames({ count: 3 }));
+    if (kind === 'output') w.keep('sinks', video.sink({ count: 2 }));
+  }
+}
