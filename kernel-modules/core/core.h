@@ -84,7 +84,7 @@ struct dmabuf_share {
  * @vaddr:	its kernel mapping while @vmap_count is not 0
  * @vmap_count:	users of @vaddr
  * @zeroes_in_cache: whether what the memory held before it was zeroed may
- *		still be there, below the cache; protected by @lock
+ *		still be there, below the cache; protected by @write_back_lock
  */
 struct dmabuf_buffer {
 	struct kref ref;
@@ -98,8 +98,8 @@ struct dmabuf_buffer {
 	bool write_combined;
 	char *name;
 
-	struct mutex write_back_lock;	/* pages being written back */
-	struct mutex lock;	/* shares, attachments, vaddr, vmap_count, zeroes_in_cache */
+	struct mutex write_back_lock;	/* pages being written back, zeroes_in_cache */
+	struct mutex lock;	/* shares, attachments, vaddr, vmap_count */
 	struct list_head shares;
 	struct list_head attachments;
 	void *vaddr;

@@ -112,15 +112,6 @@ static void sync_for_device(const struct dmabuf_buffer *buffer,
 	dma_sync_sgtable_for_device(attachment->dev, &attachment->table, attachment->direction);
 }
 
-static int write_back(const struct dmabuf_buffer *buffer, size_t offset, size_t len)
-{
-	lockdep_assert_held(&buffer->write_back_lock);
-	if (buffer->write_combined)
-		return 0;
-
-	return dmabuf_memory_sync(&buffer->memory, offset, len, DMA_TO_DEVICE);
-}
-
 /*
  * What the memory held before it was zeroed must not come to light again where
  * a device that only writes has the cache thrown away.
@@ -129,14 +120,15 @@ static int write_back_zeroes(struct dmabuf_buffer *buffer)
 {
 	int ret;
 
-	lockdep_assert_held(&buffer->lock);
-	if (!buffer->zeroes_in_cache)
-		return 0;
-	mutex_lock(&buffer->write_back_lock);
-	ret = write_back(buffer, 0, dmabuf_buffer_size(buffer));
-	mutex_unlock(&buffer->write_back_lock);
+	ret = mutex_lock_killable(&buffer->write_back_lock);
+	if (ret)
+		return ret;
+	if (buffer->zeroes_in_cache)
+		ret = dmabuf_memory_sync(&buffer->memory, 0, dmabuf_buffer_size(buffer),
+					 DMA_TO_DEVICE);
 	if (!ret)
 		buffer->zeroes_in_cache = false;
+	mutex_unlock(&buffer->write_back_lock);
 
 	return ret;
 }
@@ -154,15 +146,15 @@ static struct sg_table *dmabuf_map(struct dma_buf_attachment *attach,
 	struct sg_table *table = &attachment->table;
 	int ret;
 
+	ret = direction == DMA_FROM_DEVICE ? write_back_zeroes(buffer) : 0;
+	if (ret)
+		return ERR_PTR(ret);
 	mutex_lock(&buffer->lock);
 	/* A second mapping would overwrite the addresses of the first. */
 	if (attachment->mapped) {
 		ret = -EBUSY;
 		goto unlock;
 	}
-	ret = direction == DMA_FROM_DEVICE ? write_back_zeroes(buffer) : 0;
-	if (ret)
-		goto unlock;
 	ret = dma_map_sgtable(attachment->dev, table, direction, DMA_ATTR_SKIP_CPU_SYNC);
 	if (ret)
 		goto unlock;
@@ -464,6 +456,15 @@ static bool is_mapped_for_device(const struct dmabuf_buffer *buffer)
 			return true;
 
 	return false;
+}
+
+static int write_back(const struct dmabuf_buffer *buffer, size_t offset, size_t len)
+{
+	lockdep_assert_held(&buffer->write_back_lock);
+	if (buffer->write_combined)
+		return 0;
+
+	return dmabuf_memory_sync(&buffer->memory, offset, len, DMA_TO_DEVICE);
 }
 
 /**
