@@ -8,6 +8,9 @@ import { join } from 'node:path';
 import type { Results } from '../../scripts/src/bench-results.ts';
 import { projectRoot } from './run-guest.ts';
 
+/** What docs/performance.md says baseline.json is made of: enough to see each path of a heap, and a minute's work. */
+const GUARDED = 'guest (system|system, pool warm,|dma|cma_mem) (alloc|mmap|unmap\\+close|sustained) 1 MiB';
+
 describe('npm run bench', function () {
   // On a new machine the lab kernel is built first.
   this.timeout(1_800_000);
@@ -68,6 +71,19 @@ describe('npm run bench', function () {
     assert.match(stderr, /^\| cma_mem alloc \| 4 KiB \| guest \| 0.00000100 \| [\d.]+ \| \+[\d.]+ % \|$/m);
     assert.match(stderr, /^\| cma_mem mmap \| 4 KiB \| guest \| new \| [\d.]+ \| {2}\|$/m);
     assert.match(stderr, /^a ratio in the guest rose by [\d.]+ %, more than 5 %$/m);
+  });
+
+  const page = readFileSync(join(projectRoot, 'docs/performance.md'), 'utf8');
+
+  it('finds no heap slower beside the kernel’s than when bench/baseline.json was measured', () => {
+    const baseline = join(projectRoot, 'bench/baseline.json');
+    const known: Results = JSON.parse(readFileSync(baseline, 'utf8'));
+    const wanted = ['--quick', '--only', GUARDED, '--compare', baseline, '--fail-above', '5'];
+    const { status, stderr } = bench(...wanted);
+    assert.equal(status, 0, stderr);
+    assert(page.includes(`--only '${GUARDED}' --out`), 'docs/performance.md tells how to measure it');
+    const names = ({ results }: Results) => results.map(({ name, size }) => [name, size]);
+    assert.deepEqual(names(written()), names(known));
   });
 
   it('measures the frames of a camera against v4l2-ctl, on one guest', () => {
