@@ -104,7 +104,7 @@ const mistakes: Mistake[] = [
         '\tcompat_shrinker_destroy(pool->shrinker);\n',
       ),
       // Else the look at what is left would empty it.
-      debugfs('\tdmabuf_pool_drain(device->pool);\n', ''),
+      debugfs('\tdmabuf_pool_drain(device->pool);\n\n\treturn size;', '\treturn device->pool ? size : 0;'),
     ],
     report: /\d+ pages of buffers, not 0:/,
     code: 'either',
