@@ -122,12 +122,12 @@ struct dmabuf_buffer *cmem_heap_alloc(u64 len, bool cached)
  * cmem_heap_total() - what may be handed out at a time
  * @device:	whose memory it is
  *
- * Return: bytes: no more than there were when the module was loaded, and no
- * more than the device's limit.
+ * Return: bytes in whole pages: no more than there were when the module was
+ * loaded, and no more than the device's limit.
  */
 u64 cmem_heap_total(const struct dmabuf_device *device)
 {
-	u64 limit = dmabuf_device_limit(device);
+	u64 limit = round_down(dmabuf_device_limit(device), PAGE_SIZE);
 
 	return there ? min(there, limit) : limit;
 }

@@ -16,7 +16,7 @@
 
 static u64 half_of_ram(void)
 {
-	return ((u64)totalram_pages() << PAGE_SHIFT) / 2;
+	return (u64)(totalram_pages() / 2) << PAGE_SHIFT;
 }
 
 /**

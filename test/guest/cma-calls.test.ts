@@ -230,7 +230,8 @@ describeModules('CMEM_GET_TOTAL_SIZE', () => {
   });
 
   it('is what max_bytes= says where that is less, and ALLOCATE gives no more', async function () {
-    await withParameters('cma_mem', [`max_bytes=${5 * PAGE}`], async () => {
+    // Of what is no whole page nobody can be given anything.
+    await withParameters('cma_mem', [`max_bytes=${5 * PAGE + 100}`], async () => {
       await withCma(this, async (process, cma) => {
         assert.equal((await info(process, cma, CMEM_GET_TOTAL_SIZE, {})).len, 5 * PAGE);
         const { id } = await allocate(process, cma, { len: 3 * PAGE });
