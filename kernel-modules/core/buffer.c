@@ -26,6 +26,13 @@ static int alloc_pages_for(struct dmabuf_memory *memory, unsigned long pages, un
 	}
 }
 
+/* User space would see what lies in memory below what the kernel's mapping has in the cache. */
+static bool caches_alias(void)
+{
+	return IS_ENABLED(CONFIG_CPU_CACHE_VIVT) || IS_ENABLED(CONFIG_CPU_V6) ||
+	       IS_ENABLED(CONFIG_CPU_V6K);
+}
+
 static int alloc_memory(struct dmabuf_buffer *buffer, unsigned long pages, unsigned long align)
 {
 	struct dmabuf_memory *memory = &buffer->memory;
@@ -35,8 +42,8 @@ static int alloc_memory(struct dmabuf_buffer *buffer, unsigned long pages, unsig
 	if (ret)
 		return ret;
 	/* dmabuf_map() has it done for cached memory, if it ever has to be. */
-	if (!buffer->write_combined) {
-		buffer->zeroes_in_cache = true;
+	if (!buffer->write_combined && !caches_alias()) {
+		buffer->zeroes_in_cache = !IS_ENABLED(CONFIG_X86);
 		return 0;
 	}
 

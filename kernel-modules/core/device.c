@@ -321,7 +321,8 @@ int dmabuf_device_register(struct dmabuf_device *device)
 	struct dmabuf_pool *pool;
 	int ret;
 
-	if (device->pool_max && !device->mem_accounting) {
+	/* Whoever wants freed memory empty at once wants none kept. */
+	if (device->pool_max && !device->mem_accounting && !want_init_on_free()) {
 		pool = dmabuf_pool_create(device->misc.name, device->pool_max);
 		if (IS_ERR(pool))
 			return PTR_ERR(pool);

@@ -61,7 +61,7 @@ static int may_go_on(void)
 
 /*
  * What the memory cgroup of the caller is charged for. Where that is at its
- * limit an allocation that may fail does, and nobody is killed.
+ * limit an allocation that may fail does, and nobody is killed for it.
  */
 static gfp_t account_for(const struct dmabuf_device *device)
 {
@@ -196,6 +196,8 @@ static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages,
 		page = alloc_block(pages - memory->pages, device, &first);
 		if (!page)
 			return -ENOMEM;
+		/* What was executed before is not taken for what is to be. */
+		flush_dcache_page(page);
 		order = compound_order(page);
 		if (add_piece(memory, page_to_pfn(page), 1UL << order)) {
 			__free_pages(page, order);
