@@ -80,15 +80,20 @@ describeModules('the pool of the system heap', () => {
     const called = (cached: boolean) => `${cached ? '' : 'not '}cached`;
     it(`gives memory that was ${called(first)} to a buffer that is ${called(second)}, without its bytes`, async () => {
       await leavesNoPage(async () => {
-        for (const zeroed of [false, true]) {
+        fill(LENGTH, first);
+        await eventually(() => assert.equal(figures().zeroed_bytes, kept()));
+        const { reused_bytes: before } = figures();
+        fill(LENGTH, second);
+        assert.equal(figures().reused_bytes - before, SIZE);
+
+        // Before it is zeroed, too, which begins 20 ms after it was given up: not each time on a slow machine.
+        await eventually(() => {
+          drain();
           fill(LENGTH, first);
-          if (zeroed) await eventually(() => assert.equal(figures().zeroed_bytes, kept()));
-          const { reused_bytes: before } = figures();
+          const dirty = figures();
           fill(LENGTH, second);
-          const reused = figures().reused_bytes - before;
-          // Not what is being zeroed at that moment.
-          assert(zeroed ? reused === SIZE : reused <= SIZE, `${reused}`);
-        }
+          assert.deepEqual([dirty.zeroed_bytes, figures().reused_bytes - dirty.reused_bytes], [0, SIZE]);
+        });
       });
     });
   }
@@ -146,7 +151,7 @@ describeModules('the pool of the system heap', () => {
     this.timeout(Math.max(this.timeout(), 600_000));
     const { reused_bytes: before } = figures();
     const { stdout } = await promisify(execFile)(path, [DMABUF_ROUNDS]);
-    assert.equal(Number(stdout), Number(DMABUF_ROUNDS) * MIB);
+    assert(Number(stdout) >= Number(DMABUF_ROUNDS) * MIB, stdout);
     assert(figures().reused_bytes > before);
   });
 });
