@@ -9,7 +9,8 @@ import { matrix } from './run-guest.ts';
 const names = (text: string) => text.trim().split('\n');
 
 describe('the matrix', function () {
-  this.timeout(240_000);
+  // All files of two guests are loaded twice, on a machine that may have other guests.
+  this.timeout(900_000);
   this.slow(60_000);
 
   let logs: string;
