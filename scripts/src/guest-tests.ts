@@ -4,6 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildPrograms } from '../../test/guest/c/build.ts';
 import { bringProgram } from './debian-programs.ts';
+import { Failure } from './failure.ts';
 import type { Architecture } from './machines.ts';
 import { projectRoot } from './project.ts';
 import { run } from './run.ts';
@@ -127,6 +128,24 @@ export const FEWER_ROUNDS = { DMABUF_ROUNDS: '100', DMABUF_KILLS: '4' };
 
 /** Names of test files without a suffix of their own, as in NAME.more.test.ts. */
 export const SHORT = /^[\w-]+\.test\.ts$/;
+
+/** SHORT of test files whose names begin with one of these; of all without any. */
+export function beginningWith(names: string[] | undefined): RegExp {
+  const which = names?.map((name) => name.replaceAll(/[^\w-]/g, '\\$&')).join('|');
+  return which === undefined ? SHORT : new RegExp(`^(?=${which})${SHORT.source.slice(1)}`);
+}
+
+/** @throws Failure where no test file of every guest, or of the board's, has a name that begins like that */
+export async function requireFiles(names: string[] | undefined): Promise<void> {
+  for (const name of names ?? []) {
+    const found = await Promise.all(
+      ['test/guest', BOARD.folder].map((folder) => testFiles(folder, beginningWith([name]))),
+    );
+    if (name === '' || found.flat().length === 0) {
+      throw new Failure(`--file ${name}: no name of a test file begins like that`);
+    }
+  }
+}
 
 /** What a run left in its directory; it counts as one failure if it broke off where no test says so. */
 export async function resultOf(directory: string, code: number | null): Promise<Result> {

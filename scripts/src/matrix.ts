@@ -4,13 +4,14 @@ import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, join, relative, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { parseArgs } from 'node:util';
 import { type Combination, combinations, standard, turn } from './combinations.ts';
 import { EXIT_FAILED, Failure, told } from './failure.ts';
 import {
   BOARD,
+  beginningWith,
   boardOptions,
   EDUS,
   FEWER_ROUNDS,
@@ -21,8 +22,8 @@ import {
   prepareBoard,
   prepareGuestTests,
   type Result,
+  requireFiles,
   resultOf,
-  SHORT,
   testFiles,
 } from './guest-tests.ts';
 import { requirePackages } from './host.ts';
@@ -126,11 +127,6 @@ function repeating(name: string, { files = [], grep }: Wanted): string {
   return ['npm run test:matrix -- --only', name, ...which].join(' ');
 }
 
-async function filesOf(folder: string, files: string[] | undefined): Promise<string[]> {
-  const all = await testFiles(folder, SHORT);
-  return files ? all.filter((path) => files.some((file) => basename(path).startsWith(file))) : all;
-}
-
 interface Guest {
   prepare(directory: string): Promise<unknown>;
   tests(directory: string): Promise<GuestTests>;
@@ -141,13 +137,17 @@ function guestsOf({ machine, options }: Combination, { files, fewer }: Wanted): 
   const env = fewer ? FEWER_ROUNDS : {};
   const usual: Guest = {
     prepare: (directory) => prepareGuestTests(directory, machine.userland),
-    tests: async () => ({ options: [...options, ...EDUS], env, files: await filesOf('test/guest', files) }),
+    tests: async () => ({
+      options: [...options, ...EDUS],
+      env,
+      files: await testFiles('test/guest', beginningWith(files)),
+    }),
   };
   const board: Guest = {
     prepare: prepareBoard,
     tests: async (directory) => ({
       options: [...options, ...boardOptions(directory)],
-      files: await filesOf(BOARD.folder, files),
+      files: await testFiles(BOARD.folder, beginningWith(files)),
     }),
   };
   return hasBoard(machine.architecture) ? [usual, board] : [usual];
@@ -261,10 +261,7 @@ async function main(): Promise<number> {
   }
   if (values.grep === '') throw new Failure('--grep: part of a title is expected');
   const wanted = { files: values.file, grep: values.grep, fewer: values.turn !== undefined };
-  for (const file of values.file ?? []) {
-    const found = await Promise.all(['test/guest', BOARD.folder].map((folder) => filesOf(folder, [file])));
-    if (found.flat().length === 0) throw new Failure(`--file ${file}: no name of a test file begins like that`);
-  }
+  await requireFiles(values.file);
   const logs = resolve(values.logs ?? join(projectRoot, 'out/matrix'));
   await requirePackages([...new Set([...chosen.flatMap(({ machine }) => toolsFor(machine)), 'device-tree-compiler'])]);
   // Not fs.mkdir: its recursive form never ends below /proc.

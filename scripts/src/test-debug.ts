@@ -12,6 +12,7 @@ import { coverageOf, linesReached, report, shown, table, type Unreached } from '
 import { EXIT_FAILED, Failure, told } from './failure.ts';
 import {
   BOARD,
+  beginningWith,
   boardOptions,
   type Counts,
   EDU_GUESTS,
@@ -23,6 +24,7 @@ import {
   prepareBoard,
   prepareGuestTests,
   reporter,
+  requireFiles,
   SHORT,
   testFiles,
 } from './guest-tests.ts';
@@ -74,6 +76,8 @@ const partNames = Object.keys(parts) as Part[];
 
 /** The parts whose tests are one each, and no program that does all of them. */
 const GREPPED: Part[] = ['tests', 'races', 'detectors'];
+/** Of whose files some can be left out. */
+const OF_FILES: Part[] = ['tests'];
 
 const usage = `usage: npm run test:debug [-- OPTION… PART…]
 
@@ -85,6 +89,7 @@ ${partNames.map((name) => `  ${name.padEnd(16)} ${parts[name]}`).join('\n')}
   --arch ARCH      ${Object.keys(kernels[KERNEL]?.flavour ?? {}).join(' or ')} (default armhf)
   --userland ARCH  by programs for armhf on arm64 (default the kernel's own, of errors both)
   --grep TEXT      of ${GREPPED.join(', ')}: only those whose title holds TEXT
+  --file NAME      of tests: only files whose name begins with NAME; may be repeated
   --seed N         of the fuzzer and the races: the same choices again, not the same order (default 1)
   --calls N        of the fuzzer (default ${CALLS}, at most ${MOST_CALLS})
   --rounds N       of each race (default: each race's own; with fewer some calls may never meet)
@@ -101,6 +106,7 @@ const options = {
   arch: { type: 'string', default: 'armhf' },
   userland: { type: 'string' },
   grep: { type: 'string' },
+  file: { type: 'string', multiple: true },
   seed: { type: 'string' },
   calls: { type: 'string' },
   rounds: { type: 'string' },
@@ -137,6 +143,7 @@ const concerns: Partial<Record<keyof typeof options, Part[]>> = {
   rounds: ['races'],
   turn: ['tests', 'detectors'],
   grep: GREPPED,
+  file: OF_FILES,
 };
 
 /** An option for a part that is not run would be ignored. */
@@ -223,21 +230,25 @@ async function suitesFor(
   const turn = half === undefined ? {} : { DMABUF_TURN: `${half}` };
   const rounds = values.rounds === undefined ? {} : { DMABUF_RACE_ROUNDS: number('rounds', values.rounds) };
   const guest = (name: Part, part: GuestPart, on = machine) => inGuest(name, on, kept, { ...part, mocha });
+  const files = beginningWith(values.file);
+  const tests: GuestPart[] = [
+    {
+      title: 'of every guest',
+      folder: 'test/guest',
+      files: half === undefined ? files : await halfOfTests(half),
+      env: FEWER_ROUNDS,
+      options: EDUS,
+      seconds: 3600,
+    },
+    { ...BOARD, files, board: true },
+    // Of a device that does DMA, not of a file.
+    ...(values.file ? [] : [EDU_GUESTS.bounce, ...(hasIommu(machine.architecture) ? [EDU_GUESTS.iommu] : [])]),
+  ];
+  const found = await Promise.all(tests.map(({ folder, files }) => testFiles(folder, files)));
   return {
-    tests: [
-      guest('tests', {
-        title: 'of every guest',
-        folder: 'test/guest',
-        files: half === undefined ? SHORT : await halfOfTests(half),
-        env: FEWER_ROUNDS,
-        options: [...ONE, ...EDUS],
-        seconds: 3600,
-      }),
-      guest('tests', { ...BOARD, files: SHORT, options: ONE, board: true }),
-      ...[EDU_GUESTS.bounce, ...(hasIommu(machine.architecture) ? [EDU_GUESTS.iommu] : [])].map((part) =>
-        guest('tests', { ...part, options: [...ONE, ...part.options] }),
-      ),
-    ],
+    tests: tests
+      .filter((_, i) => found[i]?.length)
+      .map((part) => guest('tests', { ...part, options: [...ONE, ...(part.options ?? [])] })),
     errors: [...new Set([machine, narrow])].map((on) =>
       guest(
         'errors',
@@ -329,6 +340,8 @@ async function main(): Promise<number> {
   }
   const unknown = positionals.find((name) => !partNames.includes(name as Part));
   if (unknown !== undefined) throw new Failure(`${unknown}: there is ${partNames.join(', ')}`);
+  await requireFiles(values.file);
+  if (values.file && values.turn !== undefined) throw new Failure('--file and --turn: a turn chooses the files');
   if (values.grep === '') throw new Failure('--grep: part of a title is expected');
   const machine = chooseMachine(values.arch, KERNEL, values.userland);
   // Programs of 32 bit have paths of their own through a kernel of 64, of which some are for errors only.
@@ -337,10 +350,12 @@ async function main(): Promise<number> {
     other === undefined || values.userland !== undefined ? machine : chooseMachine(values.arch, KERNEL, other);
   const wanted =
     positionals.length > 0 || values.turn === undefined ? positionals : (TURNS[turnOf(values.turn) % 2] as Part[]);
-  const able = values.grep === undefined ? partNames : GREPPED;
+  const able = values.file ? OF_FILES : values.grep === undefined ? partNames : GREPPED;
   const chosen = (wanted.length > 0 ? partNames : able).filter((name) => wanted.length === 0 || wanted.includes(name));
   const unable = chosen.find((name) => !able.includes(name));
-  if (unable !== undefined) throw new Failure(`--grep is not for ${unable}: it is for ${able.join(', ')}`);
+  if (unable !== undefined) {
+    throw new Failure(`--${values.file ? 'file' : 'grep'} is not for ${unable}: it is for ${able.join(', ')}`);
+  }
   if (values.turn !== undefined && positionals.length === 0) say(`of this turn: ${chosen.join(', ')}`);
   refuseUnused(values, chosen, positionals.length);
   const kept = await mkdtemp(join(tmpdir(), 'dmabuf-debug-'));
@@ -356,7 +371,9 @@ async function main(): Promise<number> {
     if (ran.length > 0) await rm(COVERAGE, { force: true });
     const counts = [await runSuites(chosen.flatMap((name) => suites[name]))];
     if (ran.length > 0 && !stopping()) {
-      const whole = ran.length === counting.length && values.grep === undefined && values.userland === undefined;
+      const whole =
+        ran.length === counting.length &&
+        [values.grep, values.file, values.userland].every((value) => value === undefined);
       counts.push(
         await coverage(machine, modules, kept, whole).catch((error) => {
           if (stopping()) return { passed: 0, failed: 0, skipped: 0 };

@@ -7,7 +7,28 @@ import { join } from 'node:path';
 import { type FileCoverage, linesReached, report, shown, type Unreached } from '../../scripts/src/coverage.ts';
 import { resultOf } from '../../scripts/src/guest-tests.ts';
 import { addWhatIsLeft } from '../../scripts/src/left.ts';
-import { projectRoot } from './run-guest.ts';
+import { debug, projectRoot } from './run-guest.ts';
+
+describe('test:debug', function () {
+  this.timeout(60_000);
+  this.slow(30_000);
+
+  it('says which options go with which parts', () => {
+    for (const [args, message] of [
+      [['nothing'], 'nothing: there is tests, errors, races, fuzz, detectors'],
+      [['--seed', '7', 'tests'], '--seed is for fuzz and races, and the parts to run are: tests'],
+      [['--grep', 'handle', 'fuzz'], '--grep is not for fuzz: it is for tests, races, detectors'],
+      [['--file', 'pool', 'races'], '--file is not for races: it is for tests'],
+      [['--file', 'nobody'], '--file nobody: no name of a test file begins like that'],
+      [['--file', 'pool', '--turn', '2'], '--file and --turn: a turn chooses the files'],
+    ] as const) {
+      const { status, stderr, stdout } = debug(...args);
+      assert.equal(stderr, `test:debug: ${message}\n`);
+      assert.equal(stdout, '');
+      assert.equal(status, 125);
+    }
+  });
+});
 
 describe('what a guest leaves behind', () => {
   let directory = '';

@@ -73,10 +73,13 @@ export async function until(condition: () => boolean, seconds: number): Promise<
   return condition();
 }
 
-/** Runs the matrix, whose counts are not ours. */
-export const matrix = (...args: string[]) =>
-  spawnSync(join(projectRoot, 'scripts/test-matrix'), args, {
+/** Runs a script of tests, whose counts are not ours. */
+const tests = (script: string, args: string[]) =>
+  spawnSync(join(projectRoot, 'scripts', script), args, {
     cwd: projectRoot,
     encoding: 'utf8',
     env: { ...process.env, DMABUF_TEST_RESULT: '' },
   });
+
+export const matrix = (...args: string[]) => tests('test-matrix', args);
+export const debug = (...args: string[]) => tests('test-debug', args);
