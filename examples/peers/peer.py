@@ -50,7 +50,9 @@ def read_all(peer, count):
 def send(peer, body, fds=(), kind=JSON):
     message = HEADER.pack(len(body), len(fds), kind, 0) + body
     sent = socket.send_fds(peer, [message], fds)
-    peer.sendall(message[sent:])
+    # Not of nothing: the peer has all of it, and may be gone.
+    if sent < len(message):
+        peer.sendall(message[sent:])
 
 
 def negative(fd):
