@@ -112,6 +112,22 @@ static void sync_for_device(const struct dmabuf_buffer *buffer,
 	dma_sync_sgtable_for_device(attachment->dev, &attachment->table, attachment->direction);
 }
 
+static int write_back(struct dmabuf_buffer *buffer, size_t offset, size_t len)
+{
+	int ret;
+
+	lockdep_assert_held(&buffer->write_back_lock);
+	if (buffer->write_combined || !len)
+		return 0;
+
+	trace_dmabuf_write_back(buffer, offset, len);
+	ret = dmabuf_memory_sync(&buffer->memory, offset, len, DMA_TO_DEVICE);
+	if (!ret && len == dmabuf_buffer_size(buffer))
+		buffer->zeroes_in_cache = false;
+
+	return ret;
+}
+
 /*
  * What the memory held before it was zeroed must not come to light again where
  * a device that only writes has the cache thrown away.
@@ -124,10 +140,7 @@ static int write_back_zeroes(struct dmabuf_buffer *buffer)
 	if (ret)
 		return ret;
 	if (buffer->zeroes_in_cache)
-		ret = dmabuf_memory_sync(&buffer->memory, 0, dmabuf_buffer_size(buffer),
-					 DMA_TO_DEVICE);
-	if (!ret)
-		buffer->zeroes_in_cache = false;
+		ret = write_back(buffer, 0, dmabuf_buffer_size(buffer));
 	mutex_unlock(&buffer->write_back_lock);
 
 	return ret;
@@ -324,6 +337,14 @@ static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	 */
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		goto unmapped;
+	/* An importer maps it for whoever may write to the importer's own file. */
+	if (!(dmabuf->file->f_mode & FMODE_WRITE)) {
+		ret = -EACCES;
+		if (vma->vm_flags & VM_WRITE)
+			goto unmapped;
+		compat_vm_flags_clear(vma, VM_MAYWRITE);
+		ret = -EINVAL;
+	}
 	if (pgoff >= pages || vma_pages(vma) > pages - pgoff)
 		goto unmapped;
 
@@ -336,7 +357,7 @@ static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	dmabuf_buffer_get(buffer);
 	vma->vm_private_data = buffer;
 	vma->vm_ops = &dmabuf_vm_ops;
-	trace_dmabuf_mmap(buffer, pgoff, vma_pages(vma));
+	trace_dmabuf_mmap(buffer, pgoff << PAGE_SHIFT, vma->vm_end - vma->vm_start);
 
 	return 0;
 
@@ -458,13 +479,26 @@ static bool is_mapped_for_device(const struct dmabuf_buffer *buffer)
 	return false;
 }
 
-static int write_back(const struct dmabuf_buffer *buffer, size_t offset, size_t len)
+/*
+ * Drops from the cache what is in memory too, of a range and of the lines that
+ * it ends in: a device may have written there that nobody maps it for, by an
+ * address it was told. Where one has it mapped its own sync does that, and a
+ * mapping beside it would look like a mistake to the debugging of the DMA API.
+ */
+static int invalidate(const struct dmabuf_buffer *buffer, size_t offset, size_t len)
 {
+	size_t line = dma_get_cache_alignment();
+	size_t end = round_up(offset + len, line);
+
 	lockdep_assert_held(&buffer->write_back_lock);
-	if (buffer->write_combined)
+	lockdep_assert_held(&buffer->lock);
+	if (buffer->write_combined || IS_ENABLED(CONFIG_X86) || is_mapped_for_device(buffer))
 		return 0;
 
-	return dmabuf_memory_sync(&buffer->memory, offset, len, DMA_TO_DEVICE);
+	offset = round_down(offset, line);
+	trace_dmabuf_invalidate(buffer, offset, end - offset);
+
+	return dmabuf_memory_sync(&buffer->memory, offset, end - offset, DMA_BIDIRECTIONAL);
 }
 
 /**
@@ -478,7 +512,8 @@ static int write_back(const struct dmabuf_buffer *buffer, size_t offset, size_t 
  * DMA_BUF_IOCTL_SYNC. Since that may throw away what the CPU wrote outside of
  * the range, that is written back before; where a device's memory bounces, its
  * own view of all of the buffer comes instead. Whoever maps the buffer
- * meanwhile finds all of it written back.
+ * meanwhile finds all of it written back. What the CPU writes to a range while
+ * it is invalidated may be lost.
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
@@ -488,16 +523,14 @@ int dmabuf_buffer_flush(struct dmabuf_buffer *buffer, size_t offset, size_t len,
 	size_t size = dmabuf_buffer_size(buffer);
 	size_t end = offset + len;
 	bool devices;
-	bool anybody;
 	int ret = 0;
-
-	mutex_lock(&buffer->lock);
-	devices = is_mapped_for_device(buffer);
-	anybody = devices || buffer->vmap_count;
-	mutex_unlock(&buffer->lock);
 
 	if (mutex_lock_killable(&buffer->write_back_lock))
 		return -EINTR;
+
+	mutex_lock(&buffer->lock);
+	devices = is_mapped_for_device(buffer);
+	mutex_unlock(&buffer->lock);
 	if (!(how & DMABUF_CLEAN)) {
 		if (devices)
 			ret = write_back(buffer, 0, offset) ?: write_back(buffer, end, size - end);
@@ -506,18 +539,21 @@ int dmabuf_buffer_flush(struct dmabuf_buffer *buffer, size_t offset, size_t len,
 	} else {
 		ret = write_back(buffer, offset, len);
 	}
-	mutex_unlock(&buffer->write_back_lock);
-	if (ret || !anybody)
-		return ret;
+	if (ret)
+		goto unlock;
 
 	mutex_lock(&buffer->lock);
 	if (how & DMABUF_CLEAN)
 		end_cpu_access(buffer);
-	if (how & DMABUF_INVALIDATE)
+	if (how & DMABUF_INVALIDATE) {
+		ret = invalidate(buffer, offset, len);
 		begin_cpu_access(buffer);
+	}
 	mutex_unlock(&buffer->lock);
+unlock:
+	mutex_unlock(&buffer->write_back_lock);
 
-	return 0;
+	return ret;
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_flush);
 

@@ -96,20 +96,36 @@ DEFINE_EVENT(dmabuf_attachment, dmabuf_sync_for_device,
 	     TP_ARGS(buffer, attachment)
 );
 
-TRACE_EVENT(dmabuf_mmap,
-	    TP_PROTO(const struct dmabuf_buffer *buffer, unsigned long pgoff,
-		     unsigned long pages),
-	    TP_ARGS(buffer, pgoff, pages),
-	    TP_STRUCT__entry(__field(u64, id)
-			     __field(u64, offset)
-			     __field(u64, size)
-			     __field(bool, cached)),
-	    TP_fast_assign(__entry->id = buffer->id;
-			   __entry->offset = (u64)pgoff << PAGE_SHIFT;
-			   __entry->size = (u64)pages << PAGE_SHIFT;
-			   __entry->cached = !buffer->write_combined;),
-	    TP_printk("id=%llu offset=%llu size=%llu cached=%d", __entry->id,
-		      __entry->offset, __entry->size, __entry->cached)
+DECLARE_EVENT_CLASS(dmabuf_range,
+		    TP_PROTO(const struct dmabuf_buffer *buffer, size_t offset, size_t size),
+		    TP_ARGS(buffer, offset, size),
+		    TP_STRUCT__entry(__field(u64, id)
+				     __field(u64, offset)
+				     __field(u64, size)
+				     __field(bool, cached)),
+		    TP_fast_assign(__entry->id = buffer->id;
+				   __entry->offset = offset;
+				   __entry->size = size;
+				   __entry->cached = !buffer->write_combined;),
+		    TP_printk("id=%llu offset=%llu size=%llu cached=%d", __entry->id,
+			      __entry->offset, __entry->size, __entry->cached)
+);
+
+DEFINE_EVENT(dmabuf_range, dmabuf_mmap,
+	     TP_PROTO(const struct dmabuf_buffer *buffer, size_t offset, size_t size),
+	     TP_ARGS(buffer, offset, size)
+);
+
+/* What the CPU has in its cache goes to memory, whoever has it mapped. */
+DEFINE_EVENT(dmabuf_range, dmabuf_write_back,
+	     TP_PROTO(const struct dmabuf_buffer *buffer, size_t offset, size_t size),
+	     TP_ARGS(buffer, offset, size)
+);
+
+/* It goes there, and is dropped from the cache. */
+DEFINE_EVENT(dmabuf_range, dmabuf_invalidate,
+	     TP_PROTO(const struct dmabuf_buffer *buffer, size_t offset, size_t size),
+	     TP_ARGS(buffer, offset, size)
 );
 
 #endif /* _DMABUF_TRACE_H */

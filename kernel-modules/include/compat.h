@@ -108,6 +108,13 @@ compat_shrinker_create(const char *name,
 #endif
 }
 
+/* 6.3: flags of a mapping are changed by functions. */
+#if COMPAT_SINCE(6, 3)
+#define compat_vm_flags_clear(vma, flags)	vm_flags_clear(vma, flags)
+#else
+#define compat_vm_flags_clear(vma, flags)	((vma)->vm_flags &= ~(flags))
+#endif
+
 /* 6.2: the devnode operation of a class must not change the device. */
 #if COMPAT_SINCE(6, 2)
 #define COMPAT_DEVNODE_CONST		const

@@ -443,6 +443,24 @@ static long importer_ioctl(struct file *file, unsigned int cmd, unsigned long ar
 	return ret;
 }
 
+/*
+ * As a GPU's driver maps what it has imported. It does not wait for the lock,
+ * inside of which others touch user memory.
+ */
+static int importer_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct import *import = file->private_data;
+	int ret = -EINVAL;
+
+	if (!mutex_trylock(&import->importer->lock))
+		return -EBUSY;
+	if (import->dmabuf)
+		ret = dma_buf_mmap(import->dmabuf, vma, vma->vm_pgoff);
+	mutex_unlock(&import->importer->lock);
+
+	return ret;
+}
+
 static int importer_open(struct inode *inode, struct file *file)
 {
 	struct importer *importer = container_of(file->private_data, struct importer, misc);
@@ -482,6 +500,7 @@ static const struct file_operations importer_fops = {
 	.release = importer_release,
 	.unlocked_ioctl = importer_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
+	.mmap = importer_mmap,
 };
 
 static int importer_start(struct importer *importer, struct pci_dev *pdev)

@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Exporter } from 'dmabuf';
+import { CmaMem, Exporter } from 'dmabuf';
 import { behindIommu, describeEdus, driver, EduProcess, holds, MAX_SEGMENT, pattern, pieces, WINDOW } from './edu.ts';
 import { everyHeapTable } from './ion.ts';
 import { allocate, called, filled, type Memory, memories, scattered } from './memories.ts';
@@ -122,6 +122,23 @@ describeEdus('a device that does DMA', (first, second) => {
     });
   }
 
+  it('sees the pages of a region of cma_mem follow each other, from the address that root is told', async () => {
+    await leavesNoPage(async () => {
+      using cma = CmaMem.open();
+      for (const cached of [true, false]) {
+        using region = cma.allocateSync(16 * PAGE, { cached });
+        using buffer = region.export();
+        await using edu = new EduProcess(buffer);
+        const pages = await (await edu.import(buffer, first)).pages();
+        assert.deepEqual(
+          pages,
+          pages.map((_, i) => region.physicalBase / PAGE + i),
+        );
+        assert.equal(pages.length, 16);
+      }
+    });
+  });
+
   it('shares a buffer with another device: what one writes the other reads', async () => {
     await leavesNoPage(async () => {
       const source = pattern(PAGE, 5);
@@ -138,6 +155,23 @@ describeEdus('a device that does DMA', (first, second) => {
       const expected = new Uint8Array(PAGE);
       expected.set(source.subarray(0, 1999), 11);
       holds(to, expected);
+    });
+  });
+
+  it('has a driver that maps a buffer by a file of its own, to write only where the buffer may be written', async () => {
+    await leavesNoPage(async () => {
+      using cma = CmaMem.open();
+      using region = cma.allocateSync(PAGE);
+      using shared = region.export();
+      using shown = region.export({ readonly: true });
+      await using edu = new EduProcess(shared, shown);
+      const writable = await edu.import(shared, first);
+      const readable = await edu.import(shown, second);
+      await writable.mmap('write');
+      await writable.mmap('read');
+      await assert.rejects(readable.mmap('write'), { code: 'EACCES', syscall: 'mmap' });
+      await assert.rejects(readable.mmap('read'), { code: 'EACCES', syscall: 'mprotect' });
+      shared.read(([byte]) => assert.equal(byte, 1));
     });
   });
 

@@ -114,6 +114,11 @@ export class Import {
     return pages;
   }
 
+  /** Maps its first page through the driver's file, and reads or adds 1 to the first byte; then it wants to write anyway. */
+  async mmap(how: 'read' | 'write'): Promise<void> {
+    await this.process.call('mmap', this.number, how);
+  }
+
   async close(): Promise<void> {
     await this.process.call('close', this.number);
   }

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import { type DmaBuf, heaps, openHeap } from 'dmabuf';
+import { CmaMem, type DmaBuf, heaps, openHeap } from 'dmabuf';
 import { vgemCard, vividCamera, vividWith, whileImported, withDriver } from './drivers.ts';
 import { describeEdus, EduProcess } from './edu.ts';
 import { everyHeap, everyHeapTable } from './ion.ts';
@@ -31,7 +31,7 @@ describeModules('the tracepoints', () => {
   type Field = 'id' | 'size' | 'cached' | 'device' | 'heap' | 'offset' | 'importer' | 'direction' | 'segments';
 
   /** A traced event: its name, and what it says. */
-  type Event = [name: string, said: Partial<Record<Field, string>>];
+  type Event = [name: string, said: Partial<Record<Field, string | undefined>>];
 
   /** The events of `body`, in a buffer of their own. */
   async function traced(body: () => unknown): Promise<Event[]> {
@@ -71,6 +71,46 @@ describeModules('the tracepoints', () => {
     });
   }
 
+  /** What memory held before it was zeroed does not come back where a device that only writes has the cache thrown away. */
+  const zeroesWrittenBack = ({ cached }: { cached: boolean }, common: Event[1]): Event[] =>
+    cached && process.arch !== 'x64' ? [['write_back', { ...common, offset: '0' }]] : [];
+
+  for (const cached of [true, false]) {
+    it(`tell what CMEM_CACHE_FLUSH does to a region that is ${cached ? '' : 'not '}cached, of which no device knows`, async () => {
+      const events = await traced(() => {
+        using cma = CmaMem.open();
+        using region = cma.allocateSync(2 * PAGE, { cached });
+        region.flush({ offset: PAGE - 100, length: 151 });
+        region.flush();
+      });
+      const [[, { id, cached: said }] = ['', {}], ...rest] = events;
+      const common = { id, cached: said };
+      if (!saysCached(cached)) {
+        assert.deepEqual(
+          rest.map(([name]) => name),
+          ['free'],
+        );
+        return;
+      }
+      const whole = { ...common, offset: '0', size: `${2 * PAGE}` };
+      const [zeroes, part, lines, ...others] = process.arch === 'x64' ? rest.toSpliced(2, 0, ['', {}]) : rest;
+      assert.deepEqual(zeroes, ['write_back', whole]);
+      assert.deepEqual(part, ['write_back', { ...common, offset: `${PAGE - 100}`, size: '151' }]);
+      if (process.arch !== 'x64') {
+        const [name, { offset, size, ...also } = {}] = lines ?? [];
+        assert.deepEqual([name, also], ['invalidate', common]);
+        // To both ends of lines of the cache, which have up to 128 bytes, and no further.
+        assert(Number(offset) <= PAGE - 100 && Number(offset) > PAGE - 100 - 128, offset);
+        const end = Number(offset) + Number(size);
+        assert(end >= PAGE + 51 && end < PAGE + 51 + 128, `${end}`);
+      }
+      assert.deepEqual(others.slice(0, -1), [
+        ['write_back', whole],
+        ...(process.arch === 'x64' ? [] : [['invalidate', whole]]),
+      ]);
+    });
+  }
+
   /** Traces a buffer whose importer maps it for its device, a bracket of the CPU's, and the end of both. */
   async function checkImport(
     { kind, name, path, cached, contiguous }: (typeof buffers)[0],
@@ -86,12 +126,13 @@ describeModules('the tracepoints', () => {
     });
     const id = events[0]?.[1].id;
     const its = events.filter(([, said]) => said.id === id);
-    const segments = its[1]?.[1].segments;
+    const segments = its.find(([name]) => name === 'map')?.[1].segments;
     const common = { id, cached: saysCached(cached) ? '1' : '0', size: `${size}` };
     const whole = { ...common, device: kind.replace('-', '_'), heap: name };
     const mapped = { ...common, importer: expected.importer, direction: expected.direction, segments };
     assert.deepEqual(its, [
       ['alloc', whole],
+      ...(expected.direction === 'from-device' ? zeroesWrittenBack({ cached }, common) : []),
       ['map', mapped],
       ['sync_for_device', mapped],
       ...(expected.mmap ? [['mmap', { ...common, offset: '0' }]] : []),
@@ -130,6 +171,7 @@ describeModules('the tracepoints', () => {
           { ...common, segments: '1', importer: second, direction: 'to-device' },
         ];
         assert.deepEqual(events.slice(1, -1), [
+          ...zeroesWrittenBack(info, common),
           ['map', writes],
           ['sync_for_device', writes],
           ['map', reads],

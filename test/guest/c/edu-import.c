@@ -11,6 +11,8 @@
  * read N OFFSET LENGTH synced|unsynced	{"bytes":"hex"}, by the kernel's CPU
  * write N OFFSET HEX synced|unsynced
  * pages N COUNT			{"pages":[...]}: numbers of page frames
+ * mmap N read|write			through the driver: reads the first byte, or
+ *					writes it; mprotect() afterwards wants both
  *
  * {"call":...,"errno":...} is the answer where a call failed. N and M are
  * numbers of imports, of the caller's choice.
@@ -22,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "../../../kernel-modules/selftest/edu_importer.h"
@@ -219,6 +222,29 @@ static void do_pages(char **words)
 	puts("]}");
 }
 
+static void do_mmap(char **words)
+{
+	int protection = strcmp(words[1], "write") ? PROT_READ : PROT_READ | PROT_WRITE;
+	int fd = imports[index_of(words[0])];
+	size_t page = sysconf(_SC_PAGESIZE);
+	volatile unsigned char *bytes;
+
+	bytes = mmap(NULL, page, protection, MAP_SHARED, fd, 0);
+	if (bytes == MAP_FAILED) {
+		failed("mmap");
+		return;
+	}
+	if (protection & PROT_WRITE)
+		bytes[0]++;
+	else
+		(void)bytes[0];
+	if (mprotect((void *)bytes, page, PROT_READ | PROT_WRITE) < 0)
+		failed("mprotect");
+	else
+		done();
+	munmap((void *)bytes, page);
+}
+
 static const struct {
 	const char *name;
 	int words;
@@ -232,6 +258,7 @@ static const struct {
 	{ "read", 4, do_read },
 	{ "write", 4, do_write },
 	{ "pages", 2, do_pages },
+	{ "mmap", 2, do_mmap },
 };
 
 static void run(char *line)

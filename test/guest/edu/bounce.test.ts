@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import type { DmaBuf } from 'dmabuf';
+import { CmaMem, type DmaBuf } from 'dmabuf';
 import { describeEdus, EduProcess, holds, pattern } from '../edu.ts';
 import { everyHeapTable } from '../ion.ts';
 import { called, filled, memories, scattered } from '../memories.ts';
@@ -69,6 +69,29 @@ describeEdus('a device whose memory bounces', (first, second) => {
       });
     });
   }
+
+  it('is kept in step with regions of cma_mem by CMEM_CACHE_FLUSH, as by brackets', async () => {
+    await leavesNoPage(async () => {
+      using cma = CmaMem.open();
+      for (const cached of [true, false]) {
+        using read = cma.allocateSync(PAGE, { cached });
+        using written = cma.allocateSync(PAGE, { cached });
+        using from = read.export();
+        using to = written.export();
+        await using edu = new EduProcess(from, to);
+        const reads = await edu.mapped(from, first, 'to-device');
+        const writes = await edu.mapped(to, second, 'from-device');
+        writeUnsynced(from, after);
+        await reads.copy(0, writes, 0, 1);
+        // Of all of it, whatever part is said.
+        read.flush({ offset: PAGE - 1 });
+        await reads.copy(0, writes, 1, LENGTH);
+        assert.deepEqual(unsynced(to, LENGTH + 1), Buffer.alloc(LENGTH + 1));
+        written.flush({ length: 1 });
+        assert.deepEqual(unsynced(to, LENGTH + 1), Buffer.concat([Buffer.alloc(1), after.subarray(0, LENGTH)]));
+      }
+    });
+  });
 
   it("is kept in step with the kernel's CPU, too", async () => {
     await leavesNoPage(async () => {
