@@ -13,8 +13,11 @@
 #include "dmabuf_core.h"
 #include "regions.h"
 
-/* The interface has 32 bits for an offset in bytes. */
-#define END_PAGE	((unsigned long)(SZ_4G >> PAGE_SHIFT))
+/*
+ * The interface has 32 bits for an offset in bytes, and mmap of a 32-bit kernel
+ * wants the end of what is mapped to fit in as well.
+ */
+#define END_PAGE	((unsigned long)(SZ_4G >> PAGE_SHIFT) - 1)
 
 static struct cmem_region *to_region(struct rb_node *node)
 {

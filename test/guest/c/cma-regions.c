@@ -311,32 +311,41 @@ static void churn(unsigned int count)
 	printf("{\"allocated\":%u}\n", count);
 }
 
-/* Every so often a page stays for good, so that there are gaps, and of these some too small. */
+/*
+ * Every so often a page stays for good, so that there are gaps, and of these some
+ * too small. The last one before the end would fill what is left to the byte:
+ * each can be mapped, which one that ends at 4 GiB cannot on a 32-bit kernel.
+ */
 static void roll(size_t bytes)
 {
+	const uint64_t all = UINT64_C(1) << 32;
 	size_t pages = bytes / page_size;
+	uint64_t left = all;
 	int fd = open_device();
 	struct cmamem_info before = allocate(fd, pages), now;
 	unsigned int count = 1, stay = 0, in_gaps = 0;
 	struct cmamem_info staying[64];
 
 	while (in_gaps < 4) {
-		if (count % 32 == 0 && stay < 64)
+		if (count % 32 == 0 && stay < 64) {
 			staying[stay++] = allocate(fd, 1);
-		now = allocate(fd, pages);
+			left -= page_size;
+		}
+		now = allocate(fd, left <= bytes && !in_gaps ? left / page_size : pages);
+		munmap(must_map(fd, now.offset, now.len), now.len);
 		count++;
 		in_gaps += now.offset < before.offset;
+		left = all - now.offset - now.len;
 		for (unsigned int i = 0; i < stay; i++)
 			if (staying[i].offset >= now.offset && staying[i].offset - now.offset < now.len)
 				wrong("two regions are at %u", staying[i].offset);
-		if ((uint64_t)now.offset + now.len > UINT64_C(1) << 32)
+		if ((uint64_t)now.offset + now.len > all)
 			wrong("a region ends beyond 4 GiB");
 		give_up(fd, before.id);
 		before = now;
-		if (count > 2 * ((UINT64_C(1) << 32) / bytes) + 64)
+		if (count > 2 * (all / bytes) + 64)
 			wrong("offsets go on for ever");
 	}
-	munmap(must_map(fd, now.offset, now.len), now.len);
 	for (unsigned int i = 0; i < stay; i++)
 		munmap(must_map(fd, staying[i].offset, page_size), page_size);
 	close(fd);
