@@ -78,7 +78,7 @@ export function checkPath(value: unknown, name: string, syscall: string): assert
 export interface Range {
   /** bytes from the start; default 0 */
   offset?: number;
-  /** bytes; default: from `offset` to the end */
+  /** bytes; default: from `offset` to the end of what was asked for, and from beyond that to the end of its last page */
   length?: number;
 }
 

@@ -34,12 +34,15 @@ import { type CmaRegion, type CmaTotals, type Handle, native, type OrErrno } fro
 export type { CmaTotals } from './native.js';
 
 const { constants } = native;
-const { EBADF, EBUSY, EINVAL, EPERM } = osConstants.errno;
+const { EACCES, EBADF, EBUSY, EINVAL, EPERM } = osConstants.errno;
 
 const secret = Symbol('cma-mem');
 
 /** `struct cmamem_info` has 32 bits for a length. */
 const MAX_REGION = 0xffffffff;
+
+const READ_ONLY =
+  'The device was opened read-only, and JavaScript has no read-only memory: export() and DmaBuf.copy() read the region.';
 
 const A_VIEW = 'It shows the regions of another file (connect()): they are allocated by the file they belong to.';
 
@@ -51,6 +54,9 @@ interface Device {
   /** which a region so keeps from the collector */
   owner: CmaMem;
 }
+
+/** Options of {@link CmaMem.allocate}. */
+export type RegionOptions = Pick<AllocOptions, 'name' | 'cached'>;
 
 /** Options of {@link Region.export}. */
 export interface ExportOptions extends Pick<AllocOptions, 'name'> {
@@ -98,7 +104,8 @@ export class Region implements Disposable {
    * @param range - inside the region; default: all {@link Region.length} bytes
    * @throws RangeError ERR_OUT_OF_RANGE
    * @throws DmaBufError ERR_DMABUF_CLOSED: the region or the {@link CmaMem} was closed
-   * @throws SystemError EINVAL: the region was given up by another object that has the same file
+   * @throws SystemError EINVAL: the region was given up by another object that has the same file; EACCES: the
+   *   {@link CmaMem} was made of a descriptor that is not O_RDWR
    */
   map(range: Range = {}): Mapping {
     const device = this.#get('mmap');
@@ -107,12 +114,20 @@ export class Region implements Disposable {
       syscall: 'mmap',
       path,
     });
+    let mapping: Mapping;
     try {
-      return createMapping(device, { offset: this.offset + offset, length }, path);
+      mapping = createMapping(device, { offset, length, base: this.offset }, path);
     } catch (error) {
-      if ((error as SystemError).errno === -EINVAL) throw this.#error(-EINVAL, 'mmap');
+      const { errno } = error as SystemError;
+      if (errno === -EINVAL) throw this.#error(-EINVAL, 'mmap');
+      if (errno === -EACCES) throw systemError(-EACCES, 'mmap', path, READ_ONLY);
       throw error;
     }
+    // Another region may have the offset of one that was given up; numbers are used again only after all others.
+    const size = native.cmaSize(device, this.id);
+    if (size >= 0) return mapping;
+    mapping.close();
+    throw this.#error(size, 'mmap');
   }
 
   /**
@@ -144,7 +159,8 @@ export class Region implements Disposable {
    * Writes back what the CPU wrote to a cached region, and lets it see what devices wrote (CMEM_CACHE_FLUSH). Devices
    * that have a dma-buf of it are kept in step with all of it. Of a region that is not cached nothing is cached.
    *
-   * @param range - bytes of the region; default: all {@link Region.length} of them
+   * @param range - bytes of the region; default: all {@link Region.length} of them; from an offset beyond these the
+   *   rest of the last page
    * @throws RangeError ERR_OUT_OF_RANGE
    * @throws SystemError EINVAL: given up by another
    * @throws DmaBufError ERR_DMABUF_CLOSED
@@ -210,12 +226,16 @@ export class CmaMem implements Disposable {
    * Opens the device, for reading and writing.
    *
    * @param path - default `/dev/cma_mem`
-   * @throws SystemError ENOENT (module not loaded), EACCES, ENOTTY
+   * @throws SystemError ENOENT (module not loaded), EACCES; ENOTTY: another device, or none
    * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
    */
   static open(path: string = CMA_MEM_PATH): CmaMem {
     checkPath(path, 'path', 'open');
-    return new CmaMem(secret, openDevice(path, constants.O_RDWR), path);
+    const handle = openDevice(path, constants.O_RDWR);
+    const totals = native.cmaTotals(handle);
+    if (typeof totals !== 'number') return new CmaMem(secret, handle, path);
+    native.close(handle);
+    throw systemError(totals, 'ioctl', path, allocationAdvice(totals, path, true));
   }
 
   /**
@@ -261,13 +281,16 @@ export class CmaMem implements Disposable {
    * @throws as {@link Heap.alloc}
    * @throws SystemError EPERM: it shows another file's regions
    */
-  async allocate(length: number, options: AllocOptions = {}): Promise<Region> {
+  async allocate(length: number, options: RegionOptions = {}): Promise<Region> {
     const { cached, name } = this.#check(length, options);
-    return this.#finish(await native.cmaAllocate(this.#device.handle.get('ioctl'), length, cached, name), length);
+    const region = await native.cmaAllocate(this.#device.handle.get('ioctl'), length, cached, name);
+    // Closed meanwhile: the file is gone, and its regions with it.
+    this.#device.handle.get('ioctl');
+    return this.#finish(region, length);
   }
 
   /** The same, blocking. */
-  allocateSync(length: number, options: AllocOptions = {}): Region {
+  allocateSync(length: number, options: RegionOptions = {}): Region {
     const { cached, name } = this.#check(length, options);
     return this.#finish(native.cmaAllocateSync(this.#device.handle.get('ioctl'), length, cached, name), length);
   }
@@ -345,8 +368,8 @@ export class CmaMem implements Disposable {
     checkLength(length, 'length', call);
     if (length > MAX_REGION) throw outOfRange('length', `at most ${MAX_REGION}`, length, call);
     checkOptions(options, 'options', call);
-    checkOptionNames(options, ['name', 'cached'] satisfies (keyof AllocOptions)[], call);
-    const { cached, name } = options as AllocOptions;
+    checkOptionNames(options, ['name', 'cached'] satisfies (keyof RegionOptions)[], call);
+    const { cached, name } = options as RegionOptions;
     checkFlag(cached, 'cached', call);
     checkName(name, 'name', call);
     return { cached: cached ?? true, name: name ?? '' };

@@ -73,11 +73,23 @@ export interface SystemError extends Error {
  * @internal
  */
 export function systemError(errno: number, syscall: string, path?: string, advice?: string): SystemError {
+  // No call of ours answers that: the bridge does, of a descriptor that is not the one it knows.
+  if (errno === -constants.errno.ESTALE) return lost(path === undefined ? 'the object' : `'${path}'`, syscall, path);
   const [code, text] = getSystemErrorMap().get(errno) ?? unnamed.get(errno) ?? [`E${-errno}`, 'unknown error'];
   // An abstract name of a socket begins with NUL, which tools show as @.
   const where = path === undefined ? syscall : `${syscall} '${path.replace(/^\0/, '@')}'`;
   const error = new Error(`${code}: ${text}, ${where}${advice === undefined ? '' : `. ${advice}`}`);
   return Object.assign(error, { errno, code, syscall }, path === undefined ? {} : { path });
+}
+
+/** The error where something else has closed a descriptor of ours. @internal */
+export function lost(what: string, syscall: string, path?: string): DmaBufError & SystemError {
+  const errno = -constants.errno.EBADF;
+  const error = new DmaBufError(
+    'ERR_DMABUF_CLOSED',
+    `The descriptor of ${what} was closed by something else. Use close(), or takeFd() where the number is to belong to other code`,
+  );
+  return Object.assign(error, { errno, syscall }, path === undefined ? {} : { path });
 }
 
 /** The call of the kernel that wrong arguments were not given to. */

@@ -21,6 +21,13 @@ export interface ExporterOptions {
 
 const secret = Symbol('exporter');
 
+/** EXPORTER_IOC_GET_FD */
+function getFd(device: Handle, path: string): Handle {
+  const handle = native.exporterGetFd(device);
+  if (handle >= 0) return handle;
+  throw systemError(handle, 'ioctl', path, allocationAdvice(handle, path, false));
+}
+
 /** /dev/exporter: one buffer with a text in it, and any number of dma-bufs that refer to it. */
 export class Exporter implements Disposable {
   /** The device, as it was opened. */
@@ -40,7 +47,7 @@ export class Exporter implements Disposable {
   /**
    * Opens the device, for reading and writing unless the options say otherwise.
    *
-   * @throws SystemError ENOENT (module not loaded), EACCES, ENOTTY
+   * @throws SystemError ENOENT (module not loaded), EACCES, EMFILE; ENOTTY: another device, or none
    * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
    */
   static open(options: ExporterOptions = {}): Exporter {
@@ -50,6 +57,12 @@ export class Exporter implements Disposable {
     checkPath(path, 'path', 'open');
     checkFlag(readonly, 'readonly', { syscall: 'open', path });
     const device = openDevice(path, readonly ? constants.O_RDONLY : constants.O_RDWR);
+    try {
+      native.close(getFd(device, path));
+    } catch (error) {
+      native.close(device);
+      throw error;
+    }
     return new Exporter(secret, device, path, readonly);
   }
 
@@ -73,9 +86,7 @@ export class Exporter implements Disposable {
 
   /** The same as a {@link DmaBuf}. */
   buffer(): DmaBuf {
-    const handle = native.exporterGetFd(this.#device.get('ioctl'));
-    if (handle < 0) throw systemError(handle, 'ioctl', this.path, allocationAdvice(handle, this.path, false));
-    return ownDmaBuf(handle);
+    return ownDmaBuf(getFd(this.#device.get('ioctl'), this.path));
   }
 
   /**

@@ -2,7 +2,7 @@
 /** Ownership of what the bridge holds for an object. @module */
 import { constants } from 'node:os';
 import { allWatched, unwatch, type Watched, watch } from './collected.js';
-import { DmaBufError, type ErrorDetails } from './errors.js';
+import { DmaBufError, type ErrorDetails, lost } from './errors.js';
 import { type Handle, native } from './native.js';
 
 /** A name that need not be a string before it is wanted; it does not keep the owner alive. */
@@ -98,11 +98,8 @@ export class OwnedHandle {
 
   /** Something else has closed the descriptor. */
   lost(operation: string): DmaBufError {
-    return new DmaBufError(
-      'ERR_DMABUF_CLOSED',
-      `The descriptor of ${this.#held.what} was closed by something else. Use close(), or takeFd() where the number is to belong to other code`,
-      this.#details(operation),
-    );
+    const { what, path } = this.#held;
+    return lost(String(what), operation, path === undefined ? undefined : String(path));
   }
 
   #details(syscall: string): ErrorDetails {

@@ -11,7 +11,7 @@ export type { Range } from './arguments.js';
 export { BufferMessage } from './buffer-message.js';
 export { BufferPool, type BufferPoolOptions, PoolBuffer } from './buffer-pool.js';
 export { parentSocket, spawnWithSocket, workerWithSocket } from './children.js';
-export { CmaMem, type CmaTotals, type ExportOptions, Region } from './cma-mem.js';
+export { CmaMem, type CmaTotals, type ExportOptions, Region, type RegionOptions } from './cma-mem.js';
 export { DmaBuf, type FromFdOptions, liveBuffers, type NativePixmap, type NativePixmapOptions } from './dmabuf.js';
 export { type DmaBufHolder, type DmaBufInfo, dmabufs } from './dmabufs.js';
 export { DmaBufError, type DmaBufErrorCode, type ErrorDetails, type SystemError } from './errors.js';

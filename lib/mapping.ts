@@ -15,7 +15,8 @@ export function wholePages(length: number): number {
 /** Makes a {@link Mapping}; constructors are not public. @internal */
 export let createMapping: (
   handle: Handle,
-  range: { offset: number; length: number },
+  /** `base`: where what is mapped begins in the file; {@link Mapping.offset} counts from there */
+  range: { offset: number; length: number; base?: number },
   path: Name,
   /** false: of a memfd */
   dma?: boolean,
@@ -43,8 +44,8 @@ export class Mapping implements Disposable {
   #closed = false;
 
   static {
-    createMapping = (handle, { offset, length }, path, dma = true) => {
-      const mapped = native.map(handle, offset, length);
+    createMapping = (handle, { offset, length, base = 0 }, path, dma = true) => {
+      const mapped = native.map(handle, base + offset, length);
       if (typeof mapped === 'number') throw systemError(mapped, 'mmap', `${path}`, mapAdvice(mapped, dma));
       return new Mapping(secret, mapped, offset);
     };

@@ -429,6 +429,8 @@ interface Native {
   cmaExport(device: Handle, id: number, readonly: boolean): Handle;
   /** CMEM_MAP and CMEM_GET_PHYS; address 0 without CAP_SYS_RAWIO */
   cmaRegion(device: Handle, id: number): OrErrno<CmaRegion>;
+  /** CMEM_GET_SIZE */
+  cmaSize(device: Handle, id: number): number;
   /** CMEM_UNMAP */
   cmaUnmap(device: Handle, id: number): number;
   /** CMEM_CONNECT */

@@ -76,6 +76,14 @@ Napi::Value Region(const Napi::CallbackInfo& info) {
   });
 }
 
+// cmaSize(device, id): its bytes, as long as there is such a region
+Napi::Value Size(const Napi::CallbackInfo& info) {
+  return WithRegion(info, [](Napi::Env env, int device, cmamem_info& data, Arguments&) {
+    const int error = Ioctl(device, CMEM_GET_SIZE, &data);
+    return error == 0 ? Napi::Value(Napi::Number::New(env, data.len)) : Result(env, error);
+  });
+}
+
 // cmaUnmap(device, id)
 Napi::Value Unmap(const Napi::CallbackInfo& info) {
   return WithRegion(info, [](Napi::Env env, int device, cmamem_info& data, Arguments&) {
@@ -134,6 +142,7 @@ void RegisterCmaMem(Napi::Env env, Napi::Object exports) {
   exports.Set("cmaAllocateSync", Napi::Function::New<AllocateSync<ParseAllocate>>(env, "cmaAllocateSync"));
   exports.Set("cmaExport", Napi::Function::New<Export>(env, "cmaExport"));
   exports.Set("cmaRegion", Napi::Function::New<Region>(env, "cmaRegion"));
+  exports.Set("cmaSize", Napi::Function::New<Size>(env, "cmaSize"));
   exports.Set("cmaUnmap", Napi::Function::New<Unmap>(env, "cmaUnmap"));
   exports.Set("cmaConnect", Napi::Function::New<Connect>(env, "cmaConnect"));
   exports.Set("cmaFlush", Napi::Function::New<Flush>(env, "cmaFlush"));

@@ -33,8 +33,8 @@ Descriptor::~Descriptor() { Close(); }
 int Descriptor::Fd(struct stat* status) const {
   struct stat own;
   struct stat& found = status != nullptr ? *status : own;
-  if (fd_ < 0) return -EBADF;
-  if (fstat(fd_, &found) != 0) return -errno;
+  if (fd_ < 0) return -ESTALE;
+  if (fstat(fd_, &found) != 0) return errno == EBADF ? -ESTALE : -errno;
   return found.st_dev == device_ && found.st_ino == inode_ ? fd_ : -ESTALE;
 }
 

@@ -43,8 +43,8 @@ class Descriptor {
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
 
-  // The number, -EBADF where it was closed, -ESTALE where it is another file now; and
-  // what fstat says of it.
+  // The number, or -ESTALE where it was closed, whether or not it is another file now, which
+  // no call of the kernel's answers here; and what fstat says of it.
   int Fd(struct stat* status = nullptr) const;
   // The same unchecked.
   int Number() const { return fd_; }

@@ -31,7 +31,7 @@ inline int Ioctl(int fd, unsigned long request, void* argument) {
 inline void ParseDevice(const Napi::CallbackInfo& info, Arguments& arguments, AllocationJob& job,
                         Allocation& allocation) {
   job.device = Environment::Of(info.Env()).Find(arguments.Unsigned(0));
-  job.fd = job.device ? job.device->Fd() : -EBADF;
+  job.fd = job.device ? job.device->Fd() : -ESTALE;
   if (job.fd < 0) allocation.error = -job.fd;
 }
 

@@ -93,7 +93,7 @@ std::shared_ptr<Descriptor> Environment::Forget(Handle handle) {
 
 int Environment::Fd(Handle handle, struct stat* status) const {
   const auto descriptor = Find(handle);
-  return descriptor ? descriptor->Fd(status) : -EBADF;
+  return descriptor ? descriptor->Fd(status) : -ESTALE;
 }
 
 }  // namespace dmabuf

@@ -15,7 +15,7 @@ Napi::Value Poller::Create(const Napi::CallbackInfo& info) {
   Environment& environment = Environment::Of(env);
   Arguments arguments(info);
   auto descriptor = environment.Find(arguments.Unsigned(0));
-  const int fd = descriptor ? descriptor->Fd() : -EBADF;
+  const int fd = descriptor ? descriptor->Fd() : -ESTALE;
   if (!arguments.Ok() || !info[1].IsFunction()) return Result(env, -EINVAL);
   if (fd < 0) return Result(env, fd);
   uv_loop_t* loop = nullptr;

@@ -266,6 +266,26 @@ describeModules('CmaMem.connect()', () => {
     });
   });
 
+  it('never maps another region that has the place of one that was given up', async () => {
+    await leavesNoPage(() => {
+      using owner = CmaMem.open();
+      using view = CmaMem.open();
+      view.connect(owner);
+      const old = owner.allocateSync(PAGE);
+      const other = owner.region(old.id);
+      const found = view.region(old.id);
+      old.close();
+      const next = owner.allocateSync(PAGE);
+      assert.equal(next.offset, old.offset);
+      assert.notEqual(next.id, old.id);
+      for (const stale of [other, found]) {
+        assert.throws(() => stale.map(), { code: 'EINVAL', syscall: 'mmap', message: /given up by another object/ });
+      }
+      using mapping = next.map();
+      assert.equal(mapping.length, PAGE);
+    });
+  });
+
   it('shows nothing of an owner that was closed', async () => {
     await leavesNoPage(() => {
       const owner = CmaMem.open();

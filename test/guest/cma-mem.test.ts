@@ -116,6 +116,29 @@ describeModules('cma_mem', () => {
       });
     });
 
+    it('are not there where the device was closed while they were allocated', async () => {
+      await leavesNoPage(async () => {
+        const cma = CmaMem.open();
+        const region = cma.allocate(PAGE);
+        cma.close();
+        await assert.rejects(region, { code: 'ERR_DMABUF_CLOSED' });
+      });
+    });
+
+    it('are mapped where they are, and say which part', async () => {
+      await leavesNoPage(() => {
+        using cma = CmaMem.open();
+        using first = cma.allocateSync(PAGE);
+        using second = cma.allocateSync(2 * PAGE);
+        assert.equal(second.offset, first.size);
+        using whole = second.map();
+        using part = second.map({ offset: PAGE });
+        assert.deepEqual([whole.offset, part.offset], [0, PAGE]);
+        new Uint8Array(part.buffer)[0] = 7;
+        assert.equal(new Uint8Array(whole.buffer)[PAGE], 7);
+      });
+    });
+
     it('are given up one by one, and their mappings and dma-bufs go on', async () => {
       await leavesNoPage(() => {
         using cma = CmaMem.open();
@@ -319,7 +342,7 @@ describeModules('cma_mem', () => {
       });
     });
 
-    it('gives contiguous memory: its pages follow each other', async function () {
+    it('gives memory of its own, below 4 GiB', async function () {
       await withCma(this, async (process, cma) => {
         const { physical } = await allocate(process, cma, { len: 16 * PAGE });
         const { physical: next } = await allocate(process, cma, { len: 16 * PAGE });

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readlinkSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { CmaMem, DmaBuf, Exporter, FdSocket, type HeapFigures, heapStats, heaps, openHeap } from 'dmabuf';
@@ -45,13 +45,12 @@ describeModules('bad input', () => {
   });
 
   it('another device under a name of ours', async () => {
-    await leavesNoPage(async () => {
-      const foreign = systemErrorOf('ENOTTY', 25, 'ioctl', '/dev/null', /not the device its name says.*heaps\(\)/);
-      using cma = CmaMem.open('/dev/null');
-      assert.throws(() => cma.allocateSync(PAGE), foreign);
-      await assert.rejects(cma.allocate(PAGE), foreign);
-      using exporter = Exporter.open({ path: '/dev/null' });
-      assert.throws(() => exporter.buffer(), foreign);
+    await leavesNoPage(() => {
+      for (const path of ['/dev/null', '/dev/ion', '/dev/exporter', '/dev/cma_mem']) {
+        const foreign = systemErrorOf('ENOTTY', 25, 'ioctl', path, /not the device its name says.*heaps\(\)/);
+        if (path !== '/dev/cma_mem') assert.throws(() => CmaMem.open(path), foreign);
+        if (path !== '/dev/exporter') assert.throws(() => Exporter.open({ path }), foreign);
+      }
       assert.throws(
         () => CmaMem.open('/etc/passwd'),
         systemErrorOf('ENOTTY', 25, 'ioctl', '/etc/passwd', /not a device/),
@@ -215,6 +214,51 @@ describeModules('bad input', () => {
       assert.throws(() => buffer.copy(), lost);
       buffer.close();
       closeSync(other);
+    });
+  });
+
+  it('a device whose descriptor was closed behind its back', async () => {
+    await leavesNoPage(async () => {
+      const link = (fd: string) => {
+        try {
+          return readlinkSync(`/proc/self/fd/${fd}`);
+        } catch {
+          // that of the folder itself
+          return '';
+        }
+      };
+      const lost = { name: 'DmaBufError', code: 'ERR_DMABUF_CLOSED', errno: -9, message: /closed by something else/ };
+      for (const reused of [false, true]) {
+        /** What is opened, and its number closed. */
+        const without = <T>(path: string, open: () => T): T => {
+          const opened = open();
+          const fd = readdirSync('/proc/self/fd').find((each) => link(each) === path);
+          closeSync(Number(fd));
+          return opened;
+        };
+        const exporter = without('/dev/exporter', () => Exporter.open());
+        const cma = without('/dev/cma_mem', () => CmaMem.open());
+        const ion = without('/dev/ion', () => openHeap('ion'));
+        using whole = CmaMem.open();
+        const files = reused ? Array.from({ length: 3 }, () => openSync('/dev/null', 'r')) : [];
+        for (const call of [
+          () => exporter.buffer(),
+          () => exporter.size,
+          () => cma.allocateSync(PAGE),
+          () => cma.region(1),
+          () => cma.totals(),
+          () => cma.connect(whole),
+          () => whole.connect(cma),
+          () => ion.allocSync(PAGE),
+        ]) {
+          assert.throws(call, lost, `${call}`);
+        }
+        await assert.rejects(cma.allocate(PAGE), lost);
+        await assert.rejects(ion.alloc(PAGE), lost);
+        for (const each of [exporter, cma, ion]) each.close();
+        // They are still whose they are.
+        for (const file of files) closeSync(file);
+      }
     });
   });
 

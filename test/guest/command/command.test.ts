@@ -130,6 +130,24 @@ describeModules('dmabuf', function () {
     });
   });
 
+  it('fills and dumps what another process holds, which keeps it', async () => {
+    await leavesNoPage(async () => {
+      await using holder = new Running(['alloc', '8K', '--from', 'ion', '--name', 'theirs', '--json']);
+      const { pid, fd } = JSON.parse(await holder.line());
+      const theirs = `${pid}:${fd}`;
+      assert.equal(said(['fill', '7', '--offset', '4K', '--length', '1', '--fd', theirs]), '');
+      const line = `00001000  07 00${' '.repeat(43)} |..|\n00001002\n`;
+      assert.equal(said(['dump', theirs, '--offset', '4K', '--length', '2']), line);
+      assert.equal(dmabufs().filter(({ name }) => name === 'theirs').length, 1);
+      holder.kill('SIGTERM');
+      assert.equal(await holder.end(), 0);
+      assert.deepEqual(
+        dmabufs().filter(({ name }) => name === 'theirs'),
+        [],
+      );
+    });
+  });
+
   describe('with a driver that imports', () => {
     withDriver('vgem', [], 'vgem-import');
 
