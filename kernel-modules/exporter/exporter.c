@@ -6,23 +6,30 @@
  * A dma-buf is memory behind a file descriptor. Whoever has the memory is its
  * exporter; a driver that lets its device use it, an importer. Programs pass
  * the descriptor around, and need not know what it is made of. An exporter has
- * four things to do, and this file shows where each is done:
+ * four things to do. This file says when; what is the same for all our modules
+ * is done in core/:
  *
  * 1. Get memory and have it ready before anybody can ask for it. It has to be
- *    zeroed: what it held before is other people's. exporter_init()
+ *    zeroed: what it held before is other people's. exporter_init(), and
+ *    dmabuf_buffer_alloc() in core/buffer.c
  * 2. Make a dma-buf over it, a file with the operations of step 4 that holds
- *    references on the memory and on this module. exporter_open()
- * 3. Hand out descriptors of it. exporter_get_fd()
- * 4. Answer what importers and programs do with them. These operations are the
- *    same for all our modules, and stand in the order of a dma-buf's life in
- *    core/dma_buf_ops.c:
+ *    references on the memory and on a module: dma_buf_export().
+ *    exporter_open(), and dmabuf_buffer_share() in core/buffer.c
+ * 3. Hand out descriptors of it: fd_install(). exporter_get_fd(), and
+ *    dmabuf_reply() in core/buffer.c
+ * 4. Answer what importers and programs do with them. These operations stand
+ *    in the order of a dma-buf's life in core/dma_buf_ops.c. The kernel insists
+ *    on map, unmap and release; without mmap a program has only a descriptor,
+ *    without begin and end_cpu_access its caches are nobody's business:
  *
  *    attach, detach	A device comes, and goes. It gets a table of the
  *			buffer's pages of its own: the addresses in it are that
  *			device's, another one behind another IOMMU has others.
  *    map, unmap	The table is filled with addresses the device can use,
- *			and the caches are written back: now it is the device's
- *			turn. Who maps for no device gets no addresses.
+ *			and what the CPU wrote is brought to memory, or to the
+ *			bounce buffer: now it is the device's turn. With unmap
+ *			that is over, and what the device wrote is brought to
+ *			the CPU. The direction says which of the two is done.
  *    begin and		The CPU is about to look, and has looked:
  *    end_cpu_access	DMA_BUF_IOCTL_SYNC. Caches and bounce buffers of every
  *			attached device are brought in step, of none where
@@ -35,6 +42,11 @@
  *    release		The last reference is gone, and with it one on the
  *			memory. Nothing else may free it: a descriptor may be
  *			in a message nobody has read yet.
+ *
+ * Who waits for whom is no exporter's business here: a driver whose device is
+ * still at work puts a fence into the dma-buf (dma_resv), and poll() waits for
+ * it. map and unmap come with the lock of these held (the reservation lock), so
+ * that no operation may take it again.
  *
  * The tutorials' exporter also exports a symbol of the kernel by which a second
  * module gets at its dma-buf. There is none here: an importer takes the
@@ -79,8 +91,10 @@ static struct dmabuf_buffer *buffer;
  * still write to it. The kernel has no dma-bufs that are read-only for devices.)
  *
  * Making it takes a reference on the buffer, and one on the owner of the
- * device's file operations, this module: its code must be there as long as its
- * operations may be called, which is longer than the device is open.
+ * device's file operations, this module: exporter_heap and exporter_device,
+ * which the buffer leads to, must be there as long as an operation may be
+ * called, which is longer than the device is open. The code of the operations is
+ * dmabuf_core's, which this module keeps loaded.
  */
 static int exporter_open(struct inode *inode, struct file *file)
 {
@@ -107,8 +121,8 @@ static int exporter_release(struct inode *inode, struct file *file)
 
 /*
  * A descriptor takes a reference with it, which close() gives up. Each call has
- * to get one first: without, the second close() would free the dma-buf for the
- * second time.
+ * to get one first: without, the first close() would free what this file, and
+ * every other descriptor, still points to.
  *
  * The order matters (dmabuf_reply()). A number is reserved, the number is
  * written to the program, and only then the file is put behind it: from there
@@ -188,7 +202,10 @@ static int write_message(void)
 	size_t bytes = strlen(message) + 1;
 	void *vaddr;
 
-	/* The kernel takes no parameter of more than 1024 characters, and says so. */
+	/*
+	 * Not with pages of 4 KiB and up: the kernel takes no parameter of more
+	 * than 1024 characters. But nobody here promised that.
+	 */
 	if (bytes > dmabuf_buffer_size(buffer))
 		return -EINVAL;
 	vaddr = dmabuf_buffer_vmap(buffer);
