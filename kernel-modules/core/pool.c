@@ -13,6 +13,7 @@
 #include <linux/mutex.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/vmstat.h>
@@ -26,6 +27,9 @@
  * nobody for each of them, and gets them back while they are in the cache.
  */
 #define DELAY_MS	20
+
+/* Zeroed between two looks at who else wants the processor. */
+#define RESCHED_PAGES	(SZ_64K >> PAGE_SHIFT)
 
 /**
  * struct dmabuf_pool - blocks that no buffer has
@@ -59,12 +63,45 @@ struct dmabuf_pool {
 	u64 reclaimed;
 };
 
-static void zero_block(struct page *page, unsigned int order)
+static struct page *page_of(struct page *block, unsigned long i)
+{
+	return pfn_to_page(page_to_pfn(block) + i);
+}
+
+/* May sleep: a mebibyte is long for whoever waits for the processor. */
+static void zero_block(struct page *block, unsigned int order)
 {
 	unsigned long i;
 
+	for (i = 0; i < 1UL << order; i++) {
+		clear_highpage(page_of(block, i));
+		if (i % RESCHED_PAGES == RESCHED_PAGES - 1)
+			cond_resched();
+	}
+}
+
+/* Whether memory of it has failed, which nobody may touch any more. */
+static bool is_poisoned(struct page *block, unsigned int order)
+{
+	bool poisoned = false;
+	unsigned long i;
+
 	for (i = 0; i < 1UL << order; i++)
-		clear_highpage(pfn_to_page(page_to_pfn(page) + i));
+		poisoned |= PageHWPoison(page_of(block, i));
+
+	return poisoned;
+}
+
+/* Where there is none of that order: DMABUF_ORDERS. */
+static unsigned int index_of(unsigned int order)
+{
+	unsigned int i;
+
+	for (i = 0; i < DMABUF_ORDERS; i++)
+		if (dmabuf_orders[i] == order)
+			break;
+
+	return i;
 }
 
 /* As much of them as of other caches is free for whoever asks what is available. */
@@ -138,20 +175,19 @@ struct page *dmabuf_pool_take(struct dmabuf_pool *pool, unsigned int i)
  * @page:	the block's first page
  * @order:	its order
  *
- * Return: false where it is still the caller's to free: there are enough, or
- * somebody else has a reference on it, who could see what its next owner does.
+ * Return: false where it is still the caller's to free: there are enough, its
+ * memory has failed, or somebody else has a reference on it, who could see what
+ * its next owner does.
  */
 bool dmabuf_pool_give(struct dmabuf_pool *pool, struct page *page, unsigned int order)
 {
 	unsigned long pages = 1UL << order;
 	bool wake = false;
+	unsigned int i = index_of(order);
 	bool kept = false;
-	unsigned int i;
 
-	if (!pool || page_count(page) != 1)
+	if (!pool || i == DMABUF_ORDERS || page_count(page) != 1 || is_poisoned(page, order))
 		return false;
-	for (i = 0; dmabuf_orders[i] != order; i++)
-		;
 	spin_lock(&pool->lock);
 	if (pages <= pool->max_pages - pool->pages) {
 		list_add(&page->lru, &pool->dirty[i]);
@@ -167,19 +203,31 @@ bool dmabuf_pool_give(struct dmabuf_pool *pool, struct page *page, unsigned int 
 	return kept;
 }
 
+/* Large blocks first: they are worth the most. They still count as dirty. */
+static struct page *next_to_clean(struct dmabuf_pool *pool, unsigned int *i)
+{
+	struct page *page;
+
+	for (*i = 0; *i < DMABUF_ORDERS; ++*i) {
+		page = first_of(&pool->dirty[*i]);
+		if (page)
+			return page;
+	}
+
+	return NULL;
+}
+
 /* False where there is nothing to do. */
 static bool clean_one(struct dmabuf_pool *pool)
 {
-	struct page *page = NULL;
+	struct page *page;
 	unsigned int i;
 
 	mutex_lock(&pool->cleaning);
 	spin_lock(&pool->lock);
-	for (i = 0; i < DMABUF_ORDERS && !page; i++)
-		page = first_of(&pool->dirty[i]);
+	page = next_to_clean(pool, &i);
 	spin_unlock(&pool->lock);
 	if (page) {
-		i--;
 		zero_block(page, dmabuf_orders[i]);
 		spin_lock(&pool->lock);
 		list_add(&page->lru, &pool->clean[i]);

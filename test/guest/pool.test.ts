@@ -2,9 +2,10 @@
 /** Memory of freed buffers of the system heap, which is kept for the next ones. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { openHeap } from 'dmabuf';
+import { type DmaBuf, openHeap } from 'dmabuf';
 import {
   debugfs,
   describeModules,
@@ -53,6 +54,26 @@ function fill(length = LENGTH, cached = true): void {
     assert.equal(EMPTY.compare(bytes, 0, bytes.length, 0, bytes.length), 0);
     bytes.fill(0xa5);
   });
+}
+
+/** Allocates a page, and says which frame the page allocator took for it. */
+function allocateTraced(allocate: () => DmaBuf): { buffer: DmaBuf; frame: number } {
+  const instance = '/sys/kernel/tracing/instances/pool';
+  const event = join(instance, 'events/kmem/mm_page_alloc');
+  mkdirSync(instance);
+  try {
+    writeFileSync(join(event, 'filter'), `common_pid == ${process.pid} && order == 0`);
+    writeFileSync(join(event, 'enable'), '1');
+    const buffer = allocate();
+    writeFileSync(join(event, 'enable'), '0');
+    const text = readFileSync(join(instance, 'trace'), 'utf8');
+    // Among what the kernel needs for itself.
+    const [[, frame] = [], ...more] = text.matchAll(/ pfn=(\w+) .*gfp_flags=GFP_HIGHUSER\|.*__GFP_RETRY_MAYFAIL/g);
+    assert(frame !== undefined && more.length === 0, text);
+    return { buffer, frame: Number(frame) };
+  } finally {
+    rmdirSync(instance);
+  }
 }
 
 describeModules('the pool of the system heap', () => {
@@ -119,6 +140,21 @@ describeModules('the pool of the system heap', () => {
     writeFileSync('/proc/sys/vm/drop_caches', '2');
     await eventually(() => assert(figures().reclaimed_bytes > before));
     assert(kept() < SIZE);
+  });
+
+  it('does not keep a page that has failed', async function () {
+    const offline = '/sys/devices/system/memory/hard_offline_page';
+    skipWithout(existsSync(offline) ? undefined : 'this kernel knows nothing of failing memory', this);
+    await leavesNoPage(() => {
+      using heap = open();
+      const { buffer, frame } = allocateTraced(() => heap.allocSync(PAGE));
+      // It refuses, for the page is in use, and marks it all the same.
+      assert.throws(() => writeFileSync(offline, `${frame * PAGE}`), /EBUSY|EIO/);
+      buffer.close();
+    });
+    assert.equal(kept(), 0);
+    fill(PAGE);
+    assert.equal(kept(), PAGE);
   });
 
   it('counts as memory that is available', () => {
