@@ -118,6 +118,12 @@ export function limitAdvice(size: number, { bytes, maxBytes }: DeviceLimit): str
   return `Its module hands out ${kibibytes(maxBytes)} of memory at most (max_bytes), and ${kibibytes(bytes)} of them are taken, by all programs together: close buffers that are no longer needed, or load it with a larger max_bytes=.`;
 }
 
+/** What an open file may have, where no more than that can be the reason: what others have counts here, too. */
+function fileAdvice(size: number, { bytes, maxBytesPerFile }: DeviceLimit): string | undefined {
+  if (maxBytesPerFile === undefined || bytes + size <= maxBytesPerFile) return undefined;
+  return `Its module lets an open file have ${kibibytes(maxBytesPerFile)} of memory at most (max_bytes_per_file), all its buffers together, wherever they are: close those that are no longer needed, or load it with a larger max_bytes_per_file=.`;
+}
+
 /**
  * Why a module has no memory.
  *
@@ -125,7 +131,7 @@ export function limitAdvice(size: number, { bytes, maxBytes }: DeviceLimit): str
  * @param memory - says what there is, where it is not the limit, or a larger one would not do
  */
 export function shortageAdvice(size: number, limit: DeviceLimit | undefined, memory: () => string): string {
-  const reached = limit === undefined ? undefined : limitAdvice(size, limit);
+  const reached = limit === undefined ? undefined : (limitAdvice(size, limit) ?? fileAdvice(size, limit));
   if (reached === undefined) return memory();
   return size > (memoryInfo('MemAvailable') ?? size) ? `${reached} ${memory()}` : reached;
 }

@@ -41,6 +41,10 @@ static struct dmabuf_device cmem_device = {
 module_param_named(max_bytes, cmem_device.max_bytes, ullong, 0444);
 MODULE_PARM_DESC(max_bytes, "Most bytes allocated at a time, by all clients (default 0: half of RAM)");
 
+module_param_named(max_bytes_per_file, cmem_device.max_bytes_per_file, ullong, 0444);
+MODULE_PARM_DESC(max_bytes_per_file,
+		 "Of these, most that one open file may allocate (default 0: all of them)");
+
 /* struct cmamem_info as 32-bit programs lay it out. */
 struct cmamem_info32 {
 	u32 name;
@@ -114,7 +118,8 @@ static char *get_name(const struct cmamem_info *info)
 	return name ? strndup_user(name, DMA_BUF_NAME_LEN) : NULL;
 }
 
-static struct cmem_region *alloc_region(const struct cmamem_info *info)
+static struct cmem_region *alloc_region(struct dmabuf_account *account,
+					const struct cmamem_info *info)
 {
 	struct cmem_region *region;
 	char *name;
@@ -129,7 +134,7 @@ static struct cmem_region *alloc_region(const struct cmamem_info *info)
 		goto free_name;
 	}
 	region->len = info->len;
-	region->buffer = cmem_heap_alloc(info->len, info->is_cache);
+	region->buffer = cmem_heap_alloc(account, info->len, info->is_cache);
 	if (IS_ERR(region->buffer)) {
 		ret = PTR_ERR(region->buffer);
 		goto free_region;
@@ -164,7 +169,7 @@ static long cmem_allocate(struct cmem_regions *regions, void __user *arg)
 	/* Once more where the region is added; here it spares the memory. */
 	if (cmem_regions_is_view(regions))
 		return -EPERM;
-	region = alloc_region(&info);
+	region = alloc_region(regions->account, &info);
 	if (IS_ERR(region))
 		return PTR_ERR(region);
 	ret = cmem_regions_add(regions, region);
@@ -303,7 +308,7 @@ static long cmem_cache_flush(struct cmem_regions *regions, const void __user *ar
 	return ret;
 }
 
-static long cmem_ioc_alloc(struct cmem_alloc __user *arg)
+static long cmem_ioc_alloc(struct dmabuf_account *account, struct cmem_alloc __user *arg)
 {
 	struct dmabuf_buffer *buffer;
 	struct cmem_alloc data;
@@ -313,7 +318,7 @@ static long cmem_ioc_alloc(struct cmem_alloc __user *arg)
 	if (data.flags & ~CMEM_FLAG_CACHED || data.reserved)
 		return -EINVAL;
 
-	buffer = cmem_heap_alloc(data.len, data.flags & CMEM_FLAG_CACHED);
+	buffer = cmem_heap_alloc(account, data.len, data.flags & CMEM_FLAG_CACHED);
 
 	return dmabuf_reply(dmabuf_buffer_hand_over(buffer, O_RDWR), O_CLOEXEC, arg, &data,
 			    sizeof(data), &data.fd);
@@ -367,7 +372,7 @@ static long cmem_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case CMEM_CACHE_FLUSH:
 		return cmem_cache_flush(regions, user);
 	case CMEM_IOC_ALLOC:
-		return cmem_ioc_alloc(user);
+		return cmem_ioc_alloc(regions->account, user);
 	case CMEM_IOC_EXPORT:
 		return cmem_ioc_export(regions, user);
 	default:
@@ -400,11 +405,17 @@ static int cmem_mmap(struct file *file, struct vm_area_struct *vma)
 
 static int cmem_open(struct inode *inode, struct file *file)
 {
+	struct dmabuf_account *account;
 	struct cmem_regions *regions;
 
-	regions = cmem_regions_create();
-	if (IS_ERR(regions))
+	account = dmabuf_account_open(&cmem_device);
+	if (IS_ERR(account))
+		return PTR_ERR(account);
+	regions = cmem_regions_create(account);
+	if (IS_ERR(regions)) {
+		dmabuf_account_close(account);
 		return PTR_ERR(regions);
+	}
 	file->private_data = regions;
 
 	return 0;

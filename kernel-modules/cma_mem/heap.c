@@ -108,14 +108,15 @@ void cmem_heap_exit(void)
 
 /**
  * cmem_heap_alloc() - allocate contiguous memory
+ * @account:	of the file it is allocated through
  * @len:	bytes
  * @cached:	whether the CPU maps it cached
  *
  * Return: as dmabuf_buffer_alloc().
  */
-struct dmabuf_buffer *cmem_heap_alloc(u64 len, bool cached)
+struct dmabuf_buffer *cmem_heap_alloc(struct dmabuf_account *account, u64 len, bool cached)
 {
-	return dmabuf_buffer_alloc(&heap, len, cached);
+	return dmabuf_buffer_alloc(&heap, account, len, cached);
 }
 
 /**

@@ -7,7 +7,7 @@
 
 int cmem_heap_init(struct dmabuf_device *device);
 void cmem_heap_exit(void);
-struct dmabuf_buffer *cmem_heap_alloc(u64 len, bool cached);
+struct dmabuf_buffer *cmem_heap_alloc(struct dmabuf_account *account, u64 len, bool cached);
 u64 cmem_heap_total(const struct dmabuf_device *device);
 
 #endif /* _CMA_MEM_HEAP_H */

@@ -40,10 +40,12 @@ static DEFINE_MUTEX(views_lock);
 
 /**
  * cmem_regions_create() - start with no region
+ * @account:	of the file, whose reference is the regions' where this returns
+ *		some
  *
  * Return: the regions of a new file, or an ERR_PTR.
  */
-struct cmem_regions *cmem_regions_create(void)
+struct cmem_regions *cmem_regions_create(struct dmabuf_account *account)
 {
 	struct cmem_regions *regions;
 
@@ -51,6 +53,7 @@ struct cmem_regions *cmem_regions_create(void)
 	if (!regions)
 		return ERR_PTR(-ENOMEM);
 	kref_init(&regions->ref);
+	regions->account = account;
 	mutex_init(&regions->lock);
 	xa_init_flags(&regions->by_id, XA_FLAGS_ALLOC1 | XA_FLAGS_ACCOUNT);
 	regions->by_offset = RB_ROOT;
@@ -174,6 +177,7 @@ void cmem_regions_close(struct cmem_regions *regions)
 		put_regions(regions->owner);
 	}
 	mutex_unlock(&views_lock);
+	dmabuf_account_close(regions->account);
 	put_regions(regions);
 }
 

@@ -10,6 +10,7 @@
 #include <linux/types.h>
 #include <linux/xarray.h>
 
+struct dmabuf_account;
 struct dmabuf_buffer;
 
 /**
@@ -35,6 +36,7 @@ struct cmem_region {
 /**
  * struct cmem_regions - all regions of a file, or a view of another file's
  * @ref:	held by the file and its views
+ * @account:	of the file, as long as it is open
  * @lock:	protects @by_id, @next_id and @by_offset; mmap takes it, so that
  *		no user memory may be touched under it
  * @by_id:	every region, found by its id
@@ -51,6 +53,7 @@ struct cmem_region {
  */
 struct cmem_regions {
 	struct kref ref;
+	struct dmabuf_account *account;
 	struct mutex lock;	/* by_id, next_id, by_offset */
 	struct xarray by_id;
 	u32 next_id;
@@ -60,7 +63,7 @@ struct cmem_regions {
 	struct list_head view;
 };
 
-struct cmem_regions *cmem_regions_create(void);
+struct cmem_regions *cmem_regions_create(struct dmabuf_account *account);
 void cmem_regions_close(struct cmem_regions *regions);
 int cmem_regions_connect(struct cmem_regions *regions, struct cmem_regions *other);
 

@@ -55,8 +55,8 @@ static int alloc_memory(struct dmabuf_buffer *buffer, unsigned long pages, unsig
 }
 
 /*
- * What a buffer counts for the device's limit. A page that was aligned keeps
- * the block around it from everybody who wants one of that size.
+ * What a buffer counts for limits. A page that was aligned keeps the block
+ * around it from everybody who wants one of that size.
  */
 static u64 charge_for(const struct dmabuf_heap *heap, u64 size, u64 align)
 {
@@ -66,9 +66,30 @@ static u64 charge_for(const struct dmabuf_heap *heap, u64 size, u64 align)
 	return max(size, align);
 }
 
+static int charge_both(struct dmabuf_device *device, struct dmabuf_account *account, u64 size)
+{
+	int ret;
+
+	ret = dmabuf_device_charge(device, size);
+	if (ret)
+		return ret;
+	ret = dmabuf_account_charge(account, size);
+	if (ret)
+		dmabuf_device_uncharge(device, size);
+
+	return ret;
+}
+
+static void uncharge_both(struct dmabuf_device *device, struct dmabuf_account *account, u64 size)
+{
+	dmabuf_account_uncharge(account, size);
+	dmabuf_device_uncharge(device, size);
+}
+
 /**
  * dmabuf_buffer_alloc_aligned() - allocate a zeroed buffer
  * @heap:	where from
+ * @account:	of the file it is allocated through, or NULL: it is a module's own
  * @len:	bytes wanted, made whole pages
  * @align:	what the physical address of a contiguous buffer is a multiple
  *		of, in bytes: 0 or a power of two
@@ -77,10 +98,12 @@ static u64 charge_for(const struct dmabuf_heap *heap, u64 size, u64 align)
  *
  * Return: the buffer with one reference, or an ERR_PTR: -EINVAL for a length
  * that is 0 or cannot be rounded up, -ENOMEM for more than there is, than the
- * device may hand out, or than is so aligned, -EINTR after a fatal signal.
+ * device may hand out or the file may have, or than is so aligned, -EINTR after
+ * a fatal signal.
  */
-struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 len, u64 align,
-						  bool cached)
+struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap,
+						  struct dmabuf_account *account, u64 len,
+						  u64 align, bool cached)
 {
 	/* Numbers that tell buffers apart where addresses must not be shown. */
 	static atomic64_t ids;
@@ -94,7 +117,7 @@ struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 
 	/* Half of RAM can be more than that on 32 bit, with LPAE. */
 	if (size > SIZE_MAX)
 		return ERR_PTR(-ENOMEM);
-	ret = dmabuf_device_charge(heap->device, charge);
+	ret = charge_both(heap->device, account, charge);
 	if (ret)
 		return ERR_PTR(ret);
 
@@ -105,6 +128,7 @@ struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 
 	}
 	kref_init(&buffer->ref);
 	buffer->heap = heap;
+	buffer->account = account;
 	buffer->charge = charge;
 	buffer->id = atomic64_inc_return(&ids);
 	buffer->pid = task_tgid_nr(current);
@@ -126,7 +150,7 @@ struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 
 free_buffer:
 	kfree(buffer);
 uncharge:
-	dmabuf_device_uncharge(heap->device, charge);
+	uncharge_both(heap->device, account, charge);
 	return ERR_PTR(ret);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_alloc_aligned);
@@ -134,14 +158,16 @@ EXPORT_SYMBOL_DMABUF(dmabuf_buffer_alloc_aligned);
 /**
  * dmabuf_buffer_alloc() - allocate a zeroed buffer, wherever it lies
  * @heap:	where from
+ * @account:	of the file it is allocated through, or NULL
  * @len:	bytes wanted, made whole pages
  * @cached:	whether the CPU maps it cached
  *
  * Return: as dmabuf_buffer_alloc_aligned().
  */
-struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_heap *heap, u64 len, bool cached)
+struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_heap *heap,
+					  struct dmabuf_account *account, u64 len, bool cached)
 {
-	return dmabuf_buffer_alloc_aligned(heap, len, PAGE_SIZE, cached);
+	return dmabuf_buffer_alloc_aligned(heap, account, len, PAGE_SIZE, cached);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_alloc);
 
@@ -149,6 +175,7 @@ static void free_buffer(struct kref *ref)
 {
 	struct dmabuf_buffer *buffer = container_of(ref, struct dmabuf_buffer, ref);
 	struct dmabuf_device *device = buffer->heap->device;
+	struct dmabuf_account *account = buffer->account;
 	u64 charge = buffer->charge;
 
 	trace_dmabuf_free(buffer);
@@ -158,7 +185,7 @@ static void free_buffer(struct kref *ref)
 	mutex_destroy(&buffer->write_back_lock);
 	kfree(buffer->name);
 	kfree(buffer);
-	dmabuf_device_uncharge(device, charge);
+	uncharge_both(device, account, charge);
 }
 
 /**

@@ -66,7 +66,8 @@ struct dmabuf_share {
  * struct dmabuf_buffer - memory that any number of dma-bufs can show
  * @ref:	held by its maker, its user mappings, its dma-bufs and handles
  * @heap:	where it comes from
- * @charge:	bytes it counts for the device's limit
+ * @account:	of the file it was allocated through, a reference, or NULL
+ * @charge:	bytes it counts for the limits of the device and of that file
  * @node:	in dmabuf_device.buffers
  * @id:		number it has in debugfs and in traces
  * @pid:	the process that made it
@@ -89,6 +90,7 @@ struct dmabuf_share {
 struct dmabuf_buffer {
 	struct kref ref;
 	struct dmabuf_heap *heap;
+	struct dmabuf_account *account;
 	u64 charge;
 	struct list_head node;
 	u64 id;
@@ -130,6 +132,8 @@ struct device *dmabuf_dma_device(void);
 
 int dmabuf_device_charge(struct dmabuf_device *device, u64 size);
 void dmabuf_device_uncharge(struct dmabuf_device *device, u64 size);
+int dmabuf_account_charge(struct dmabuf_account *account, u64 size);
+void dmabuf_account_uncharge(struct dmabuf_account *account, u64 size);
 void dmabuf_heap_count(struct dmabuf_buffer *buffer);
 void dmabuf_heap_uncount(struct dmabuf_buffer *buffer);
 

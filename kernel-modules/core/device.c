@@ -133,6 +133,13 @@ static ssize_t max_bytes_show(struct device *dev, struct device_attribute *attr,
 }
 static DEVICE_ATTR_RO(max_bytes);
 
+static ssize_t max_bytes_per_file_show(struct device *dev, struct device_attribute *attr,
+				       char *buf)
+{
+	return sysfs_emit(buf, "%llu\n", to_dmabuf_device(dev)->max_bytes_per_file);
+}
+static DEVICE_ATTR_RO(max_bytes_per_file);
+
 static ssize_t pool_bytes_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%llu\n", dmabuf_pool_bytes(to_dmabuf_device(dev)->pool));
@@ -143,6 +150,7 @@ static struct attribute *dmabuf_attrs[] = {
 	&dev_attr_buffers.attr,
 	&dev_attr_bytes.attr,
 	&dev_attr_max_bytes.attr,
+	&dev_attr_max_bytes_per_file.attr,
 	&dev_attr_pool_bytes.attr,
 	NULL
 };
@@ -151,7 +159,12 @@ static umode_t is_visible(struct kobject *kobj, struct attribute *attr, int n)
 {
 	struct dmabuf_device *device = to_dmabuf_device(kobj_to_dev(kobj));
 
-	return attr == &dev_attr_pool_bytes.attr && !device->pool ? 0 : attr->mode;
+	if (attr == &dev_attr_pool_bytes.attr && !device->pool)
+		return 0;
+	if (attr == &dev_attr_max_bytes_per_file.attr && !device->max_bytes_per_file)
+		return 0;
+
+	return attr->mode;
 }
 
 static const struct attribute_group device_group = {

@@ -229,7 +229,7 @@ static int __init exporter_init(void)
 
 	dmabuf_device_init(&exporter_device);
 	dmabuf_heap_add(&exporter_device, &exporter_heap);
-	buffer = dmabuf_buffer_alloc(&exporter_heap, size, true);
+	buffer = dmabuf_buffer_alloc(&exporter_heap, NULL, size, true);
 	if (IS_ERR(buffer)) {
 		ret = PTR_ERR(buffer);
 		pr_err("size=%llu: %s\n", size, ret == -EINVAL ?

@@ -18,6 +18,7 @@
 struct dentry;
 struct device_node;
 struct dma_buf;
+struct dmabuf_account;
 struct dmabuf_block;
 struct dmabuf_buffer;
 struct dmabuf_carveout;
@@ -29,6 +30,8 @@ struct seq_file;
  * @misc:	name and file operations; the module that owns these is kept
  *		loaded by every dma-buf
  * @max_bytes:	most bytes that may be allocated at a time, 0: half of RAM
+ * @max_bytes_per_file: of these, most that may be allocated through one open
+ *		file, 0: all
  * @pool_max:	most bytes of freed scattered pages that are kept for new
  *		buffers, 0: none
  * @mem_accounting: whether the memory cgroup of whoever allocates is charged
@@ -44,13 +47,15 @@ struct seq_file;
  * @debugfs:	directory with the files heaps and buffers
  * @pool:	what @pool_max is about, or NULL
  *
- * In sysfs it has the attributes buffers, bytes and max_bytes, and with a pool
- * pool_bytes. All but @misc, @max_bytes, @pool_max and @mem_accounting is
+ * In sysfs it has the attributes buffers, bytes and max_bytes, with a limit for
+ * each file max_bytes_per_file, and with a pool pool_bytes. All but @misc,
+ * @max_bytes, @max_bytes_per_file, @pool_max and @mem_accounting is
  * dmabuf_core's own.
  */
 struct dmabuf_device {
 	struct miscdevice misc;
 	u64 max_bytes;
+	u64 max_bytes_per_file;
 	u64 pool_max;
 	bool mem_accounting;
 
@@ -149,9 +154,14 @@ void dmabuf_carveout_destroy(struct dmabuf_carveout *carveout);
 const char *dmabuf_reserved_check(phys_addr_t base, u64 size);
 const char *dmabuf_reserved_region(struct device_node *node, phys_addr_t *base, u64 *size);
 
-struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap, u64 len, u64 align,
-						  bool cached);
-struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_heap *heap, u64 len, bool cached);
+struct dmabuf_account *dmabuf_account_open(const struct dmabuf_device *device);
+void dmabuf_account_close(struct dmabuf_account *account);
+
+struct dmabuf_buffer *dmabuf_buffer_alloc_aligned(struct dmabuf_heap *heap,
+						  struct dmabuf_account *account, u64 len,
+						  u64 align, bool cached);
+struct dmabuf_buffer *dmabuf_buffer_alloc(struct dmabuf_heap *heap,
+					  struct dmabuf_account *account, u64 len, bool cached);
 void dmabuf_buffer_set_name(struct dmabuf_buffer *buffer, char *name);
 void dmabuf_buffer_get(struct dmabuf_buffer *buffer);
 void dmabuf_buffer_put(struct dmabuf_buffer *buffer);

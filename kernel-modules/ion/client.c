@@ -40,6 +40,7 @@ struct ion_share {
 
 /**
  * struct ion_client - an open file
+ * @account:	what it has allocated
  * @node:	in clients
  * @pid:	the process that opened it
  * @name:	of that process
@@ -50,6 +51,7 @@ struct ion_share {
  * @shares:	what it has of each heap it ever had something of, and an end
  */
 struct ion_client {
+	struct dmabuf_account *account;
 	struct list_head node;
 	pid_t pid;
 	char name[TASK_COMM_LEN];
@@ -84,16 +86,18 @@ static atomic_long_t handle_count;
 
 /**
  * ion_client_create() - start with no handle
+ * @account:	of the file, there as long as the client
  *
  * Return: the client, or an ERR_PTR.
  */
-struct ion_client *ion_client_create(void)
+struct ion_client *ion_client_create(struct dmabuf_account *account)
 {
 	struct ion_client *client;
 
 	client = kzalloc(sizeof(*client), GFP_KERNEL_ACCOUNT);
 	if (!client)
 		return ERR_PTR(-ENOMEM);
+	client->account = account;
 	client->pid = task_tgid_nr(current);
 	get_task_comm(client->name, current->group_leader);
 	mutex_init(&client->lock);
@@ -136,6 +140,17 @@ void ion_client_destroy(struct ion_client *client)
 	xa_destroy(&client->by_id);
 	mutex_destroy(&client->lock);
 	kfree(client);
+}
+
+/**
+ * ion_client_account() - what a client's buffers count for
+ * @client:	the client
+ *
+ * Return: the account it was created with.
+ */
+struct dmabuf_account *ion_client_account(const struct ion_client *client)
+{
+	return client->account;
 }
 
 /*

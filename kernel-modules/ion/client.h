@@ -10,8 +10,9 @@
 
 struct ion_client;
 
-struct ion_client *ion_client_create(void);
+struct ion_client *ion_client_create(struct dmabuf_account *account);
 void ion_client_destroy(struct ion_client *client);
+struct dmabuf_account *ion_client_account(const struct ion_client *client);
 bool ion_clients_full(void);
 int ion_client_give(struct ion_client *client, struct dmabuf_buffer *buffer, fmode_t mode);
 int ion_client_take(struct ion_client *client, int id, const struct dmabuf_buffer *buffer);

@@ -47,7 +47,8 @@ static bool enabled;
 static struct cdev cdev;
 static dev_t first;
 
-static long dma_heap_alloc(struct dmabuf_heap *heap, void __user *arg, size_t size)
+static long dma_heap_alloc(struct dmabuf_heap *heap, struct dmabuf_account *account,
+			   void __user *arg, size_t size)
 {
 	struct dma_heap_allocation_data data = { };
 	struct dmabuf_buffer *buffer;
@@ -61,10 +62,15 @@ static long dma_heap_alloc(struct dmabuf_heap *heap, void __user *arg, size_t si
 	if (data.fd || data.heap_flags || !dmabuf_valid_fd_flags(data.fd_flags))
 		return -EINVAL;
 
-	buffer = dmabuf_buffer_alloc(heap, data.len, true);
+	buffer = dmabuf_buffer_alloc(heap, account, data.len, true);
 
 	return dmabuf_reply(dmabuf_buffer_hand_over(buffer, data.fd_flags & O_ACCMODE),
 			    data.fd_flags & O_CLOEXEC, arg, &data, size, (int *)&data.fd);
+}
+
+static struct dmabuf_heap *node_of(const struct inode *inode)
+{
+	return &nodes[iminor(inode) - MINOR(first)];
 }
 
 /* As the kernel's own: the size of the argument is the program's business. */
@@ -77,7 +83,8 @@ static long dma_heap_ioctl(struct file *file, unsigned int cmd, unsigned long ar
 	if (_IOC_DIR(cmd) != (_IOC_READ | _IOC_WRITE))
 		return -EINVAL;
 
-	return dma_heap_alloc(file->private_data, (void __user *)arg, _IOC_SIZE(cmd));
+	return dma_heap_alloc(node_of(file_inode(file)), file->private_data, (void __user *)arg,
+			      _IOC_SIZE(cmd));
 }
 
 /*
@@ -88,11 +95,23 @@ static bool ready;
 
 static int dma_heap_open(struct inode *inode, struct file *file)
 {
+	struct dmabuf_account *account;
+
 	if (!READ_ONCE(ready))
 		return -ENXIO;
-	file->private_data = &nodes[iminor(inode) - MINOR(first)];
+	account = dmabuf_account_open(node_of(inode)->device);
+	if (IS_ERR(account))
+		return PTR_ERR(account);
+	file->private_data = account;
 
 	return nonseekable_open(inode, file);
+}
+
+static int dma_heap_release(struct inode *inode, struct file *file)
+{
+	dmabuf_account_close(file->private_data);
+
+	return 0;
 }
 
 static const struct file_operations dma_heap_fops = {
@@ -100,6 +119,7 @@ static const struct file_operations dma_heap_fops = {
 	.open = dma_heap_open,
 	.unlocked_ioctl = dma_heap_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
+	.release = dma_heap_release,
 };
 
 static char *dma_heap_devnode(COMPAT_DEVNODE_CONST struct device *dev, umode_t *mode)

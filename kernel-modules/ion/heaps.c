@@ -198,6 +198,7 @@ static bool is_meant(const struct ion_heap *heap, u32 mask)
 
 /**
  * ion_heaps_alloc() - allocate from the first heap that can
+ * @account:	of the file it is allocated through
  * @len:	bytes
  * @align:	of the physical address of contiguous memory, bytes: 0 or a power
  *		of two
@@ -207,7 +208,8 @@ static bool is_meant(const struct ion_heap *heap, u32 mask)
  * Return: the buffer, or an ERR_PTR: -ENODEV if no heap is in the mask, else
  * what the last heap said.
  */
-struct dmabuf_buffer *ion_heaps_alloc(u64 len, u64 align, u32 mask, u32 flags)
+struct dmabuf_buffer *ion_heaps_alloc(struct dmabuf_account *account, u64 len, u64 align,
+				      u32 mask, u32 flags)
 {
 	struct dmabuf_buffer *buffer = ERR_PTR(-ENODEV);
 	unsigned int i;
@@ -215,7 +217,7 @@ struct dmabuf_buffer *ion_heaps_alloc(u64 len, u64 align, u32 mask, u32 flags)
 	for (i = 0; i < heap_count; i++) {
 		if (!is_meant(&heaps[i], mask))
 			continue;
-		buffer = dmabuf_buffer_alloc_aligned(&heaps[i].base, len, align,
+		buffer = dmabuf_buffer_alloc_aligned(&heaps[i].base, account, len, align,
 						     flags & ION_FLAG_CACHED);
 		if (!IS_ERR(buffer) || fatal_signal_pending(current))
 			break;

@@ -9,7 +9,7 @@
 
 #include "dmabuf_core.h"
 
-struct file;
+struct ion_client;
 
 /* Bits of a heap mask. */
 #define ION_MAX_HEAPS	32
@@ -54,13 +54,14 @@ int ion_heaps_init(struct dmabuf_device *device);
 void ion_heaps_exit(void);
 unsigned int ion_heap_count(void);
 void ion_heap_describe(unsigned int index, struct ion_heap_data *data);
-struct dmabuf_buffer *ion_heaps_alloc(u64 len, u64 align, u32 mask, u32 flags);
+struct dmabuf_buffer *ion_heaps_alloc(struct dmabuf_account *account, u64 len, u64 align,
+				      u32 mask, u32 flags);
 int ion_heap_secure(u64 id, bool secure);
 
-long ion_legacy_ioctl(struct dmabuf_device *device, struct file *file, unsigned int cmd,
-		      void __user *arg, bool narrow);
-int ion_legacy_open(struct file *file);
-void ion_legacy_release(struct file *file);
+long ion_legacy_ioctl(struct dmabuf_device *device, struct ion_client *client,
+		      unsigned int cmd, void __user *arg, bool narrow);
+struct ion_client *ion_legacy_open(struct dmabuf_account *account);
+void ion_legacy_release(struct ion_client *client);
 void ion_legacy_show(struct dmabuf_device *device);
 
 int ion_dma_heap_init(struct dmabuf_device *device);

@@ -166,7 +166,9 @@ static long legacy_alloc(struct ion_client *client, u64 len, u64 align, u32 mask
 	if (ion_clients_full())
 		return -ENOSPC;
 
-	return reply(client, ion_heaps_alloc(len, align, mask, flags), FMODE_ALL, handle);
+	return reply(client,
+		     ion_heaps_alloc(ion_client_account(client), len, align, mask, flags),
+		     FMODE_ALL, handle);
 }
 
 static long legacy_free(struct ion_client *client, const s32 __user *arg)
@@ -471,17 +473,16 @@ static long wide_ioctl(struct dmabuf_device *device, struct ion_client *client,
 /**
  * ion_legacy_ioctl() - answer a call of the handle interface
  * @device:	whose buffers can be imported
- * @file:	of the client
+ * @client:	of the open file, or NULL
  * @cmd:	the call
  * @arg:	its argument
  * @narrow:	whether a program of 32 bits made it, on a kernel of 64
  *
  * Return: 0 or a negative errno: -ENOTTY for all others.
  */
-long ion_legacy_ioctl(struct dmabuf_device *device, struct file *file, unsigned int cmd,
-		      void __user *arg, bool narrow)
+long ion_legacy_ioctl(struct dmabuf_device *device, struct ion_client *client,
+		      unsigned int cmd, void __user *arg, bool narrow)
 {
-	struct ion_client *client = file->private_data;
 	struct ion_legacy_fd __user *pair = arg;
 
 	if (!client)
@@ -508,32 +509,23 @@ long ion_legacy_ioctl(struct dmabuf_device *device, struct file *file, unsigned 
 
 /**
  * ion_legacy_open() - make an open file a client, where there are clients
- * @file:	the file
+ * @account:	of the file
  *
- * Return: 0 or a negative errno.
+ * Return: the client, NULL where there are none, or an ERR_PTR.
  */
-int ion_legacy_open(struct file *file)
+struct ion_client *ion_legacy_open(struct dmabuf_account *account)
 {
-	struct ion_client *client = NULL;
-
-	if (legacy_abi) {
-		client = ion_client_create();
-		if (IS_ERR(client))
-			return PTR_ERR(client);
-	}
-	file->private_data = client;
-
-	return 0;
+	return legacy_abi ? ion_client_create(account) : NULL;
 }
 
 /**
  * ion_legacy_release() - undo ion_legacy_open()
- * @file:	the file
+ * @client:	what it returned, but for an ERR_PTR
  */
-void ion_legacy_release(struct file *file)
+void ion_legacy_release(struct ion_client *client)
 {
-	if (file->private_data)
-		ion_client_destroy(file->private_data);
+	if (client)
+		ion_client_destroy(client);
 }
 
 /**

@@ -36,6 +36,8 @@ export interface HeapFigures extends HeapStats {
 export interface DeviceLimit {
   bytes: number;
   maxBytes: number;
+  /** of these, through one open file, where that has a limit of its own */
+  maxBytesPerFile?: number;
 }
 
 /** Where ion_lite's limit is, which its dma-heaps share. @internal */
@@ -73,7 +75,9 @@ function figure(folder: string, name: string): number | undefined {
 export function readLimit(device: string): DeviceLimit | undefined {
   const bytes = figure(device, 'bytes');
   const maxBytes = figure(device, 'max_bytes');
-  return bytes === undefined || maxBytes === undefined ? undefined : { bytes, maxBytes };
+  const perFile = figure(device, 'max_bytes_per_file');
+  if (bytes === undefined || maxBytes === undefined) return undefined;
+  return { bytes, maxBytes, ...(perFile === undefined ? {} : { maxBytesPerFile: perFile }) };
 }
 
 /**

@@ -41,6 +41,7 @@ const drains = existsSync('/sys/module/ion_lite/parameters/pool_max') ? ['drain 
 /** What each must have come to: both ends of the calls that meet, and the work of those that disturb them. */
 const meetings: Record<string, string[]> = {
   ion: [...both('alloc', 'EBADF'), 'counters ok'],
+  limit: [...both('alloc', 'ENOMEM'), 'alloc EBADF'],
   regions: [
     ...both('allocate', 'EBADF'),
     'allocate untold EFAULT',

@@ -651,6 +651,73 @@ static void ion_after(struct racer *r)
 		TRY(r, "close the device", close(SLOT), NONE);
 }
 
+/* ---- limit: all that threads may have together through one open file, while it is closed ---- */
+
+#define LIMIT_PAGES	24
+#define LIMIT_HELD	3
+
+/* Pages of buffers that are there for sure: no more than count. */
+static atomic_int limit_pages;
+
+static void limit_set_up(struct racer *r)
+{
+	static char limit[64];
+
+	snprintf(limit, sizeof(limit), "max_bytes_per_file=%zu", LIMIT_PAGES * page_size);
+	use_heaps(r, limit);
+}
+
+static void limit_before(struct racer *r)
+{
+	closing = round_now % 2;
+	limit_pages = 0;
+	open_as(r, "/dev/ion", SLOT);
+}
+
+static void limit_client(struct racer *r)
+{
+	static const uint32_t heaps[] = { ION_SYSTEM_HEAP, ION_DMA_HEAP, ION_CONTIG_HEAP };
+	static const int errors[] = { ENOMEM, EBADF, 0 };
+	static const int unless_closed[] = { ENOMEM, 0 };
+	size_t held[LIMIT_HELD] = { 0 };
+	int fds[LIMIT_HELD];
+	unsigned int i;
+
+	for (int turn = 0; turn < 16; turn++) {
+		i = below(r, LIMIT_HELD);
+		if (held[i]) {
+			limit_pages -= held[i];
+			held[i] = 0;
+			TRY(r, "close", close(fds[i]), NONE);
+			continue;
+		}
+		held[i] = 1 + below(r, LIMIT_PAGES / 2);
+		fds[i] = ion_alloc(r, SLOT, held[i], heaps[below(r, ARRAY_SIZE(heaps))],
+				   closing ? errors : unless_closed);
+		if (fds[i] < 0)
+			held[i] = 0;
+		else if ((limit_pages += held[i]) > LIMIT_PAGES)
+			breach(r, "%d pages of %d", (int)limit_pages, LIMIT_PAGES);
+	}
+	for (i = 0; i < LIMIT_HELD; i++) {
+		limit_pages -= held[i];
+		if (held[i])
+			TRY(r, "close", close(fds[i]), NONE);
+	}
+}
+
+/* All of it is there again. */
+static void limit_after(struct racer *r)
+{
+	int fd;
+
+	if (closing)
+		return;
+	fd = ion_alloc(r, SLOT, LIMIT_PAGES, ION_SYSTEM_HEAP, NONE);
+	close(fd);
+	TRY(r, "close the device", close(SLOT), NONE);
+}
+
 /* ---- regions: of one /dev/cma_mem, found by others while they come up ---- */
 
 #define REGIONS		6	/* of each of the two that allocate */
@@ -2864,6 +2931,15 @@ static const struct scenario scenarios[] = {
 		.before = ion_before,
 		.racers = { ion_client, ion_client, ion_client, ion_client, ion_sampler, close_slot },
 		.after = ion_after,
+	}, {
+		.name = "limit",
+		.title = "threads that share the limit of one /dev/ion, and one that closes it",
+		.rounds = 12,
+		.set_up = limit_set_up,
+		.before = limit_before,
+		.racers = { limit_client, limit_client, limit_client, limit_client, close_slot },
+		.after = limit_after,
+		.tear_down = default_heaps,
 	}, {
 		.name = "regions",
 		.title = "regions of one /dev/cma_mem, exported and mapped while they come up",

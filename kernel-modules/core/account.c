@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What an open file has allocated, for the limit that each has. */
+#include <linux/err.h>
+#include <linux/kref.h>
+#include <linux/limits.h>
+#include <linux/slab.h>
+
+#include "compat.h"
+#include "core.h"
+
+/**
+ * struct dmabuf_account - what an open file has allocated
+ * @ref:	held by the file, and by the buffers: one that outlives the file
+ *		still has to be uncharged
+ * @limit:	bytes at most
+ * @bytes:	of buffers that are there
+ */
+struct dmabuf_account {
+	struct kref ref;
+	u64 limit;
+	atomic64_t bytes;
+};
+
+/**
+ * dmabuf_account_open() - start with no buffer
+ * @device:	what is opened
+ *
+ * Return: the account with one reference, or an ERR_PTR.
+ */
+struct dmabuf_account *dmabuf_account_open(const struct dmabuf_device *device)
+{
+	struct dmabuf_account *account;
+
+	account = kzalloc(sizeof(*account), GFP_KERNEL_ACCOUNT);
+	if (!account)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&account->ref);
+	account->limit = device->max_bytes_per_file ?: S64_MAX;
+
+	return account;
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_account_open);
+
+static void free_account(struct kref *ref)
+{
+	kfree(container_of(ref, struct dmabuf_account, ref));
+}
+
+/**
+ * dmabuf_account_close() - drop the reference of an open file
+ * @account:	its account
+ */
+void dmabuf_account_close(struct dmabuf_account *account)
+{
+	kref_put(&account->ref, free_account);
+}
+EXPORT_SYMBOL_DMABUF(dmabuf_account_close);
+
+/**
+ * dmabuf_account_charge() - count a buffer that is about to be allocated
+ * @account:	who allocates it, or NULL: this module's owner
+ * @size:	bytes, whole pages
+ *
+ * Return: 0, or -ENOMEM where it is more than a file may have.
+ */
+int dmabuf_account_charge(struct dmabuf_account *account, u64 size)
+{
+	s64 used;
+
+	if (!account)
+		return 0;
+	if (size > account->limit)
+		return -ENOMEM;
+	used = atomic64_read(&account->bytes);
+	do {
+		if (used > account->limit - size)
+			return -ENOMEM;
+	} while (!atomic64_try_cmpxchg(&account->bytes, &used, used + size));
+	kref_get(&account->ref);
+
+	return 0;
+}
+
+/**
+ * dmabuf_account_uncharge() - undo dmabuf_account_charge()
+ * @account:	who allocated it, or NULL
+ * @size:	bytes, whole pages
+ */
+void dmabuf_account_uncharge(struct dmabuf_account *account, u64 size)
+{
+	if (!account)
+		return;
+	atomic64_sub(size, &account->bytes);
+	kref_put(&account->ref, free_account);
+}
