@@ -17,7 +17,7 @@ static int alloc_pages_for(struct dmabuf_memory *memory, unsigned long pages, un
 {
 	switch (heap->backing) {
 	case DMABUF_SCATTERED:
-		return dmabuf_memory_alloc_scattered(memory, pages, heap->device);
+		return dmabuf_memory_alloc_scattered(memory, pages, heap);
 	case DMABUF_CARVEOUT:
 		return dmabuf_memory_alloc_carveout(memory, pages, align, heap->carveout);
 	default:

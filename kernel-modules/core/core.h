@@ -141,7 +141,7 @@ void dmabuf_debugfs_add(struct dmabuf_device *device);
 void dmabuf_debugfs_remove(struct dmabuf_device *device);
 
 int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages,
-				  const struct dmabuf_device *device);
+				  const struct dmabuf_heap *heap);
 int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
 				   unsigned long align, enum dmabuf_backing backing,
 				   const struct dmabuf_device *device);

@@ -7,8 +7,11 @@
 #include <linux/dma-buf.h>
 #include <linux/err.h>
 #include <linux/highmem.h>
+#include <linux/kernel.h>
 #include <linux/mm.h>
 #include <linux/scatterlist.h>
+#include <linux/sched.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
@@ -321,6 +324,36 @@ static int remap_pieces(const struct dmabuf_memory *memory, struct vm_area_struc
 	return 0;
 }
 
+/*
+ * Page by page, as the kernel's own memory: a reference on each that direct I/O
+ * has while it lasts keeps the page, though the buffer may be gone. What is
+ * mapped where this fails goes when the caller's mmap() comes to its end; the
+ * mapping has references, too.
+ */
+static int insert_pieces(const struct dmabuf_memory *memory, struct vm_area_struct *vma,
+			 unsigned long pgoff)
+{
+	const struct dmabuf_piece *piece = memory->pieces;
+	unsigned long address;
+	int ret;
+
+	compat_vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
+	for (address = vma->vm_start; address < vma->vm_end; address += PAGE_SIZE) {
+		while (pgoff >= piece->pages) {
+			pgoff -= piece->pages;
+			piece++;
+		}
+		ret = vm_insert_page(vma, address, pfn_to_page(piece->pfn + pgoff));
+		if (ret)
+			return ret;
+		pgoff++;
+		if (IS_ALIGNED(address, SZ_1M))
+			cond_resched();
+	}
+
+	return 0;
+}
+
 static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 {
 	struct dmabuf_buffer *buffer = buffer_of(dmabuf);
@@ -350,7 +383,11 @@ static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 
 	if (buffer->write_combined)
 		vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
-	ret = remap_pieces(&buffer->memory, vma, pgoff);
+	/* What the CPU copies goes through its cache, which an uncached mapping does not see. */
+	if (buffer->heap->direct_io && !buffer->write_combined)
+		ret = insert_pieces(&buffer->memory, vma, pgoff);
+	else
+		ret = remap_pieces(&buffer->memory, vma, pgoff);
 	if (ret)
 		goto unmapped;
 

@@ -93,17 +93,16 @@ static void free_pages_of(unsigned long pfn, unsigned long pages, struct dmabuf_
  * Once a large order has failed it is not tried again for this buffer: @first
  * is the index of the order that went well last.
  */
-static struct page *alloc_block(unsigned long wanted, const struct dmabuf_device *device,
+static struct page *alloc_block(unsigned long wanted, struct dmabuf_pool *pool, gfp_t account,
 				unsigned int *first)
 {
-	gfp_t account = account_for(device);
 	struct page *page;
 	unsigned int i;
 
 	for (i = *first; i < DMABUF_ORDERS; i++) {
 		if (wanted >> dmabuf_orders[i] == 0)
 			continue;
-		page = dmabuf_pool_take(device->pool, i);
+		page = dmabuf_pool_take(pool, i);
 		if (!page)
 			page = alloc_pages((dmabuf_orders[i] ? GFP_LARGE : GFP_PAGE) | account,
 					   dmabuf_orders[i]);
@@ -177,8 +176,7 @@ static void set_piece(struct dmabuf_memory *memory, unsigned long pfn, unsigned 
 	memory->pages = pages;
 }
 
-static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages,
-			   const struct dmabuf_device *device)
+static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages, gfp_t account)
 {
 	unsigned int first = 0;
 	unsigned int order;
@@ -193,7 +191,7 @@ static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages,
 			if (!leaves_enough(pages - memory->pages))
 				return -ENOMEM;
 		}
-		page = alloc_block(pages - memory->pages, device, &first);
+		page = alloc_block(pages - memory->pages, memory->pool, account, &first);
 		if (!page)
 			return -ENOMEM;
 		/* What was executed before is not taken for what is to be. */
@@ -212,18 +210,19 @@ static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages,
  * dmabuf_memory_alloc_scattered() - allocate pages from anywhere
  * @memory:	to be filled, zero before, and where it stays
  * @pages:	how many
- * @device:	whose pool is asked before the page allocator, if it has one
+ * @heap:	who hands them out; the pool of its device is asked before the page
+ *		allocator, but for direct I/O
  *
  * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
  */
 int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pages,
-				  const struct dmabuf_device *device)
+				  const struct dmabuf_heap *heap)
 {
 	int ret;
 
 	memory->pieces = &memory->first;
-	memory->pool = device->pool;
-	ret = fill_with_pages(memory, pages, device);
+	memory->pool = heap->direct_io ? NULL : heap->device->pool;
+	ret = fill_with_pages(memory, pages, account_for(heap->device));
 	if (ret)
 		dmabuf_memory_free(memory);
 

@@ -110,8 +110,10 @@ compat_shrinker_create(const char *name,
 
 /* 6.3: flags of a mapping are changed by functions. */
 #if COMPAT_SINCE(6, 3)
+#define compat_vm_flags_set(vma, flags)		vm_flags_set(vma, flags)
 #define compat_vm_flags_clear(vma, flags)	vm_flags_clear(vma, flags)
 #else
+#define compat_vm_flags_set(vma, flags)		((vma)->vm_flags |= (flags))
 #define compat_vm_flags_clear(vma, flags)	((vma)->vm_flags &= ~(flags))
 #endif
 

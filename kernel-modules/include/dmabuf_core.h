@@ -97,6 +97,9 @@ enum dmabuf_backing {
  * @hidden:	no folder in sysfs: whoever made it shows @group elsewhere
  * @backing:	the memory of its buffers
  * @carveout:	what they are pieces of, with DMABUF_CARVEOUT
+ * @direct_io:	whether direct I/O may read and write user mappings of cached
+ *		buffers, with DMABUF_SCATTERED: pages it is at stay its own as
+ *		long as it lasts, and none is kept for another buffer
  * @secured:	whether it is secured from the start: devices may use its
  *		buffers, the CPU may not map them. That is this kernel's
  *		policy: nothing but it keeps other drivers out.
@@ -121,6 +124,7 @@ struct dmabuf_heap {
 	bool hidden;
 	enum dmabuf_backing backing;
 	struct dmabuf_carveout *carveout;
+	bool direct_io;
 	bool secured;
 
 	struct dmabuf_device *device;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The heaps of the board's table, and allocation from those a client allows. */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/bits.h>
 #include <linux/err.h>
 #include <linux/kernel.h>
@@ -14,6 +16,11 @@ static bool ignore_heap_mask;
 module_param(ignore_heap_mask, bool, 0444);
 MODULE_PARM_DESC(ignore_heap_mask,
 		 "Every heap mask means the system heap, for programs that leave it uninitialised (default: N)");
+
+static unsigned int direct_io;
+module_param(direct_io, uint, 0444);
+MODULE_PARM_DESC(direct_io,
+		 "Mask of heaps of scattered pages whose mappings direct I/O (O_DIRECT, io_uring) may read and write (default: 0)");
 
 /**
  * struct ion_heap - where buffers come from
@@ -97,6 +104,7 @@ static int set_up(struct ion_table *table, struct ion_entry *entry, struct ion_h
 	heap->base.exp_name = KBUILD_MODNAME;
 	heap->base.id = entry->id;
 	heap->base.backing = entry->backing;
+	heap->base.direct_io = direct_io & BIT(entry->id);
 	heap->base.secured = entry->type == ION_HEAP_TYPE_PROTECTED;
 	if (!entry->size)
 		return 0;
@@ -117,21 +125,42 @@ static int set_up(struct ion_table *table, struct ion_entry *entry, struct ion_h
 	return 0;
 }
 
+/* Contiguous memory cannot wait for whoever uses its pages: it is freed in one piece. */
+static int check_direct_io(const struct ion_table *table)
+{
+	u32 wrong = direct_io;
+	unsigned int i;
+
+	for (i = 0; i < table->count; i++)
+		if (table->entries[i].backing == DMABUF_SCATTERED)
+			wrong &= ~BIT(table->entries[i].id);
+	if (!wrong)
+		return 0;
+	pr_err("direct_io=0x%x: there is no heap %d of scattered pages\n", direct_io,
+	       ffs(wrong) - 1);
+
+	return -EINVAL;
+}
+
 /**
  * ion_heaps_init() - make the heaps of the board's table
  * @device:	whose heaps they will be
  *
- * Return: 0, or a negative errno after the log was told which entry it is.
+ * Return: 0, or a negative errno after the log was told which entry or
+ * parameter it is.
  */
 int ion_heaps_init(struct dmabuf_device *device)
 {
 	struct ion_table *table;
 	unsigned int i;
-	int ret = 0;
+	int ret;
 
 	table = ion_table_read();
 	if (IS_ERR(table))
 		return PTR_ERR(table);
+	ret = check_direct_io(table);
+	if (ret)
+		goto free_table;
 	heaps = kcalloc(table->count, sizeof(*heaps), GFP_KERNEL);
 	if (!heaps) {
 		ret = -ENOMEM;

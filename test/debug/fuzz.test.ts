@@ -51,6 +51,9 @@ const HEAPS = [
   ...['5:protected:secured_dma', '31:carveout:last:1M'],
 ];
 
+/** Its iommu heap: what is not mapped as others are. */
+const DIRECT_IO = 'direct_io=0x40';
+
 /** With fewer calls some kinds may not have had their turn. */
 const ENOUGH = 20_000;
 
@@ -216,7 +219,7 @@ describeModules('random calls', () => {
   it(`do no harm: ${DMABUF_FUZZ_CALLS} with seed ${DMABUF_FUZZ_SEED}`, async function () {
     this.timeout(calls * CALL_MS + 120_000);
     let found: Report | undefined;
-    await withParameters('ion', [`heaps=${HEAPS.join(',')}`, 'legacy_abi=1'], async () => {
+    await withParameters('ion', [`heaps=${HEAPS.join(',')}`, DIRECT_IO, 'legacy_abi=1'], async () => {
       const before = allCounters();
       const free = largestFree();
       found = await fuzz(calls, DMABUF_FUZZ_SEED, DMABUF_FUZZ_PROCESSES, DMABUF_FUZZ_THREADS);

@@ -11,9 +11,12 @@ import { describeModules, eventually, load, program, unload } from './support.ts
 /** Kernels that this project builds have all of them; Debian's do not. */
 const built = /-(lab|debug)$/.test(release());
 
+/** Whether the kernel has a driver; modinfo would say no of a compressed one, which only the kernel can read. */
+export const isThere = (driver: string) =>
+  spawnSync('modprobe', ['--dry-run', driver], { stdio: 'ignore' }).status === 0;
+
 /** On a kernel that should have a driver, its absence is a failure of whatever wants it. */
-export const hasDriver = (driver: string) =>
-  built || spawnSync('modprobe', ['--dry-run', driver], { stdio: 'ignore' }).status === 0;
+export const hasDriver = (driver: string) => built || isThere(driver);
 
 /** Loads a driver for the tests of a suite; where they need something besides that is missing, they say so instead. */
 export function suiteWithDriver(driver: string, parameters: readonly string[], missing?: string): void {

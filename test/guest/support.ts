@@ -130,14 +130,14 @@ export function unload(...modules: string[]): void {
   execFileSync('rmmod', modules, { stdio: ['ignore', 'ignore', 'pipe'] });
 }
 
-/** Checks that a module refuses a parameter, with a last line in the kernel's log that says why. */
-export function refuses(module: string, parameter: string, why: RegExp): void {
+/** Checks that a module refuses parameters, with a last line in the kernel's log that says why. */
+export function refuses(module: string, parameters: string | string[], why: RegExp): void {
   const said = () =>
     kernelLog()
       .split('\n')
       .filter((line) => line.includes(`${module}: `));
   const before = said().length;
-  assert.throws(() => load(module, parameter), /modprobe/, parameter);
+  assert.throws(() => load(module, ...[parameters].flat()), /modprobe/, `${parameters}`);
   const [line = '', ...more] = said().slice(before);
   assert.match(line, why);
   assert.deepEqual(more, []);

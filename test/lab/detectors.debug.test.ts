@@ -111,6 +111,18 @@ const mistakes: Mistake[] = [
     command: ALLOCATE,
   },
   {
+    title: 'a page that is in a pipe and in a buffer',
+    edits: [
+      pool('page_count(page) != 1 || ', ''),
+      memory('heap->direct_io ? NULL : heap->device->pool', 'heap->device->pool'),
+    ],
+    report: /pins: a buffer has a page that is held/,
+    code: 1,
+    command:
+      'rmmod ion_lite; insmod /share/ion_lite.ko heaps=0:system:direct direct_io=1; ' +
+      'echo | /share/c/pins vmsplice 1',
+  },
+  {
     title: 'a page that two buffers have',
     edits: [
       {

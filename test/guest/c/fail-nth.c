@@ -67,6 +67,7 @@
 #define DMA_HEAP		(1 << 4)
 #define SECURED_DMA_HEAP	(1 << 5)
 #define IOMMU_HEAP		(1 << 6)
+#define DIRECT_HEAP		(1 << 7)
 #define NO_HEAP			(1 << 31)
 
 /*
@@ -76,7 +77,8 @@
 #define HEAPS								\
 	"heaps=4:dma:ion_dma_heap,1:system_contig:ion_system_contig_heap,"	\
 	"0:system:ion_system_heap,2:carveout:carveout:4M,3:protected:secured:256K," \
-	"5:protected:secured_dma,6:iommu:iommu legacy_abi=1 pool_max=0"
+	"5:protected:secured_dma,6:iommu:iommu,7:system:direct "		\
+	"legacy_abi=1 pool_max=0 direct_io=0x80"
 /* Carveouts in two pieces of memory; each heap has many allocations in sysfs. */
 #define TABLE								\
 	"heaps=2:carveout:a:128K,3:protected:b:4K,0:system:c,4:carveout:d:64K"
@@ -1306,6 +1308,8 @@ static const struct operation operations[] = {
 	  .parameters = TABLE ",8:carveout:i:1G", .errors = { ENOMEM } },
 	{ "load ion_lite with nodes neither auto nor off", REFUSED, LOAD("ion_lite"),
 	  .parameters = TABLE " dma_heap_nodes=on", .errors = { EINVAL } },
+	{ "load ion_lite with direct I/O into a carveout", REFUSED, LOAD("ion_lite"),
+	  .parameters = TABLE " direct_io=4", .errors = { EINVAL } },
 	{ "load cma_mem", .allocates = true, LOAD("cma_mem") },
 
 	{ "exporter open to read", OPEN("/dev/exporter", O_RDONLY) },
@@ -1537,6 +1541,8 @@ static const struct operation operations[] = {
 	{ "mmap of scattered pages", MMAP(MAPPED, prepare_made), .heaps = SYSTEM_HEAP },
 	{ "mmap of scattered pages, cached", MMAP(MAPPED, prepare_made), .heaps = SYSTEM_HEAP,
 	  .heap_flags = ION_FLAG_CACHED },
+	{ "mmap of scattered pages for direct I/O", MMAP(MAPPED, prepare_made),
+	  .heaps = DIRECT_HEAP, .heap_flags = ION_FLAG_CACHED },
 	{ "mmap of contiguous memory", MMAP(MAPPED, prepare_made), .heaps = DMA_HEAP },
 	{ "mmap of a block", MMAP(MAPPED, prepare_made), .heaps = CONTIG_HEAP,
 	  .heap_flags = ION_FLAG_CACHED },
