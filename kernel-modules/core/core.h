@@ -4,11 +4,13 @@
 #define _CORE_H
 
 #include <linux/dma-mapping.h>
+#include <linux/highmem.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/scatterlist.h>
 
+#include "compat.h"
 #include "dmabuf_core.h"
 
 struct seq_file;
@@ -158,6 +160,24 @@ bool dmabuf_pool_give(struct dmabuf_pool *pool, struct page *page, unsigned int 
 void dmabuf_pool_drain(struct dmabuf_pool *pool);
 u64 dmabuf_pool_bytes(const struct dmabuf_pool *pool);
 void dmabuf_pool_show(struct dmabuf_pool *pool, struct seq_file *seq);
+
+/*
+ * Zeroes a page that is nobody's. clear_highpage() would look for a mapping of
+ * it (kmap()) first, which takes as long as the half of zeroing it.
+ */
+static inline void dmabuf_zero_page(unsigned long pfn)
+{
+	struct page *page = pfn_to_page(pfn);
+	void *vaddr;
+
+	if (!PageHighMem(page)) {
+		clear_page(page_address(page));
+		return;
+	}
+	vaddr = compat_kmap_local_pfn(pfn);
+	clear_page(vaddr);
+	compat_kunmap_local(vaddr);
+}
 
 int dmabuf_carveout_alloc(struct dmabuf_carveout *carveout, unsigned long pages,
 			  unsigned long align, unsigned long *pfn);

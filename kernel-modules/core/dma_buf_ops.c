@@ -296,11 +296,27 @@ static const struct vm_operations_struct dmabuf_vm_ops = {
 	.close = dmabuf_vma_close,
 };
 
+/*
+ * An architecture that learns by a fault that a page is written to has one for
+ * each page of a fresh mapping. Nobody asks whether these were.
+ */
+static pgprot_t remap_prot(const struct vm_area_struct *vma)
+{
+	pgprot_t prot = vma->vm_page_prot;
+
+	/* x86 takes dirty pages that cannot be written for a shadow stack. */
+	if (!(vma->vm_flags & VM_WRITE))
+		return prot;
+
+	return __pgprot(pte_val(pte_mkdirty(pfn_pte(0, prot))));
+}
+
 static int remap_pieces(const struct dmabuf_memory *memory, struct vm_area_struct *vma,
 			unsigned long pgoff)
 {
 	const struct dmabuf_piece *piece = memory->pieces;
 	unsigned long address = vma->vm_start;
+	pgprot_t prot = remap_prot(vma);
 	unsigned long bytes;
 	int ret;
 
@@ -310,7 +326,7 @@ static int remap_pieces(const struct dmabuf_memory *memory, struct vm_area_struc
 	}
 	while (address < vma->vm_end) {
 		bytes = min((piece->pages - pgoff) << PAGE_SHIFT, vma->vm_end - address);
-		ret = remap_pfn_range(vma, address, piece->pfn + pgoff, bytes, vma->vm_page_prot);
+		ret = remap_pfn_range(vma, address, piece->pfn + pgoff, bytes, prot);
 		if (ret) {
 			/* Not only when the caller's mmap() comes to its end. */
 			zap_vma_ptes(vma, vma->vm_start, vma->vm_end - vma->vm_start);

@@ -235,7 +235,7 @@ static int zero_pages(unsigned long pfn, unsigned long pages)
 	int ret;
 
 	for (i = 0; i < pages; i++) {
-		clear_highpage(pfn_to_page(pfn + i));
+		dmabuf_zero_page(pfn + i);
 		if (i % BATCH_PAGES == BATCH_PAGES - 1) {
 			ret = may_go_on();
 			if (ret)

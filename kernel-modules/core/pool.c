@@ -74,7 +74,7 @@ static void zero_block(struct page *block, unsigned int order)
 	unsigned long i;
 
 	for (i = 0; i < 1UL << order; i++) {
-		clear_highpage(page_of(block, i));
+		dmabuf_zero_page(page_to_pfn(block) + i);
 		if (i % RESCHED_PAGES == RESCHED_PAGES - 1)
 			cond_resched();
 	}

@@ -117,6 +117,15 @@ compat_shrinker_create(const char *name,
 #define compat_vm_flags_clear(vma, flags)	((vma)->vm_flags &= ~(flags))
 #endif
 
+/* 5.11: mappings of highmem that do not keep others off the processor. */
+#if COMPAT_SINCE(5, 11)
+#define compat_kmap_local_pfn(pfn)	kmap_local_pfn(pfn)
+#define compat_kunmap_local(vaddr)	kunmap_local(vaddr)
+#else
+#define compat_kmap_local_pfn(pfn)	kmap_atomic(pfn_to_page(pfn))
+#define compat_kunmap_local(vaddr)	kunmap_atomic(vaddr)
+#endif
+
 /* 6.2: the devnode operation of a class must not change the device. */
 #if COMPAT_SINCE(6, 2)
 #define COMPAT_DEVNODE_CONST		const
