@@ -5,27 +5,19 @@
  * dma_heap:NAME. What ION keeps of freed buffers is drained after each life;
  * with ion:ID:warm it is zeroed instead, which is waited for. Prints a line a
  * step: its name, and the nanoseconds of each.
+ *
+ * heap profile STEP SIZE HEAP does one step of one life while somebody else
+ * counts instructions: before it a line with the addresses of the functions at
+ * both ends of it, after it another one; each waits for an answer.
  */
-#include <dmabuf/cma_mem.h>
-#include <dmabuf/ion.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/dma-buf.h>
-#include <linux/dma-heap.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
-#include <time.h>
-#include <unistd.h>
 
+#include "buffers.h"
 #include "../test/guest/c/drm.h"
 
 #define POOL	"/sys/kernel/debug/ion/pool"
-#define DRAIN	"/sys/kernel/debug/ion/drain"
 
 /* A driver that imports what it is given, and maps it for a device. */
 #define CARD	"/dev/dri/card0"
@@ -36,14 +28,6 @@
 /* Nanoseconds; an eighth of the time between two ticks of the kernel's timer. */
 #define LONGEST_PAUSE	500e3
 
-struct heap {
-	int device;
-	int drain;	/* or -1 */
-	bool warm;
-	unsigned int ion_id;
-	int (*alloc)(const struct heap *heap, size_t size);
-};
-
 static int card;
 
 struct buffer {
@@ -52,67 +36,6 @@ struct buffer {
 	int fd;
 	void *bytes;
 };
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "heap: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-/* All heaps alike: mapped cached, which is what those of the kernel are. */
-
-static int ion_alloc(const struct heap *heap, size_t size)
-{
-	struct ion_allocation_data data = {
-		.len = size,
-		.heap_id_mask = 1U << heap->ion_id,
-		.flags = ION_FLAG_CACHED,
-	};
-
-	return ioctl(heap->device, ION_IOC_ALLOC, &data) < 0 ? -1 : (int)data.fd;
-}
-
-static int cma_mem_alloc(const struct heap *heap, size_t size)
-{
-	struct cmem_alloc data = { .len = size, .flags = CMEM_FLAG_CACHED };
-
-	return ioctl(heap->device, CMEM_IOC_ALLOC, &data) < 0 ? -1 : data.fd;
-}
-
-static int dma_heap_alloc(const struct heap *heap, size_t size)
-{
-	struct dma_heap_allocation_data data = { .len = size, .fd_flags = O_RDWR | O_CLOEXEC };
-
-	return ioctl(heap->device, DMA_HEAP_IOCTL_ALLOC, &data) < 0 ? -1 : (int)data.fd;
-}
-
-static struct heap open_heap(const char *name)
-{
-	struct heap heap = { .drain = -1 };
-	char path[256];
-
-	if (sscanf(name, "ion:%u", &heap.ion_id) == 1) {
-		heap.alloc = ion_alloc;
-		heap.warm = strstr(name, ":warm");
-		/* There is none with pool_max=0. */
-		heap.drain = open(DRAIN, O_WRONLY | O_CLOEXEC);
-		strcpy(path, "/dev/ion");
-	} else if (!strcmp(name, "cma_mem")) {
-		heap.alloc = cma_mem_alloc;
-		strcpy(path, "/dev/cma_mem");
-	} else if (!strncmp(name, "dma_heap:", 9)) {
-		heap.alloc = dma_heap_alloc;
-		snprintf(path, sizeof(path), "/dev/dma_heap/%s", name + 9);
-	} else {
-		errno = EINVAL;
-		fail(name);
-	}
-	heap.device = open(path, O_RDWR | O_CLOEXEC);
-	if (heap.device < 0)
-		fail(path);
-
-	return heap;
-}
 
 static void step_alloc(struct buffer *buffer)
 {
@@ -162,12 +85,6 @@ static void step_unmap_close(struct buffer *buffer)
 		fail("unmap+close");
 }
 
-static void drain(const struct heap *heap)
-{
-	if (write(heap->drain, "1", 1) != 1)
-		fail(DRAIN);
-}
-
 /* What is kept in the end goes back, too: nobody is to do that later. */
 static void step_sustained(struct buffer *buffer)
 {
@@ -176,7 +93,7 @@ static void step_sustained(struct buffer *buffer)
 		if (close(buffer->fd))
 			fail("close");
 	}
-	if (buffer->heap->drain >= 0 && !buffer->heap->warm)
+	if (!buffer->heap->warm)
 		drain(buffer->heap);
 }
 
@@ -198,7 +115,7 @@ static void settle(const struct heap *heap)
 	if (heap->warm)
 		while (!is_zeroed())
 			usleep(1000);
-	else if (heap->drain >= 0)
+	else
 		drain(heap);
 }
 
@@ -215,15 +132,6 @@ static const struct step {
 };
 
 #define STEPS	(sizeof(steps) / sizeof(steps[0]))
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-
-	return time.tv_sec * 1e9 + time.tv_nsec;
-}
 
 static int by_value(const void *left, const void *right)
 {
@@ -275,6 +183,66 @@ static double clock_cost(void)
 	return typical(times, 256);
 }
 
+/* Where counting begins and ends. */
+static __attribute__((noinline, noipa)) void profile_begin(void)
+{
+}
+
+static __attribute__((noinline, noipa)) void profile_end(void)
+{
+}
+
+static void await_answer(void)
+{
+	if (!fgets((char[16]){ 0 }, 16, stdin))
+		fail("standard input");
+}
+
+/* Bit 0 says which instruction set it is of. */
+static unsigned long address_of(void (*function)(void))
+{
+	return (unsigned long)function & ~1UL;
+}
+
+static void profile_step(const struct step *step, struct buffer *buffer)
+{
+	printf("begin %lx %lx\n", address_of(profile_begin), address_of(profile_end));
+	fflush(stdout);
+	await_answer();
+	profile_begin();
+	step->run(buffer);
+	profile_end();
+	puts("end");
+	fflush(stdout);
+	await_answer();
+}
+
+/* As in the other lives, the last of many. */
+static int profile(const char *name, size_t size, const char *heap_name)
+{
+	const unsigned int last = 8;
+	struct heap heap = open_heap(heap_name);
+	bool found = false;
+
+	settle(&heap);
+	for (unsigned int round = 0; round <= last; round++) {
+		struct buffer buffer = { .heap = &heap, .size = size };
+
+		for (unsigned int step = 0; step < STEPS; step++) {
+			bool wanted = round == last && !strcmp(steps[step].name, name);
+
+			found |= wanted;
+			if (wanted)
+				profile_step(&steps[step], &buffer);
+			else
+				steps[step].run(&buffer);
+		}
+		settle(&heap);
+	}
+
+	return found ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
 	double start, overhead, *times[2][STEPS];
@@ -288,15 +256,17 @@ int main(int argc, char **argv)
 		execv("/proc/self/exe", argv);
 		fail("/proc/self/exe");
 	}
-	size = argc == 5 ? strtoul(argv[1], NULL, 10) : 0;
-	rounds = argc == 5 ? strtoul(argv[2], NULL, 10) : 0;
-	if (!size || !rounds) {
-		fprintf(stderr, "usage: heap SIZE ROUNDS OURS PEER\n");
-		return 1;
-	}
 	card = open(CARD, O_RDWR | O_CLOEXEC);
 	if (card < 0)
 		fail(CARD);
+	if (argc == 5 && !strcmp(argv[1], "profile"))
+		return profile(argv[2], strtoul(argv[3], NULL, 10), argv[4]);
+	size = argc == 5 ? strtoul(argv[1], NULL, 10) : 0;
+	rounds = argc == 5 ? strtoul(argv[2], NULL, 10) : 0;
+	if (!size || !rounds) {
+		fprintf(stderr, "usage: heap SIZE ROUNDS OURS PEER | heap profile STEP SIZE HEAP\n");
+		return 1;
+	}
 	for (which = 0; which < 2; which++) {
 		heaps[which] = open_heap(argv[3 + which]);
 		settle(&heaps[which]);

@@ -3,18 +3,18 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { compileHere } from './bench-here.ts';
-import { label, makeRow, type Results, type Row, type Subject, sizeText } from './bench-results.ts';
+import { label, makeRow, type Results, type Row, type Subject, sizeText, type Unit } from './bench-results.ts';
 import { Failure } from './failure.ts';
 import { requirePackages } from './host.ts';
-import { chooseMachine, toolsFor } from './machines.ts';
+import { chooseMachine, type Machine, toolsFor } from './machines.ts';
 import { say } from './progress.ts';
 import { projectRoot } from './project.ts';
 import { eachLine, run, start } from './run.ts';
 
 /** The kernel that has heaps of its own to compare with. */
 const KERNEL = 'lab';
-/** Two buffers of the largest size in one piece, and as much again that is in use. */
-const MEMORY_MIB = 1024;
+/** For a buffer of 512 MiB, and as much again that is in use, twice. */
+const MEMORY_MIB = 2048;
 const CMA_MIB = 128;
 /** An instruction takes 1 ns, not the 8 of --icount alone: the ticks of the timer, every 4 ms, weigh less. */
 const INSTRUCTION_NS = ['--qemu-arg', '-icount', '--qemu-arg', 'shift=0'];
@@ -92,22 +92,59 @@ interface Job extends Pair {
   rounds: number;
 }
 
-/** A row of the library against bench/here.c, and the line that both are told. */
-interface LibraryJob {
+/** A row that is not a step of a life: what prints one figure, for each side. */
+interface Other {
   row: Subject & { size: number };
-  line: string;
+  ours: string;
+  peer: string;
+  unit?: Unit;
 }
 
 const library = { group: 'The library on the ION SYSTEM heap, in the guest', peerName: 'C', where: 'guest' } as const;
-const libraryJobs: LibraryJob[] = [
-  {
-    row: { ...library, name: 'alloc + map + touch + unmap + close', size: 1 << 20, goal: 1.1 },
-    line: `ion ${1 << 20} 100`,
-  },
-  { row: { ...library, name: 'bracket', size: 1 << 20, goal: 1.3 }, line: `bracket ${1 << 20} 2000` },
-];
 /** Of a line, the last of which counts: code is compiled as it gets hot. */
 const LIBRARY_BATCHES = 4;
+
+/** A row of the library against bench/here.c, and the line that both are told. */
+function ofLibrary(name: string, goal: number, line: string): Other {
+  const batches = `printf '${`${line}\\n`.repeat(LIBRARY_BATCHES)}'`;
+  const last = (program: string) => `${batches} | ${program} | tail -n 1`;
+  return {
+    row: { ...library, name, size: 1 << 20, goal },
+    ours: last('node bench/here.ts'),
+    peer: last('/share/here'),
+  };
+}
+
+const scaling = { group: 'As there is more of it', peerName: 'less of it', where: 'guest' } as const;
+
+/** A row of bench/scale.c: what costs as much where there is more of it. */
+function ofScale(name: string, size: number, goal: number, what: string, more: string, less: string): Other {
+  const row = { ...scaling, name, size, goal };
+  return { row, ours: `/tmp/scale ${what} ion:0 ${more}`, peer: `/tmp/scale ${what} ion:0 ${less}` };
+}
+
+const memory = { group: "The kernel's own memory of a buffer", where: 'guest' } as const;
+
+function ofMemory(name: string, ours: string, peer: string, size: number, buffers: number): Other {
+  const of = (heap: string) => `/tmp/scale memory ${heap} ${buffers} ${size}`;
+  const row = { ...memory, name: `${name} kernel memory`, size, peerName: 'in-tree' };
+  return { row, ours: of(ours), peer: of(peer), unit: 'bytes' };
+}
+
+const others: Other[] = [
+  ofScale('SYSTEM alloc, a MiB of 8 against one of 1', 8 << 20, 1.1, 'size', `${8 << 20} 16`, `${1 << 20} 64`),
+  ofScale('SYSTEM alloc, a MiB of 64 against one of 1', 64 << 20, 1.1, 'size', `${64 << 20} 4`, `${1 << 20} 64`),
+  ofScale('SYSTEM alloc, a MiB of 512 against one of 1', 512 << 20, 1.1, 'size', `${512 << 20} 2`, `${1 << 20} 64`),
+  ofScale('SYSTEM alloc + close, beside 10,000 buffers against 10', 4096, 1.2, 'live', '10000 2000', '10 2000'),
+  ofScale('SYSTEM alloc + close, by 4 processes against 1', 4096, 1.1, 'processes', '4 2000', '1 2000'),
+  ofMemory('SYSTEM', 'ion:0', 'dma_heap:system', 4096, 10000),
+  // Too small for a block of 64 KiB: 15 pages.
+  ofMemory('SYSTEM', 'ion:0', 'dma_heap:system', 60 << 10, 10000),
+  ofMemory('DMA', 'ion:4', 'dma_heap:reserved', 4096, 10000),
+  ofMemory('cma_mem', 'cma_mem', 'dma_heap:reserved', 4096, 10000),
+  ofLibrary('alloc + map + touch + unmap + close', 1.1, `ion ${1 << 20} 100`),
+  ofLibrary('bracket', 1.3, `bracket ${1 << 20} 2000`),
+];
 
 /** In this order they are shown, each by size. */
 const names = pairs.flatMap((pair) => stepsOf(pair).map((step) => `${pair.name} ${step}`));
@@ -131,19 +168,65 @@ function jobsFor(quick: boolean, wanted: (row: Subject) => boolean): Job[] {
     .reverse();
 }
 
+/** A step of a life that is wanted, on our heap and on the other. */
+export interface Profiled extends Pick<Pair, 'ours' | 'peer' | 'peerName'> {
+  name: string;
+  step: Step;
+  size: number;
+}
+
+/** Those of the rows that are steps of bench/heap.c. */
+export function stepsWanted(wanted: (row: Subject) => boolean): Profiled[] {
+  return pairs.flatMap((pair) =>
+    sizes.flatMap(({ size }) => {
+      const rows = rowsOf({ ...pair, size, rounds: 1 });
+      return stepsOf(pair).flatMap((step, at) => {
+        const row = rows[at] as Subject;
+        const { ours, peer, peerName } = pair;
+        return wanted(row) ? [{ ours, peer, peerName, name: row.name, step, size }] : [];
+      });
+    }),
+  );
+}
+
 /** Drives out of the contiguous memory what the kernel put there: else a first, small buffer is dearer. */
-const SWEEP = '/tmp/heap 33554432 4 cma_mem dma_heap:reserved >/dev/null';
+export const SWEEP = '/tmp/heap 33554432 4 cma_mem dma_heap:reserved >/dev/null';
 
 /** What the guest runs: from memory, so that nothing is fetched from this machine meanwhile. */
-function script(jobs: Job[], chosen: LibraryJob[]): string {
-  const lines = jobs.map(({ size, rounds, ours, peer }) => `/tmp/heap ${size} ${rounds} ${ours} ${peer}; echo =`);
-  for (const { line } of chosen) {
-    const batches = `printf '${`${line}\\n`.repeat(LIBRARY_BATCHES)}'`;
-    const last = (program: string) => `$(${batches} | ${program} | tail -n 1)`;
-    lines.push(`echo library ${last('node bench/here.ts')} ${last('/share/here')}; echo =`);
-  }
-  const begin = ['set -e', 'uname -r', 'modprobe vgem', 'cp /share/heap /tmp', 'echo 3 >/proc/sys/vm/drop_caches'];
+function script(jobs: Job[], chosen: Other[]): string {
+  const lines = [
+    ...jobs.map(({ size, rounds, ours, peer }) => `/tmp/heap ${size} ${rounds} ${ours} ${peer}; echo =`),
+    ...chosen.map(({ ours, peer }) => `echo other $(${ours}) $(${peer}); echo =`),
+  ];
+  const programs = 'cp /share/heap /share/scale /tmp';
+  const begin = ['set -e', 'uname -r', 'modprobe vgem', programs, 'echo 3 >/proc/sys/vm/drop_caches'];
   return [...begin, SWEEP, ...lines, ''].join('\n');
+}
+
+/** Compiles bench/heap.c and bench/scale.c for the guest. */
+export async function compileForGuest(arch: string, directory: string): Promise<Machine> {
+  const machine = chooseMachine(arch, KERNEL);
+  await requirePackages(toolsFor(machine));
+  const flags = ['-static', '-O2', '-std=gnu11', '-D_FILE_OFFSET_BITS=64', '-Wall', '-Wextra', '-Werror'];
+  const include = join(projectRoot, 'kernel-modules/include/uapi');
+  for (const name of ['heap', 'scale']) {
+    const source = join(projectRoot, `bench/${name}.c`);
+    await run(`${machine.userland.gnu}-gcc`, [...flags, '-I', include, '-o', join(directory, name), source], {
+      purpose: `compiling bench/${name}.c`,
+    });
+  }
+  return machine;
+}
+
+/** Options of scripts/guest: where all of it is measured. */
+export function benchGuest(arch: string, share: string): string[] {
+  const options = { arch, kernel: KERNEL, mem: MEMORY_MIB, cma: CMA_MIB, timeout: TIMEOUT_S, share };
+  return [
+    ...['--icount', ...INSTRUCTION_NS],
+    ...Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`]),
+    // All of them zero memory themselves: nobody is to do it a second time.
+    ...['--append', 'init_on_alloc=0'],
+  ];
 }
 
 /**
@@ -157,16 +240,9 @@ export async function measureInGuest(
   wanted: (row: Subject) => boolean,
 ): Promise<{ guest: NonNullable<Results['guest']>; rows: Row[] } | undefined> {
   const jobs = jobsFor(quick, wanted);
-  const chosen = libraryJobs.filter(({ row }) => wanted(row));
+  const chosen = others.filter(({ row }) => wanted(row));
   if (jobs.length + chosen.length === 0) return undefined;
-  const machine = chooseMachine(arch, KERNEL);
-  await requirePackages(toolsFor(machine));
-  const source = join(projectRoot, 'bench/heap.c');
-  const flags = ['-static', '-O2', '-std=gnu11', '-D_FILE_OFFSET_BITS=64', '-Wall', '-Wextra', '-Werror'];
-  const include = join(projectRoot, 'kernel-modules/include/uapi');
-  await run(`${machine.userland.gnu}-gcc`, [...flags, '-I', include, '-o', join(directory, 'heap'), source], {
-    purpose: 'compiling bench/heap.c',
-  });
+  const machine = await compileForGuest(arch, directory);
   await compileHere(`${machine.userland.gnu}-gcc`, join(directory, 'here'), '-static', '-D_FILE_OFFSET_BITS=64');
   await writeFile(join(directory, 'run'), script(jobs, chosen));
   const titles = [...jobs, ...chosen.map(({ row }) => row)];
@@ -182,26 +258,18 @@ export async function measureInGuest(
   const shown = rows.filter(wanted).sort((a, b) => {
     return names.indexOf(a.name) - names.indexOf(b.name) || (a.size ?? 0) - (b.size ?? 0);
   });
-  for (const [index, { row }] of chosen.entries()) {
+  for (const [index, { row, unit }] of chosen.entries()) {
     const [, ours, peer] = times[jobs.length + index]?.[0] ?? [];
-    shown.push(makeRow(row, Number(ours), Number(peer)));
+    shown.push(makeRow(row, Number(ours), Number(peer), unit));
   }
   return { guest: { arch, kernel: release?.[0]?.[0] ?? '' }, rows: shown };
 }
 
 /** The words of each line, by job; before those of the first job what the kernel is called. */
 async function inGuest(arch: string, share: string, jobs: { name: string; size: number }[]): Promise<string[][][]> {
-  const options = { arch, kernel: KERNEL, mem: MEMORY_MIB, cma: CMA_MIB, timeout: TIMEOUT_S, share };
-  const child = start(
-    join(projectRoot, 'scripts/guest'),
-    [
-      ...['--icount', ...INSTRUCTION_NS],
-      ...Object.entries(options).flatMap(([name, value]) => [`--${name}`, `${value}`]),
-      // All of them zero memory themselves: nobody is to do it a second time.
-      ...['--append', 'init_on_alloc=0', '--', 'sh', '/share/run'],
-    ],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  );
+  const child = start(join(projectRoot, 'scripts/guest'), [...benchGuest(arch, share), '--', 'sh', '/share/run'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const said: string[][][] = [[]];
   if (child.stdout) {
     eachLine(child.stdout, (line) => {

@@ -5,6 +5,8 @@ import { Failure } from './failure.ts';
 
 export type Where = 'guest' | 'here';
 
+export type Unit = 'µs' | 'bytes';
+
 /** One thing measured, ours and theirs. */
 export interface Row {
   /** Which table it belongs to. */
@@ -12,11 +14,11 @@ export interface Row {
   name: string;
   /** Bytes. */
   size?: number;
-  /** Times of one, in `unit`. */
+  /** Of one, in `unit`. */
   ours: number;
   peer: number;
   peerName: string;
-  unit: 'µs';
+  unit: Unit;
   /** ours / peer: lower is better. */
   ratio: number;
   /** What the ratio is to be at most. */
@@ -36,19 +38,20 @@ export interface Results {
   results: Row[];
 }
 
-/** A row from times in nanoseconds. */
-export function makeRow(of: Subject, oursNs: number, peerNs: number): Row {
-  if (!(oursNs > 0 && peerNs > 0)) throw new Failure(`${label(of)}: measured ${oursNs} and ${peerNs} ns`);
+/** A row from times in nanoseconds, or from bytes. */
+export function makeRow(of: Subject, ours: number, peer: number, unit: Unit = 'µs'): Row {
+  if (!(ours > 0 && peer > 0)) throw new Failure(`${label(of)}: measured ${ours} and ${peer}`);
+  const scale = unit === 'µs' ? 1000 : 1;
   const { group, name, size, peerName, goal, where } = of;
   return {
     group,
     name,
     ...(size === undefined ? {} : { size }),
-    ours: Number((oursNs / 1000).toFixed(4)),
-    peer: Number((peerNs / 1000).toFixed(4)),
+    ours: Number((ours / scale).toFixed(4)),
+    peer: Number((peer / scale).toFixed(4)),
     peerName,
-    unit: 'µs',
-    ratio: Number((oursNs / peerNs).toPrecision(5)),
+    unit,
+    ratio: Number((ours / peer).toPrecision(5)),
     ...(goal === undefined ? {} : { goal }),
     where,
   };

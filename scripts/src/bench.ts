@@ -10,6 +10,7 @@ import { measureCamera } from './bench-camera.ts';
 import { measureInGuest } from './bench-guest.ts';
 import { measureHere } from './bench-here.ts';
 import { picture } from './bench-picture.ts';
+import { profileInGuest } from './bench-profile.ts';
 import { type Comparison, compare, label, markdown, type Results, type Row, readResults } from './bench-results.ts';
 import { Failure } from './failure.ts';
 import { chooseMachine } from './machines.ts';
@@ -25,6 +26,8 @@ machine. Prints tables (Markdown), and leaves results.json and a picture, result
   --arch NAME           armhf | arm64: the guest (default armhf)
   --quick               fewer sizes and rounds: less than a minute, where a full run takes two to four
   --only PATTERN        the rows whose "guest|here NAME SIZE" matches, as in --only 'guest system (alloc|mmap)'
+  --profile             instead of times the instructions of each step in the guest, by function: with --only, as in
+                        --profile --only 'system mmap 8 mib'; prints tables, leaves no file
   --compare FILE        prints the ratios beside those of an earlier results.json, with the difference
   --fail-above PERCENT  with --compare: ends with 1 if a ratio in the guest rose by more
   --out DIR             where results.json and results.svg go (default bench)
@@ -44,6 +47,7 @@ interface Options {
   out: string;
   json: boolean;
   writeDocs: boolean;
+  profile: boolean;
 }
 
 /** undefined: help was asked for. @throws Failure naming the option that is wrong */
@@ -56,8 +60,14 @@ function parseOptions(args: string[]): Options | undefined {
     throw new Failure(`--fail-above ${failAbove}: a number of percent is expected`);
   }
   if (writeDocs && (quick || only !== undefined)) throw new Failure('--write-docs is for a full run');
+  const { profile = false } = values;
+  if (profile && only === undefined) throw new Failure('--profile needs --only PATTERN: a step takes it a minute');
+  const others = ['compare', 'fail-above', 'json', 'out', 'quick', 'write-docs'] as const;
+  const other = others.find((name) => values[name] !== undefined);
+  if (profile && other) throw new Failure(`--profile and --${other}: a profile is no measurement`);
   return {
     arch: values.arch ?? 'armhf',
+    profile,
     quick,
     only: only === undefined ? undefined : pattern(only),
     compare,
@@ -79,6 +89,7 @@ function parse(args: string[]) {
     json: flag,
     only: text,
     out: text,
+    profile: flag,
     quick: flag,
     'write-docs': flag,
   } as const;
@@ -103,8 +114,14 @@ function commit(): string | undefined {
   return status === 0 ? stdout.trim() : undefined;
 }
 
-async function measure({ arch, quick, only }: Options, directory: string): Promise<Results> {
-  const wanted = (row: Pick<Row, 'where' | 'name' | 'size'>) => only?.test(`${row.where} ${label(row)}`) ?? true;
+const wantedBy =
+  ({ only }: Options) =>
+  (row: Pick<Row, 'where' | 'name' | 'size'>) =>
+    only?.test(`${row.where} ${label(row)}`) ?? true;
+
+async function measure(options: Options, directory: string): Promise<Results> {
+  const { arch, quick, only } = options;
+  const wanted = wantedBy(options);
   const here = await measureHere(quick, directory, wanted);
   const guest = await measureInGuest(arch, quick, directory, wanted);
   const camera = await measureCamera(arch, quick, directory, wanted);
@@ -166,6 +183,10 @@ async function main(): Promise<number> {
   const directory = await mkdtemp(join(tmpdir(), 'dmabuf-bench-'));
   let results: Results;
   try {
+    if (options.profile) {
+      console.log(await profileInGuest(options.arch, directory, wantedBy(options)));
+      return 0;
+    }
     results = await measure(options, directory);
   } finally {
     await rm(directory, { recursive: true, force: true });
