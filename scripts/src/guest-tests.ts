@@ -24,8 +24,8 @@ export interface Result extends Counts {
 /** Seconds: several times what the slowest guest takes. */
 const GUEST_S = 2400;
 
-/** Rounds and moments of the tests that kill, and frames of the long one, where they are not to be their default. */
-const ofLoops = ['DMABUF_KILLS', 'DMABUF_SEED', 'DMABUF_FRAMES'].flatMap((name) => {
+/** Rounds of loops, moments of the tests that kill, and frames of the long one, where they are not to be their default. */
+const ofLoops = ['DMABUF_ROUNDS', 'DMABUF_KILLS', 'DMABUF_SEED', 'DMABUF_FRAMES'].flatMap((name) => {
   const value = process.env[name];
   return value ? [[name, value]] : [];
 });

@@ -26,7 +26,7 @@ describe('the bridge under sanitizers', function () {
     logs = join(folder, 'reports');
     mkdirSync(logs);
     mkdirSync(join(folder, 'build'));
-    for (const part of ['package.json', '.mocharc.json', 'dist', 'test']) {
+    for (const part of ['package.json', '.mocharc.json', 'tsconfig.json', 'dist', 'examples', 'lib', 'test']) {
       cpSync(join(projectRoot, part), join(folder, part), { recursive: true });
     }
     symlinkSync(join(projectRoot, 'node_modules'), join(folder, 'node_modules'));
