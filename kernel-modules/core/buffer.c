@@ -26,11 +26,14 @@ static int alloc_pages_for(struct dmabuf_memory *memory, unsigned long pages, un
 	}
 }
 
-/* User space would see what lies in memory below what the kernel's mapping has in the cache. */
-static bool caches_alias(void)
+/*
+ * Whether somebody may see what lies in memory below what the kernel's mapping
+ * has in the cache: user space, or whoever reads a page again that direct I/O
+ * had the cache thrown away for, and did not write.
+ */
+static bool zeroes_must_arrive(const struct dmabuf_buffer *buffer)
 {
-	return IS_ENABLED(CONFIG_CPU_CACHE_VIVT) || IS_ENABLED(CONFIG_CPU_V6) ||
-	       IS_ENABLED(CONFIG_CPU_V6K);
+	return buffer->write_combined || buffer->heap->direct_io || dmabuf_caches_alias();
 }
 
 static int alloc_memory(struct dmabuf_buffer *buffer, unsigned long pages, unsigned long align)
@@ -42,7 +45,7 @@ static int alloc_memory(struct dmabuf_buffer *buffer, unsigned long pages, unsig
 	if (ret)
 		return ret;
 	/* dmabuf_map() has it done for cached memory, if it ever has to be. */
-	if (!buffer->write_combined && !caches_alias()) {
+	if (!zeroes_must_arrive(buffer)) {
 		buffer->zeroes_in_cache = !IS_ENABLED(CONFIG_X86);
 		return 0;
 	}
@@ -70,20 +73,21 @@ static int charge_both(struct dmabuf_device *device, struct dmabuf_account *acco
 {
 	int ret;
 
-	ret = dmabuf_device_charge(device, size);
-	if (ret)
-		return ret;
+	/* First the file: what it may not have is not taken from the others for a moment. */
 	ret = dmabuf_account_charge(account, size);
 	if (ret)
-		dmabuf_device_uncharge(device, size);
+		return ret;
+	ret = dmabuf_device_charge(device, size);
+	if (ret)
+		dmabuf_account_uncharge(account, size);
 
 	return ret;
 }
 
 static void uncharge_both(struct dmabuf_device *device, struct dmabuf_account *account, u64 size)
 {
-	dmabuf_account_uncharge(account, size);
 	dmabuf_device_uncharge(device, size);
+	dmabuf_account_uncharge(account, size);
 }
 
 /**

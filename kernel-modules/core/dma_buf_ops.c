@@ -10,6 +10,7 @@
 #include <linux/kernel.h>
 #include <linux/mm.h>
 #include <linux/scatterlist.h>
+#include <linux/sched/signal.h>
 #include <linux/sched.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
@@ -291,9 +292,35 @@ static void dmabuf_vma_close(struct vm_area_struct *vma)
 	dmabuf_buffer_put(buffer);
 }
 
+static unsigned long pfn_at(const struct dmabuf_memory *memory, unsigned long pgoff)
+{
+	const struct dmabuf_piece *piece = memory->pieces;
+
+	while (pgoff >= piece->pages) {
+		pgoff -= piece->pages;
+		piece++;
+	}
+
+	return piece->pfn + pgoff;
+}
+
+/* What a program has given up itself (MADV_DONTNEED), where it may do so. */
+static vm_fault_t dmabuf_vma_fault(struct vm_fault *vmf)
+{
+	const struct dmabuf_buffer *buffer = vmf->vma->vm_private_data;
+
+	if (!(vmf->vma->vm_flags & VM_MIXEDMAP) || vmf->pgoff >= buffer->memory.pages)
+		return VM_FAULT_SIGBUS;
+	vmf->page = pfn_to_page(pfn_at(&buffer->memory, vmf->pgoff));
+	get_page(vmf->page);
+
+	return 0;
+}
+
 static const struct vm_operations_struct dmabuf_vm_ops = {
 	.open = dmabuf_vma_open,
 	.close = dmabuf_vma_close,
+	.fault = dmabuf_vma_fault,
 };
 
 /*
@@ -363,8 +390,12 @@ static int insert_pieces(const struct dmabuf_memory *memory, struct vm_area_stru
 		if (ret)
 			return ret;
 		pgoff++;
-		if (IS_ALIGNED(address, SZ_1M))
-			cond_resched();
+		if (!IS_ALIGNED(address, SZ_1M))
+			continue;
+		cond_resched();
+		/* What is mapped has references of its own. */
+		if (fatal_signal_pending(current))
+			return -EINTR;
 	}
 
 	return 0;
@@ -399,8 +430,11 @@ static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 
 	if (buffer->write_combined)
 		vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
-	/* What the CPU copies goes through its cache, which an uncached mapping does not see. */
-	if (buffer->heap->direct_io && !buffer->write_combined)
+	/*
+	 * What the CPU copies goes through its cache, which an uncached mapping
+	 * does not see. An importer may have made it a mapping without pages.
+	 */
+	if (buffer->heap->direct_io && !buffer->write_combined && !(vma->vm_flags & VM_PFNMAP))
 		ret = insert_pieces(&buffer->memory, vma, pgoff);
 	else
 		ret = remap_pieces(&buffer->memory, vma, pgoff);
@@ -532,11 +566,25 @@ static bool is_mapped_for_device(const struct dmabuf_buffer *buffer)
 	return false;
 }
 
+/* Whether a device's own sync for the CPU drops what the cache has. */
+static bool is_mapped_for_writer(const struct dmabuf_buffer *buffer)
+{
+	const struct dmabuf_attachment *attachment;
+
+	lockdep_assert_held(&buffer->lock);
+	list_for_each_entry(attachment, &buffer->attachments, node)
+		if (attachment->mapped && attachment->direction != DMA_TO_DEVICE)
+			return true;
+
+	return false;
+}
+
 /*
  * Drops from the cache what is in memory too, of a range and of the lines that
  * it ends in: a device may have written there that nobody maps it for, by an
- * address it was told. Where one has it mapped its own sync does that, and a
- * mapping beside it would look like a mistake to the debugging of the DMA API.
+ * address it was told. Where one that writes has it mapped its own sync does
+ * that, and a mapping beside it would look like a mistake to the debugging of
+ * the DMA API.
  */
 static int invalidate(const struct dmabuf_buffer *buffer, size_t offset, size_t len)
 {
@@ -545,7 +593,7 @@ static int invalidate(const struct dmabuf_buffer *buffer, size_t offset, size_t 
 
 	lockdep_assert_held(&buffer->write_back_lock);
 	lockdep_assert_held(&buffer->lock);
-	if (buffer->write_combined || IS_ENABLED(CONFIG_X86) || is_mapped_for_device(buffer))
+	if (buffer->write_combined || IS_ENABLED(CONFIG_X86) || is_mapped_for_writer(buffer))
 		return 0;
 
 	offset = round_down(offset, line);

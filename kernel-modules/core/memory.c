@@ -68,6 +68,18 @@ static gfp_t account_for(const struct dmabuf_device *device)
 	return device && device->mem_accounting ? __GFP_ACCOUNT : 0;
 }
 
+/*
+ * Who else has a reference on it frees it. With one of those that goes away
+ * meanwhile __free_pages() has freed a block twice, until Linux 6.3.
+ */
+static void free_block(struct page *page, unsigned int order)
+{
+	if (page_count(page) == 1)
+		__free_pages(page, order);
+	else
+		put_page(page);
+}
+
 static void free_pages_of(unsigned long pfn, unsigned long pages, struct dmabuf_pool *pool)
 {
 	unsigned long end = pfn + pages;
@@ -79,7 +91,7 @@ static void free_pages_of(unsigned long pfn, unsigned long pages, struct dmabuf_
 		page = pfn_to_page(pfn);
 		order = compound_order(page);
 		if (!dmabuf_pool_give(pool, page, order))
-			__free_pages(page, order);
+			free_block(page, order);
 		pfn += 1UL << order;
 		freed += 1UL << order;
 		if (freed >= BATCH_PAGES) {
@@ -400,9 +412,9 @@ static size_t most_mapped(struct device *dev)
  * @memory:	the memory
  * @offset:	the first byte
  * @len:	bytes, all in @memory
- * @direction:	DMA_TO_DEVICE: what the CPU wrote reaches memory. For fresh
- *		memory, mapped by nobody, DMA_BIDIRECTIONAL: it is dropped from
- *		the cache, too; what others write meanwhile would be lost.
+ * @direction:	DMA_TO_DEVICE: what the CPU wrote reaches memory.
+ *		DMA_BIDIRECTIONAL: it is dropped from the cache, too, to the end
+ *		of whole lines; what others write meanwhile would be lost.
  *
  * What is left in the cache of memory that will be mapped uncached would reach
  * it later, over what was written there. Cached memory needs it too, at the

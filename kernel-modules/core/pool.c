@@ -146,6 +146,7 @@ static struct page *first_dirty(struct dmabuf_pool *pool, unsigned int i)
 struct page *dmabuf_pool_take(struct dmabuf_pool *pool, unsigned int i)
 {
 	unsigned long pages = 1UL << dmabuf_orders[i];
+	bool poisoned = false;
 	bool dirty = false;
 	struct page *page;
 
@@ -159,9 +160,15 @@ struct page *dmabuf_pool_take(struct dmabuf_pool *pool, unsigned int i)
 	}
 	if (page) {
 		count_pages(pool, page, -(long)pages);
-		pool->reused += pages;
+		poisoned = is_poisoned(page, dmabuf_orders[i]);
+		if (!poisoned)
+			pool->reused += pages;
 	}
 	spin_unlock(&pool->lock);
+	if (poisoned) {
+		__free_pages(page, dmabuf_orders[i]);
+		return NULL;
+	}
 	/* Still cheaper than one of the page allocator, which has to be zeroed, too. */
 	if (page && dirty)
 		zero_block(page, dmabuf_orders[i]);
@@ -221,6 +228,7 @@ static struct page *next_to_clean(struct dmabuf_pool *pool, unsigned int *i)
 static bool clean_one(struct dmabuf_pool *pool)
 {
 	struct page *page;
+	bool poisoned;
 	unsigned int i;
 
 	mutex_lock(&pool->cleaning);
@@ -228,11 +236,18 @@ static bool clean_one(struct dmabuf_pool *pool)
 	page = next_to_clean(pool, &i);
 	spin_unlock(&pool->lock);
 	if (page) {
-		zero_block(page, dmabuf_orders[i]);
+		poisoned = is_poisoned(page, dmabuf_orders[i]);
+		if (!poisoned)
+			zero_block(page, dmabuf_orders[i]);
 		spin_lock(&pool->lock);
-		list_add(&page->lru, &pool->clean[i]);
 		count_dirty(pool, -(1L << dmabuf_orders[i]));
+		if (poisoned)
+			count_pages(pool, page, -(1L << dmabuf_orders[i]));
+		else
+			list_add(&page->lru, &pool->clean[i]);
 		spin_unlock(&pool->lock);
+		if (poisoned)
+			__free_pages(page, dmabuf_orders[i]);
 	}
 	mutex_unlock(&pool->cleaning);
 

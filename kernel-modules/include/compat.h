@@ -117,6 +117,9 @@ compat_shrinker_create(const char *name,
 #define compat_vm_flags_clear(vma, flags)	((vma)->vm_flags &= ~(flags))
 #endif
 
+/* 5.11: pages that a memory cgroup was charged for can be mapped one by one. */
+#define COMPAT_MAPS_CHARGED_PAGES	COMPAT_SINCE(5, 11)
+
 /* 5.11: mappings of highmem that do not keep others off the processor. */
 #if COMPAT_SINCE(5, 11)
 #define compat_kmap_local_pfn(pfn)	kmap_local_pfn(pfn)

@@ -87,6 +87,13 @@ enum dmabuf_backing {
 #define DMABUF_CLEAN		BIT(0)	/* what the CPU wrote is there for devices */
 #define DMABUF_INVALIDATE	BIT(1)	/* what devices wrote is there for the CPU */
 
+/* Whether what was written to a page at one address may be unseen at another. */
+static inline bool dmabuf_caches_alias(void)
+{
+	return IS_ENABLED(CONFIG_CPU_CACHE_VIVT) || IS_ENABLED(CONFIG_CPU_V6) ||
+	       IS_ENABLED(CONFIG_CPU_V6K);
+}
+
 #define DMABUF_HEAP_ATTRIBUTES	6
 
 /**

@@ -10,6 +10,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
+#include "compat.h"
 #include "ion.h"
 
 static bool ignore_heap_mask;
@@ -126,11 +127,21 @@ static int set_up(struct ion_table *table, struct ion_entry *entry, struct ion_h
 }
 
 /* Contiguous memory cannot wait for whoever uses its pages: it is freed in one piece. */
-static int check_direct_io(const struct ion_table *table)
+static int check_direct_io(const struct ion_table *table, const struct dmabuf_device *device)
 {
 	u32 wrong = direct_io;
 	unsigned int i;
 
+	if (!direct_io)
+		return 0;
+	if (dmabuf_caches_alias()) {
+		pr_err("direct_io: the caches of this processor do not allow it\n");
+		return -EINVAL;
+	}
+	if (device->mem_accounting && !COMPAT_MAPS_CHARGED_PAGES) {
+		pr_err("direct_io and mem_accounting: this kernel cannot map pages that are charged\n");
+		return -EINVAL;
+	}
 	for (i = 0; i < table->count; i++)
 		if (table->entries[i].backing == DMABUF_SCATTERED)
 			wrong &= ~BIT(table->entries[i].id);
@@ -158,7 +169,7 @@ int ion_heaps_init(struct dmabuf_device *device)
 	table = ion_table_read();
 	if (IS_ERR(table))
 		return PTR_ERR(table);
-	ret = check_direct_io(table);
+	ret = check_direct_io(table, device);
 	if (ret)
 		goto free_table;
 	heaps = kcalloc(table->count, sizeof(*heaps), GFP_KERNEL);

@@ -444,7 +444,8 @@ static long importer_ioctl(struct file *file, unsigned int cmd, unsigned long ar
 }
 
 /*
- * As a GPU's driver maps what it has imported. It does not wait for the lock,
+ * As drivers of GPUs map what they have imported: some have made it a mapping
+ * without pages before they look what it is of. It does not wait for the lock,
  * inside of which others touch user memory.
  */
 static int importer_mmap(struct file *file, struct vm_area_struct *vma)
@@ -454,6 +455,7 @@ static int importer_mmap(struct file *file, struct vm_area_struct *vma)
 
 	if (!mutex_trylock(&import->importer->lock))
 		return -EBUSY;
+	compat_vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
 	if (import->dmabuf)
 		ret = dma_buf_mmap(import->dmabuf, vma, vma->vm_pgoff);
 	mutex_unlock(&import->importer->lock);

@@ -11,6 +11,7 @@ import { release } from 'node:os';
 import { text } from 'node:stream/consumers';
 import { openHeap } from 'dmabuf';
 import { isThere, suiteWithDriver } from './drivers.ts';
+import { describeEdus, EduProcess } from './edu.ts';
 import {
   allCounters,
   debugfs,
@@ -91,11 +92,32 @@ function readInto(path: string, heapName: string, cached = true): void {
   });
 }
 
+describeEdus('a driver that maps what it has imported, without pages', (first) => {
+  suiteWithParameters('ion', table, 'direct_io=1');
+
+  it('maps a buffer for direct I/O as any other', async () => {
+    await leavesNoPage(async () => {
+      using heap = openHeap('ion', { heap: 'direct' });
+      using buffer = heap.allocSync(LENGTH);
+      await using edu = new EduProcess(buffer);
+      await (await edu.import(buffer, first)).mmap('write');
+      buffer.read(([byte]) => assert.equal(byte, 1));
+    });
+  });
+});
+
 describeModules('direct_io', () => {
   it('is refused for heaps that are not there, or not of scattered pages', async () => {
     await without('ion', () => {
       refuses('ion_lite', [table, 'direct_io=0x4'], /direct_io=0x4: there is no heap 2 of scattered pages$/);
       refuses('ion_lite', [table, 'direct_io=0x81'], /direct_io=0x81: there is no heap 7 of scattered pages$/);
+    });
+  });
+
+  it('is refused with mem_accounting= where the kernel cannot map pages that are charged', async function () {
+    if (!release().startsWith('5.10.')) this.skip();
+    await without('ion', () => {
+      refuses('ion_lite', [table, 'direct_io=1', 'mem_accounting=1'], /this kernel cannot map pages that are charged$/);
     });
   });
 

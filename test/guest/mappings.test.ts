@@ -11,7 +11,7 @@ const SIZE = 4 << 20;
 
 describeModules(`${rounds.toLocaleString('en')} mappings of 4 MiB, opened and closed`, () => {
   it('never run out of address space, in one turn of the loop', async function () {
-    this.timeout(Math.max(this.timeout(), 600_000));
+    this.timeout(Math.max(this.timeout(), 600_000, 20 * rounds));
     this.slow(60_000);
     await leavesNoPage(() => {
       using heap = openHeap('ion', { type: 'system' });

@@ -148,6 +148,23 @@ describeModules('the tracepoints', () => {
 
   // What QEMU, which has no caches, cannot show: without these calls a real device would see old bytes.
   describeEdus('with a device that does DMA', (first, second) => {
+    it('tell what CMEM_CACHE_FLUSH does to a region that devices have mapped, to read or to write', async () => {
+      for (const direction of ['to-device', 'from-device'] as const) {
+        const events = await traced(async () => {
+          using cma = CmaMem.open();
+          using region = cma.allocateSync(PAGE);
+          using buffer = region.export();
+          await using edu = new EduProcess(buffer);
+          await edu.mapped(buffer, first, direction);
+          region.flush();
+        });
+        const names = events.map(([name]) => name);
+        const flush = names.slice(names.indexOf('sync_for_device') + 1, names.lastIndexOf('unmap') - 1);
+        const drops = direction === 'to-device' && process.arch !== 'x64' ? ['invalidate'] : [];
+        assert.deepEqual(flush, ['write_back', 'sync_for_device', ...drops, 'sync_for_cpu'], direction);
+      }
+    });
+
     const kinds = ['the_system', 'the_dma', 'the_protected', 'cma_mem'];
     for (const info of buffers.filter(({ name }) => kinds.includes(name))) {
       it(`tell of a sync of a buffer of ${called(info)}, for each device that has it mapped, and those that read come first`, async () => {
