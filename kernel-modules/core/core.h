@@ -168,15 +168,11 @@ void dmabuf_pool_show(struct dmabuf_pool *pool, struct seq_file *seq);
 static inline void dmabuf_zero_page(unsigned long pfn)
 {
 	struct page *page = pfn_to_page(pfn);
-	void *vaddr;
 
-	if (!PageHighMem(page)) {
+	if (PageHighMem(page))
+		compat_zero_highmem(pfn);
+	else
 		clear_page(page_address(page));
-		return;
-	}
-	vaddr = compat_kmap_local_pfn(pfn);
-	clear_page(vaddr);
-	compat_kunmap_local(vaddr);
 }
 
 int dmabuf_carveout_alloc(struct dmabuf_carveout *carveout, unsigned long pages,

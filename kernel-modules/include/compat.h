@@ -10,6 +10,7 @@
 #include <linux/dma-buf.h>
 #include <linux/err.h>
 #include <linux/export.h>
+#include <linux/highmem.h>
 #include <linux/module.h>
 #include <linux/shrinker.h>
 #include <linux/slab.h>
@@ -120,14 +121,18 @@ compat_shrinker_create(const char *name,
 /* 5.11: pages that a memory cgroup was charged for can be mapped one by one. */
 #define COMPAT_MAPS_CHARGED_PAGES	COMPAT_SINCE(5, 11)
 
-/* 5.11: mappings of highmem that do not keep others off the processor. */
+/* 5.11: mappings of highmem by number. */
+static inline void compat_zero_highmem(unsigned long pfn)
+{
 #if COMPAT_SINCE(5, 11)
-#define compat_kmap_local_pfn(pfn)	kmap_local_pfn(pfn)
-#define compat_kunmap_local(vaddr)	kunmap_local(vaddr)
+	void *vaddr = kmap_local_pfn(pfn);
+
+	clear_page(vaddr);
+	kunmap_local(vaddr);
 #else
-#define compat_kmap_local_pfn(pfn)	kmap_atomic(pfn_to_page(pfn))
-#define compat_kunmap_local(vaddr)	kunmap_atomic(vaddr)
+	clear_highpage(pfn_to_page(pfn));
 #endif
+}
 
 /* 6.2: the devnode operation of a class must not change the device. */
 #if COMPAT_SINCE(6, 2)
