@@ -31,7 +31,8 @@ const pool = (from: string, to: string): Edit => ({ file: 'core/pool.c', from, t
 const debugfs = (from: string, to: string): Edit => ({ file: 'core/debugfs.c', from, to });
 
 /** The end of cmem_regions_close(). */
-const LAST_PUT = '\tmutex_unlock(&views_lock);\n\tput_regions(regions);\n}\n';
+const CLOSE_ACCOUNT = '\tdmabuf_account_close(regions->account);\n';
+const LAST_PUT = `${CLOSE_ACCOUNT}\tput_regions(regions);\n}\n`;
 const SHARE = '\tdmabuf = dmabuf_buffer_share(buffer, file->f_flags & O_ACCMODE);\n';
 
 /** Takes a buffer of several pages and gives it back. */
@@ -53,7 +54,7 @@ interface Mistake {
 const mistakes: Mistake[] = [
   {
     title: 'memory nobody frees',
-    edits: [regions(LAST_PUT, '\tmutex_unlock(&views_lock);\n}\n')],
+    edits: [regions(LAST_PUT, `${CLOSE_ACCOUNT}}\n`)],
     report: /left behind: .*\[cma_mem\][\s\S]*kmemleak: 1 new suspected memory leaks/,
     code: 99,
   },
@@ -91,7 +92,7 @@ const mistakes: Mistake[] = [
   },
   {
     title: 'what a block of the pool held before',
-    edits: [pool('\t\tzero_block(page, dmabuf_orders[i]);\n\t\tspin_lock(', '\t\tspin_lock(')],
+    edits: [pool('\t\tif (!poisoned)\n\t\t\tzero_block(page, dmabuf_orders[i]);\n\t\tspin_lock(', '\t\tspin_lock(')],
     report: /churn: bytes of somebody else at \d+ of \d+/,
     code: 1,
     command: '/share/c/churn 64',
@@ -146,7 +147,7 @@ const mistakes: Mistake[] = [
         '\tif (regions->owner) {\n\t\tlist_del(',
         '\tput_regions(regions);\n\tif (regions->owner) {\n\t\tlist_del(',
       ),
-      regions(LAST_PUT, '\tmutex_unlock(&views_lock);\n}\n'),
+      regions(LAST_PUT, `${CLOSE_ACCOUNT}}\n`),
     ],
     report: /BUG: KASAN: slab-use-after-free in /,
     code: 99,
