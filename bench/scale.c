@@ -37,13 +37,13 @@ static void must_close(int fd)
 		fail("close");
 }
 
-static double per_mebibyte(size_t size, unsigned int rounds)
+static double per_mebibyte(unsigned long size, unsigned long rounds)
 {
 	double spent = 0;
 	double start;
 	int fd;
 
-	for (unsigned int i = 0; i < rounds + 1; i++) {
+	for (unsigned long i = 0; i < rounds + 1; i++) {
 		start = now();
 		fd = must_alloc(size);
 		/* The first one finds the memory as others have left it. */
@@ -56,26 +56,24 @@ static double per_mebibyte(size_t size, unsigned int rounds)
 	return spent / rounds / ((double)size / MIB);
 }
 
-static void lives(unsigned int rounds)
+static void lives(unsigned long rounds)
 {
-	for (unsigned int i = 0; i < rounds; i++)
+	for (unsigned long i = 0; i < rounds; i++)
 		must_close(must_alloc(PAGE));
 }
 
-static int *make(unsigned int count, size_t size)
+/* Until this process ends. */
+static void make(unsigned long count, size_t size)
 {
 	struct rlimit limit = { count + 64, count + 64 };
-	int *fds = calloc(count, sizeof(*fds));
 
-	if (!fds || setrlimit(RLIMIT_NOFILE, &limit))
+	if (setrlimit(RLIMIT_NOFILE, &limit))
 		fail("descriptors");
-	for (unsigned int i = 0; i < count; i++)
-		fds[i] = must_alloc(size);
-
-	return fds;
+	for (unsigned long i = 0; i < count; i++)
+		must_alloc(size);
 }
 
-static double beside(unsigned int count, unsigned int rounds)
+static double beside(unsigned long count, unsigned long rounds)
 {
 	double start;
 
@@ -87,7 +85,7 @@ static double beside(unsigned int count, unsigned int rounds)
 	return (now() - start) / rounds;
 }
 
-static double together(unsigned int count, unsigned int rounds)
+static double together(unsigned long count, unsigned long rounds)
 {
 	int ready[2], go[2], status;
 	double start;
@@ -95,7 +93,7 @@ static double together(unsigned int count, unsigned int rounds)
 
 	if (pipe(ready) || pipe(go))
 		fail("pipe");
-	for (unsigned int i = 0; i < count; i++) {
+	for (unsigned long i = 0; i < count; i++) {
 		if (fork())
 			continue;
 		lives(WARM_UP);
@@ -105,13 +103,13 @@ static double together(unsigned int count, unsigned int rounds)
 		lives(rounds);
 		_exit(0);
 	}
-	for (unsigned int i = 0; i < count; i++)
+	for (unsigned long i = 0; i < count; i++)
 		if (read(ready[0], &c, 1) != 1)
 			fail("pipe");
 	start = now();
 	/* All of them see its end. */
 	close(go[1]);
-	for (unsigned int i = 0; i < count; i++)
+	for (unsigned long i = 0; i < count; i++)
 		if (wait(&status) < 0 || status)
 			exit(1);
 
@@ -135,7 +133,7 @@ static double kernel_bytes(void)
 	return sum * 1024.0;
 }
 
-static double overhead(unsigned int count, size_t size)
+static double overhead(unsigned long count, unsigned long size)
 {
 	double before;
 
@@ -147,29 +145,30 @@ static double overhead(unsigned int count, size_t size)
 	return (kernel_bytes() - before) / count;
 }
 
+static const struct {
+	const char *name;
+	double (*measure)(unsigned long first, unsigned long second);
+} figures[] = {
+	{ "size", per_mebibyte },
+	{ "live", beside },
+	{ "processes", together },
+	{ "memory", overhead },
+};
+
 int main(int argc, char **argv)
 {
-	const char *what = argc == 5 ? argv[1] : "";
 	unsigned long first = argc == 5 ? strtoul(argv[3], NULL, 10) : 0;
 	unsigned long second = argc == 5 ? strtoul(argv[4], NULL, 10) : 0;
-	double (*measure)(unsigned int, unsigned int) = NULL;
 
-	if (!strcmp(what, "live"))
-		measure = beside;
-	else if (!strcmp(what, "processes"))
-		measure = together;
-	if (!first || !second || (!measure && strcmp(what, "size") && strcmp(what, "memory"))) {
-		fprintf(stderr, "usage: scale size|live|processes|memory HEAP NUMBER NUMBER\n");
-		return 1;
+	for (size_t i = 0; first && second && i < sizeof(figures) / sizeof(figures[0]); i++) {
+		if (strcmp(argv[1], figures[i].name))
+			continue;
+		heap = open_heap(argv[2]);
+		drain(&heap);
+		printf("%.1f\n", figures[i].measure(first, second));
+		return 0;
 	}
-	heap = open_heap(argv[2]);
-	drain(&heap);
-	if (measure)
-		printf("%.1f\n", measure(first, second));
-	else if (!strcmp(what, "size"))
-		printf("%.1f\n", per_mebibyte(first, second));
-	else
-		printf("%.1f\n", overhead(first, second));
+	fprintf(stderr, "usage: scale size|live|processes|memory HEAP NUMBER NUMBER\n");
 
-	return 0;
+	return 1;
 }

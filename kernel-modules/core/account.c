@@ -57,6 +57,28 @@ void dmabuf_account_close(struct dmabuf_account *account)
 EXPORT_SYMBOL_DMABUF(dmabuf_account_close);
 
 /**
+ * dmabuf_charge() - count bytes, unless they become too many
+ * @bytes:	those that count already
+ * @size:	those that are added
+ * @limit:	most of them
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int dmabuf_charge(atomic64_t *bytes, u64 size, u64 limit)
+{
+	s64 used = atomic64_read(bytes);
+
+	if (size > limit)
+		return -ENOMEM;
+	do {
+		if (used > limit - size)
+			return -ENOMEM;
+	} while (!atomic64_try_cmpxchg(bytes, &used, used + size));
+
+	return 0;
+}
+
+/**
  * dmabuf_account_charge() - count a buffer that is about to be allocated
  * @account:	who allocates it, or NULL: this module's owner
  * @size:	bytes, whole pages
@@ -65,20 +87,15 @@ EXPORT_SYMBOL_DMABUF(dmabuf_account_close);
  */
 int dmabuf_account_charge(struct dmabuf_account *account, u64 size)
 {
-	s64 used;
+	int ret;
 
 	if (!account)
 		return 0;
-	if (size > account->limit)
-		return -ENOMEM;
-	used = atomic64_read(&account->bytes);
-	do {
-		if (used > account->limit - size)
-			return -ENOMEM;
-	} while (!atomic64_try_cmpxchg(&account->bytes, &used, used + size));
-	kref_get(&account->ref);
+	ret = dmabuf_charge(&account->bytes, size, account->limit);
+	if (!ret)
+		kref_get(&account->ref);
 
-	return 0;
+	return ret;
 }
 
 /**

@@ -134,6 +134,7 @@ struct device *dmabuf_dma_device(void);
 
 int dmabuf_device_charge(struct dmabuf_device *device, u64 size);
 void dmabuf_device_uncharge(struct dmabuf_device *device, u64 size);
+int dmabuf_charge(atomic64_t *bytes, u64 size, u64 limit);
 int dmabuf_account_charge(struct dmabuf_account *account, u64 size);
 void dmabuf_account_uncharge(struct dmabuf_account *account, u64 size);
 void dmabuf_heap_count(struct dmabuf_buffer *buffer);

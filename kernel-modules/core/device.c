@@ -52,18 +52,15 @@ EXPORT_SYMBOL_DMABUF(dmabuf_device_taken);
  */
 int dmabuf_device_charge(struct dmabuf_device *device, u64 size)
 {
-	u64 limit = dmabuf_device_limit(device);
-	s64 used = atomic64_read(&device->bytes);
+	int ret;
 
-	if (size > half_of_ram() || size > limit)
+	if (size > half_of_ram())
 		return -ENOMEM;
-	do {
-		if (used > limit - size)
-			return -ENOMEM;
-	} while (!atomic64_try_cmpxchg(&device->bytes, &used, used + size));
-	atomic_long_inc(&device->count);
+	ret = dmabuf_charge(&device->bytes, size, dmabuf_device_limit(device));
+	if (!ret)
+		atomic_long_inc(&device->count);
 
-	return 0;
+	return ret;
 }
 
 /**

@@ -292,26 +292,31 @@ static void dmabuf_vma_close(struct vm_area_struct *vma)
 	dmabuf_buffer_put(buffer);
 }
 
-static unsigned long pfn_at(const struct dmabuf_memory *memory, unsigned long pgoff)
+/* The piece that a page is in; @pgoff counts from its beginning then. */
+static const struct dmabuf_piece *piece_at(const struct dmabuf_memory *memory,
+					   unsigned long *pgoff)
 {
 	const struct dmabuf_piece *piece = memory->pieces;
 
-	while (pgoff >= piece->pages) {
-		pgoff -= piece->pages;
+	while (*pgoff >= piece->pages) {
+		*pgoff -= piece->pages;
 		piece++;
 	}
 
-	return piece->pfn + pgoff;
+	return piece;
 }
 
 /* What a program has given up itself (MADV_DONTNEED), where it may do so. */
 static vm_fault_t dmabuf_vma_fault(struct vm_fault *vmf)
 {
 	const struct dmabuf_buffer *buffer = vmf->vma->vm_private_data;
+	unsigned long pgoff = vmf->pgoff;
+	const struct dmabuf_piece *piece;
 
-	if (!(vmf->vma->vm_flags & VM_MIXEDMAP) || vmf->pgoff >= buffer->memory.pages)
+	if (!(vmf->vma->vm_flags & VM_MIXEDMAP) || pgoff >= buffer->memory.pages)
 		return VM_FAULT_SIGBUS;
-	vmf->page = pfn_to_page(pfn_at(&buffer->memory, vmf->pgoff));
+	piece = piece_at(&buffer->memory, &pgoff);
+	vmf->page = pfn_to_page(piece->pfn + pgoff);
 	get_page(vmf->page);
 
 	return 0;
@@ -341,16 +346,12 @@ static pgprot_t remap_prot(const struct vm_area_struct *vma)
 static int remap_pieces(const struct dmabuf_memory *memory, struct vm_area_struct *vma,
 			unsigned long pgoff)
 {
-	const struct dmabuf_piece *piece = memory->pieces;
+	const struct dmabuf_piece *piece = piece_at(memory, &pgoff);
 	unsigned long address = vma->vm_start;
 	pgprot_t prot = remap_prot(vma);
 	unsigned long bytes;
 	int ret;
 
-	while (pgoff >= piece->pages) {
-		pgoff -= piece->pages;
-		piece++;
-	}
 	while (address < vma->vm_end) {
 		bytes = min((piece->pages - pgoff) << PAGE_SHIFT, vma->vm_end - address);
 		ret = remap_pfn_range(vma, address, piece->pfn + pgoff, bytes, prot);
@@ -376,24 +377,22 @@ static int remap_pieces(const struct dmabuf_memory *memory, struct vm_area_struc
 static int insert_pieces(const struct dmabuf_memory *memory, struct vm_area_struct *vma,
 			 unsigned long pgoff)
 {
-	const struct dmabuf_piece *piece = memory->pieces;
+	const struct dmabuf_piece *piece = piece_at(memory, &pgoff);
 	unsigned long address;
 	int ret;
 
 	compat_vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
 	for (address = vma->vm_start; address < vma->vm_end; address += PAGE_SIZE) {
-		while (pgoff >= piece->pages) {
-			pgoff -= piece->pages;
-			piece++;
-		}
 		ret = vm_insert_page(vma, address, pfn_to_page(piece->pfn + pgoff));
 		if (ret)
 			return ret;
-		pgoff++;
+		if (++pgoff == piece->pages) {
+			piece++;
+			pgoff = 0;
+		}
 		if (!IS_ALIGNED(address, SZ_1M))
 			continue;
 		cond_resched();
-		/* What is mapped has references of its own. */
 		if (fatal_signal_pending(current))
 			return -EINTR;
 	}
@@ -419,11 +418,11 @@ static int dmabuf_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 		goto unmapped;
 	/* An importer maps it for whoever may write to the importer's own file. */
 	if (!(dmabuf->file->f_mode & FMODE_WRITE)) {
-		ret = -EACCES;
-		if (vma->vm_flags & VM_WRITE)
+		if (vma->vm_flags & VM_WRITE) {
+			ret = -EACCES;
 			goto unmapped;
+		}
 		compat_vm_flags_clear(vma, VM_MAYWRITE);
-		ret = -EINVAL;
 	}
 	if (pgoff >= pages || vma_pages(vma) > pages - pgoff)
 		goto unmapped;
@@ -553,28 +552,18 @@ int dmabuf_buffer_find_mapped(struct dmabuf_buffer *buffer, unsigned long addres
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_buffer_find_mapped);
 
-/* Whether a device has to be kept in step. */
-static bool is_mapped_for_device(const struct dmabuf_buffer *buffer)
+/* Whether a device has to be kept in step, or one that may write. */
+static bool is_mapped_for_device(const struct dmabuf_buffer *buffer, bool that_writes)
 {
 	const struct dmabuf_attachment *attachment;
+	bool writes;
 
 	lockdep_assert_held(&buffer->lock);
-	list_for_each_entry(attachment, &buffer->attachments, node)
-		if (attachment->mapped)
+	list_for_each_entry(attachment, &buffer->attachments, node) {
+		writes = attachment->direction != DMA_TO_DEVICE;
+		if (attachment->mapped && (writes || !that_writes))
 			return true;
-
-	return false;
-}
-
-/* Whether a device's own sync for the CPU drops what the cache has. */
-static bool is_mapped_for_writer(const struct dmabuf_buffer *buffer)
-{
-	const struct dmabuf_attachment *attachment;
-
-	lockdep_assert_held(&buffer->lock);
-	list_for_each_entry(attachment, &buffer->attachments, node)
-		if (attachment->mapped && attachment->direction != DMA_TO_DEVICE)
-			return true;
+	}
 
 	return false;
 }
@@ -593,7 +582,7 @@ static int invalidate(const struct dmabuf_buffer *buffer, size_t offset, size_t 
 
 	lockdep_assert_held(&buffer->write_back_lock);
 	lockdep_assert_held(&buffer->lock);
-	if (buffer->write_combined || IS_ENABLED(CONFIG_X86) || is_mapped_for_writer(buffer))
+	if (buffer->write_combined || IS_ENABLED(CONFIG_X86) || is_mapped_for_device(buffer, true))
 		return 0;
 
 	offset = round_down(offset, line);
@@ -630,7 +619,7 @@ int dmabuf_buffer_flush(struct dmabuf_buffer *buffer, size_t offset, size_t len,
 		return -EINTR;
 
 	mutex_lock(&buffer->lock);
-	devices = is_mapped_for_device(buffer);
+	devices = is_mapped_for_device(buffer, false);
 	mutex_unlock(&buffer->lock);
 	if (!(how & DMABUF_CLEAN)) {
 		if (devices)

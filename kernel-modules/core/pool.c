@@ -63,11 +63,6 @@ struct dmabuf_pool {
 	u64 reclaimed;
 };
 
-static struct page *page_of(struct page *block, unsigned long i)
-{
-	return pfn_to_page(page_to_pfn(block) + i);
-}
-
 /* May sleep: a mebibyte is long for whoever waits for the processor. */
 static void zero_block(struct page *block, unsigned int order)
 {
@@ -87,7 +82,7 @@ static bool is_poisoned(struct page *block, unsigned int order)
 	unsigned long i;
 
 	for (i = 0; i < 1UL << order; i++)
-		poisoned |= PageHWPoison(page_of(block, i));
+		poisoned |= PageHWPoison(pfn_to_page(page_to_pfn(block) + i));
 
 	return poisoned;
 }
