@@ -27,7 +27,11 @@ describe('npm run bench', function () {
   const written = (): Results => JSON.parse(readFileSync(join(out, 'results.json'), 'utf8'));
 
   it('measures the rows that are asked for, and says the same as a file, a table and a picture', () => {
-    const { status, stdout, stderr } = bench('--quick', '--only', 'here (map \\+ close 4 KiB|round trip of 1)');
+    const { status, stdout, stderr } = bench(
+      '--quick',
+      '--only',
+      'here (map \\+ close 4 KiB|round trip of 1 descriptor$)',
+    );
     assert.equal(status, 0, stderr);
     const { results, quick, guest, here } = written();
     assert.equal(quick, true);
@@ -116,6 +120,8 @@ describe('npm run bench', function () {
     [['--compare', 'FILE'], /--compare .*: not the results\.json of a run/, '{ "results": [{}] }'],
     [['--compare', 'FILE'], /--compare .*: not the results\.json of a run/, 'no JSON'],
     [['--compare', 'FILE'], /--compare .*: measured on arm64, and this run is on armhf/, other],
+    [['--profile'], /--profile needs --only PATTERN/],
+    [['--profile', '--only', 'mmap'], /--profile and --out: a profile is no measurement/],
     [['--quick', '--write-docs'], /--write-docs is for a full run/],
     [['--out', '/no/such'], /--out \/no\/such: there is no such directory/],
   ];
