@@ -74,6 +74,7 @@ export class Import {
     readonly process: EduProcess,
     readonly number: number,
     readonly buffer: DmaBuf,
+    readonly device: string,
   ) {}
 
   /** Maps it for the device. @returns the number of each page by its DMA address, and bytes of each entry of the list */
@@ -93,6 +94,8 @@ export class Import {
 
   /** The device reads here, and writes there. */
   async copy(offset: number, to: Import, toOffset: number, length: number): Promise<void> {
+    // Each device has memory of its own between the two.
+    assert.equal(to.device, this.device, 'a device copies what it has both ends of');
     await this.process.call('copy', this.number, offset, to.number, toOffset, length);
   }
 
@@ -163,7 +166,7 @@ export class EduProcess implements AsyncDisposable {
   async import(buffer: DmaBuf, device: string, how: 'static' | 'dynamic' = 'static'): Promise<Import> {
     const number = this.#imports++;
     await this.call('import', number, `/dev/${DRIVER}-${device}`, this.#fdOf(buffer), how);
-    return new Import(this, number, buffer);
+    return new Import(this, number, buffer, device);
   }
 
   /** The same, and maps it. */

@@ -80,7 +80,7 @@ describeEdus('a device whose memory bounces', (first, second) => {
         using to = written.export();
         await using edu = new EduProcess(from, to);
         const reads = await edu.mapped(from, first, 'to-device');
-        const writes = await edu.mapped(to, second, 'from-device');
+        const writes = await edu.mapped(to, first, 'from-device');
         writeUnsynced(from, after);
         await reads.copy(0, writes, 0, 1);
         // Of all of it, whatever part is said.
