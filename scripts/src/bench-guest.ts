@@ -12,7 +12,7 @@ import { projectRoot } from './project.ts';
 import { eachLine, run, start } from './run.ts';
 
 /** The kernel that has heaps of its own to compare with. */
-const KERNEL = 'lab';
+export const KERNEL = 'lab';
 /** For a buffer of 512 MiB, and as much again that is in use, twice. */
 const MEMORY_MIB = 2048;
 const CMA_MIB = 128;
@@ -131,12 +131,16 @@ function ofMemory(name: string, ours: string, peer: string, size: number, buffer
   return { row, ours: of(ours), peer: of(peer), unit: 'bytes' };
 }
 
+/** Its row is what the processes of bench/scale.c wait for is looked at for, too. */
+export const PROCESSES = 4;
+const TOGETHER = `SYSTEM alloc + close, by ${PROCESSES} processes against 1`;
+
 const others: Other[] = [
   ofScale('SYSTEM alloc, a MiB of 8 against one of 1', 8 << 20, 1.1, 'size', `${8 << 20} 16`, `${1 << 20} 64`),
   ofScale('SYSTEM alloc, a MiB of 64 against one of 1', 64 << 20, 1.1, 'size', `${64 << 20} 4`, `${1 << 20} 64`),
   ofScale('SYSTEM alloc, a MiB of 512 against one of 1', 512 << 20, 1.1, 'size', `${512 << 20} 2`, `${1 << 20} 64`),
   ofScale('SYSTEM alloc + close, beside 10,000 buffers against 10', 4096, 1.2, 'live', '10000 2000', '10 2000'),
-  ofScale('SYSTEM alloc + close, by 4 processes against 1', 4096, 1.1, 'processes', '4 2000', '1 2000'),
+  ofScale(TOGETHER, 4096, 1.1, 'processes', `${PROCESSES} 2000`, '1 2000'),
   ofMemory('SYSTEM', 'ion:0', 'dma_heap:system', 4096, 10000),
   // Too small for a block of 64 KiB: 15 pages.
   ofMemory('SYSTEM', 'ion:0', 'dma_heap:system', 60 << 10, 10000),
@@ -188,6 +192,10 @@ export function stepsWanted(wanted: (row: Subject) => boolean): Profiled[] {
     }),
   );
 }
+
+/** Whether the row of processes that allocate at the same time is wanted. */
+export const togetherWanted = (wanted: (row: Subject) => boolean) =>
+  others.some(({ row }) => row.name === TOGETHER && wanted(row));
 
 /** Drives out of the contiguous memory what the kernel put there: else a first, small buffer is dearer. */
 export const SWEEP = '/tmp/heap 33554432 4 cma_mem dma_heap:reserved >/dev/null';

@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 import { measureCamera } from './bench-camera.ts';
 import { measureInGuest } from './bench-guest.ts';
 import { measureHere } from './bench-here.ts';
+import { locksInGuest } from './bench-locks.ts';
 import { picture } from './bench-picture.ts';
 import { profileInGuest } from './bench-profile.ts';
 import { type Comparison, compare, label, markdown, type Results, type Row, readResults } from './bench-results.ts';
@@ -26,8 +27,9 @@ machine. Prints tables (Markdown), and leaves results.json and a picture, result
   --arch NAME           armhf | arm64: the guest (default armhf)
   --quick               fewer sizes and rounds: less than a minute, where a full run takes two to four
   --only PATTERN        the rows whose "guest|here NAME SIZE" matches, as in --only 'guest system (alloc|mmap)'
-  --profile             instead of times the instructions of each step in the guest, by function: with --only, as in
-                        --profile --only 'system mmap 8 mib'; prints tables, leaves no file
+  --profile             instead of times the instructions of each step in the guest, by function, and the locks that
+                        the row of 4 processes waits for: with --only, as in --profile --only 'system mmap 8 mib';
+                        prints tables, leaves no file
   --compare FILE        prints the ratios beside those of an earlier results.json, with the difference
   --fail-above PERCENT  with --compare: ends with 1 if a ratio in the guest rose by more
   --out DIR             where results.json and results.svg go (default bench)
@@ -139,6 +141,17 @@ async function measure(options: Options, directory: string): Promise<Results> {
   };
 }
 
+/** @returns tables, in Markdown */
+async function profile(options: Options, directory: string): Promise<string> {
+  const arguments_ = [options.arch, directory, wantedBy(options)] as const;
+  const tables = [await profileInGuest(...arguments_), await locksInGuest(...arguments_)];
+  const found = tables.filter((table) => table !== undefined);
+  if (found.length === 0) {
+    throw new Failure('--profile: --only matches no step of a heap in the guest, and not the row of 4 processes');
+  }
+  return found.join('\n\n');
+}
+
 /** Whole or not at all. */
 async function replace(file: string, content: string): Promise<void> {
   const part = `${file}.${process.pid}.part`;
@@ -184,7 +197,7 @@ async function main(): Promise<number> {
   let results: Results;
   try {
     if (options.profile) {
-      console.log(await profileInGuest(options.arch, directory, wantedBy(options)));
+      console.log(await profile(options, directory));
       return 0;
     }
     results = await measure(options, directory);

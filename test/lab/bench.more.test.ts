@@ -106,6 +106,36 @@ describe('npm run bench', function () {
     for (const { ratio, ours, peer } of results) assert(Math.abs(ratio - ours / peer) < ratio / 100);
   });
 
+  it('shows by --profile the functions of a step, and the locks that processes wait for', () => {
+    const args = ['--profile', '--only', 'guest SYSTEM mmap 4 KiB|by 4 processes'];
+    const { status, stdout, stderr } = spawnSync(join(projectRoot, 'scripts/bench'), args, { encoding: 'utf8' });
+    assert.equal(status, 0, stderr);
+    const [functions = '', locks = '', ...more] = stdout.split(/^(?=\*\*)/m);
+    assert.deepEqual(more, []);
+    // All that is there is in a line of its own, or in the one before the last.
+    const sums = (table: string) => {
+      const lines = table.match(/^\| .*\d.* \|$/gm) ?? [];
+      const columns = lines.map((line) => line.split('|').slice(-3, -1).map(Number));
+      const [ours, peer] = columns.pop() as [number, number];
+      for (const [i, all] of [ours, peer].entries()) {
+        const sum = columns.reduce((part, column) => part + (column[i] as number), 0);
+        assert(all > 0 && Math.abs(sum - all) <= all / 100, `${all} of which ${sum} are shown:\n${table}`);
+      }
+      return lines;
+    };
+    assert.match(functions, /^\*\*SYSTEM mmap 4 KiB\*\*, instructions a page\n\n\| \| ours \| in-tree system \|$/m);
+    sums(functions);
+    // What mapping a page runs through on either heap.
+    assert.match(functions, /^\| `remap_pfn_range_internal` \| \d[^|]* \| \d[^|]* \|$/m);
+    assert.match(locks, /^\| in \| lock \| ours \| in-tree system \|$/m);
+    const waits = sums(locks);
+    // The list of all dma-bufs has one lock.
+    assert(
+      waits.some((line) => /`dma_buf_[^|]*\| mutex \|/.test(line)),
+      locks,
+    );
+  });
+
   const other = '{ "guest": { "arch": "arm64" }, "results": [] }';
   const wrong: [args: string[], message: RegExp, file?: string][] = [
     [['--quik'], /Unknown option '--quik'\. npm run bench -- --help shows what there is/],
