@@ -21,11 +21,15 @@ const size = { width: 320, height: 180, pixelFormat: 'RGB3', field: 'none' } as 
 
 /** Plugs the cable in: up to 6.11 by one switch, later by a menu for each socket. */
 function connect(camera: Capture): void {
+  let plugged = false;
   for (const { key, menu } of camera.controls()) {
-    if (key === 'loop_video') camera.setControls({ [key]: true });
     const output = menu.find(({ name }) => name?.includes('HDMI 001-0'))?.index;
-    if (/^hdmi_.*_is_connected_to$/.test(key) && output !== undefined) camera.setControls({ [key]: output });
+    if (key === 'loop_video') camera.setControls({ [key]: true });
+    else if (/^hdmi_.*_is_connected_to$/.test(key) && output !== undefined) camera.setControls({ [key]: output });
+    else continue;
+    plugged = true;
   }
+  if (!plugged) throw new NoCamera(`${camera.path} has no cable to the output`);
 }
 
 await runExample('camera-loopback', async () => {
@@ -40,6 +44,8 @@ await runExample('camera-loopback', async () => {
   using back = Capture.open({ label: 'vivid-001-vid-cap' });
   camera.setInput(0);
   camera.setFormat(size);
+  // What the other device shows without a cable is not mirrored.
+  camera.setControls({ horizontal_flip: true, osd_text_mode: 'None' });
   output.setFormat(size);
   // the HDMI socket
   back.setInput(1);

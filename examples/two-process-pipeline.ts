@@ -14,6 +14,7 @@ import { setPngFormat } from './camera/png.ts';
 /** What goes with the buffer of a frame. */
 interface Message {
   sequence: number;
+  dataOffset: number;
   bytesUsed: number;
 }
 
@@ -21,10 +22,10 @@ interface Message {
 async function look(): Promise<void> {
   using socket = parentSocket();
   for await (using message of socket.buffers()) {
-    const { sequence, bytesUsed } = message.value as Message;
+    const { sequence, dataOffset, bytesUsed } = message.value as Message;
     const [buffer] = message.buffers;
     const brightest = buffer?.read((bytes) =>
-      bytes.subarray(0, bytesUsed).reduce((most, byte) => Math.max(most, byte), 0),
+      bytes.subarray(dataOffset, bytesUsed).reduce((most, byte) => Math.max(most, byte), 0),
     );
     await socket.send({ sequence, inode: buffer?.inode, brightest });
   }
@@ -43,11 +44,10 @@ async function capture(): Promise<void> {
   let brightest = 0;
   for await (using frame of stream) {
     const { sequence } = frame;
-    const bytesUsed = frame.planes[0]?.bytesUsed ?? 0;
-    await other.socket.send({ sequence, bytesUsed } satisfies Message, frame.buffers);
+    const { dataOffset = 0, bytesUsed = 0 } = frame.planes[0] ?? {};
+    await other.socket.send({ sequence, dataOffset, bytesUsed } satisfies Message, frame.buffers);
     const answer = await other.socket.receive();
-    // The other has ended.
-    if (answer === undefined) break;
+    if (answer === undefined) throw new Error('the other process has ended');
     const seen = answer.value as { inode: number; brightest: number };
     inodes.add(seen.inode);
     brightest = Math.max(brightest, seen.brightest);

@@ -13,6 +13,7 @@ import { openCamera, runExample } from './camera/open.ts';
 import { setPngFormat, writePng } from './camera/png.ts';
 
 const FRAMES = 10;
+const none = { buffer: undefined, dataOffset: 0, stride: 0, bytesUsed: 0 };
 
 /** The thread: a message is the plane a frame is in, with its buffer. */
 async function filter(): Promise<void> {
@@ -34,10 +35,10 @@ async function main(): Promise<void> {
   const { socket } = workerWithSocket(new URL(import.meta.url));
   const stream = camera.frames({ count: 4, heap });
   for await (using frame of stream) {
-    const [{ stride, bytesUsed: length, buffer } = { stride: 0, bytesUsed: 0, buffer: undefined }] = frame.planes;
+    const [{ buffer, dataOffset: offset, stride, bytesUsed } = none] = frame.planes;
     if (buffer === undefined) break;
-    await socket.send({ offset: 0, stride, length } satisfies Plane, [buffer]);
-    await socket.receive();
+    await socket.send({ offset, stride, length: bytesUsed - offset } satisfies Plane, [buffer]);
+    if ((await socket.receive()) === undefined) throw new Error('the thread has ended');
     if (stream.frames < FRAMES) continue;
     writePng(frame, path);
     break;

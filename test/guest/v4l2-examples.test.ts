@@ -66,14 +66,16 @@ describeModules('the example', function () {
       const { stdout } = await example('camera-loopback', file);
       assert.match(stdout, /video\d: 6 buffers given, \d back, by the CPU of vivid; handed on: true\n/);
       assert.match(stdout, /copies by the library: 0\n$/);
-      assert.deepEqual(barsOf(file, 175), BARS);
+      // As the camera was told, and not as the other one would show them without a cable.
+      assert.deepEqual(barsOf(file, 175), BARS.toReversed());
     });
   });
 
   it('two-process-pipeline has another process look at the same buffers', async () => {
     await leavesNoPage(async () => {
       const { stdout } = await example('two-process-pipeline', '8');
-      assert.match(stdout, /^8 frames in [1-4] buffers, \d+ dropped, brightest \d+\n/);
+      // vivid's white is 191, and black 0.
+      assert.match(stdout, /^8 frames in [1-4] buffers, \d+ dropped, brightest (19[01]|2\d\d)\n/);
       assert.match(stdout, /the camera's own buffers: true; copies: 0\n$/);
     });
   });
