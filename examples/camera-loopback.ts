@@ -12,25 +12,13 @@
  */
 import { openHeap } from 'dmabuf';
 import { Capture, type FrameSink, Output, pipelineReport, videoDevices } from 'dmabuf/v4l2';
+import { Cable } from './camera/cable.ts';
 import { NoCamera, runExample, withVivid } from './camera/open.ts';
 import { writePng } from './camera/png.ts';
 
 /** Frames of the cable after the output has shown some: those before them may be noise. */
 const FRAMES = 8;
 const size = { width: 320, height: 180, pixelFormat: 'RGB3', field: 'none' } as const;
-
-/** Plugs the cable in: up to 6.11 by one switch, later by a menu for each socket. */
-function connect(camera: Capture): void {
-  let plugged = false;
-  for (const { key, menu } of camera.controls()) {
-    const output = menu.find(({ name }) => name?.includes('HDMI 001-0'))?.index;
-    if (key === 'loop_video') camera.setControls({ [key]: true });
-    else if (/^hdmi_.*_is_connected_to$/.test(key) && output !== undefined) camera.setControls({ [key]: output });
-    else continue;
-    plugged = true;
-  }
-  if (!plugged) throw new NoCamera(`${camera.path} has no cable to the output`);
-}
 
 await runExample('camera-loopback', async () => {
   const [, , path = 'loopback.png'] = process.argv;
@@ -51,14 +39,15 @@ await runExample('camera-loopback', async () => {
   back.setInput(1);
   back.setFormat(size);
   back.setControls({ osd_text_mode: 'None' });
-  connect(back);
+  const cable = new Cable(back, 'HDMI 001-0');
 
   const source = camera.frames({ count: 6, heap });
   let sink: FrameSink | undefined;
   const played = output.play(source, { count: 3, started: (made) => (sink = made) });
   let came = 0;
   for await (using frame of back.frames({ count: 3, heap })) {
-    if ((sink?.shown ?? 0) < FRAMES || ++came < FRAMES) continue;
+    came = cable.plug() || (sink?.shown ?? 0) < FRAMES ? 0 : came + 1;
+    if (came < FRAMES) continue;
     writePng(frame, path);
     break;
   }

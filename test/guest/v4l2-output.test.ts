@@ -4,8 +4,9 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { openHeap } from 'dmabuf';
 import { type FrameSink, Output, pipelineReport } from 'dmabuf/v4l2';
+import { Cable } from '../../examples/camera/cable.ts';
 import { describeModules, leavesNoPage } from './support.ts';
-import { checkRgbBars, HEIGHT, openCable, openCamera, openOutput, take, unplug, WIDTH, withVivid } from './v4l2.ts';
+import { checkRgbBars, HEIGHT, openCamera, openOutput, openSocket, take, unplug, WIDTH, withVivid } from './v4l2.ts';
 
 const STRIDE = WIDTH * 3;
 const format = { width: WIDTH, height: HEIGHT, pixelFormat: 'RGB3' } as const;
@@ -59,10 +60,12 @@ for (const planes of ['single', 'multi'] as const) {
             assert.throws(() => canvas.show(), { code: 'ERR_DMABUF_CLOSED', message: /was shown or closed/ });
             assert.throws(() => canvas.buffers, { code: 'ERR_DMABUF_CLOSED' });
           }
-          using back = openCable(0);
+          using back = openSocket(0);
+          const cable = new Cable(back, 'HDMI 000-0');
           let seen = false;
           const frames = back.frames({ count: 2 });
           for await (using frame of frames) {
+            cable.plug();
             seen = frame.read(isDrawn);
             if (seen || frames.frames > PATIENCE) break;
           }
@@ -120,7 +123,8 @@ describeModules('a camera, an output and its cable', () => {
         using heap = openHeap('ion', { heap: heapName });
         using camera = openCamera(0);
         using output = openOutput(1);
-        using back = openCable(1);
+        using back = openSocket(1);
+        const cable = new Cable(back, 'HDMI 001-0');
         output.setFormat(format);
         const source = camera.frames({ count: 6, heap });
         let sink: FrameSink | undefined;
@@ -129,6 +133,7 @@ describeModules('a camera, an output and its cable', () => {
         const looped = back.frames({ count: 3, heap });
         let arrived = false;
         for await (using frame of looped) {
+          cable.plug();
           try {
             checkRgbBars(frame);
             arrived = true;
