@@ -77,8 +77,9 @@ export class Output extends OneWayDevice {
    *
    * @param frames - what {@link Capture.frames} answers, or what a program makes of it
    * @returns how many frames were shown; a driver keeps the last until it is told to end, which is now
-   * @throws SystemError EINVAL: the frames have another format than the device, the message says which; EFAULT: it does
-   *   not take their buffers, the message says why; and what {@link FrameSink.acquire} does
+   * @throws SystemError EINVAL: the frames have another format than the device, the message says which; EBUSY: one came
+   *   again before it was shown; EFAULT: it does not take their buffers, the message says why; and what
+   *   {@link FrameSink.acquire} does
    * @throws what `frames` throws
    */
   async play(frames: AsyncIterable<Frame>, options: PlayOptions = {}): Promise<number> {
@@ -98,6 +99,8 @@ export class Output extends OneWayDevice {
       try {
         await playFrame(sink, frame);
       } catch (error) {
+        // First the driver: it may have that frame.
+        sink.close();
         frame.close();
         throw error;
       }

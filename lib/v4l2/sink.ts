@@ -325,6 +325,9 @@ export class FrameSink implements Disposable {
 
   async #play(frame: Frame): Promise<void> {
     const { buffers } = frame;
+    if ([...this.#lent.values()].includes(frame)) {
+      throw systemError(-errno.EBUSY, 'ioctl', this.#device.path, 'The driver has this frame already.');
+    }
     // The kernel keeps the mapping of a buffer that comes back in the same slot.
     const slot = await this.#free((one) => one.buffers[0]?.inode === buffers[0]?.inode);
     const format = this.#formatFor(slot);

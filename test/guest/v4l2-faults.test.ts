@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs';
 import { openHeap, spawnWithSocket } from 'dmabuf';
 import { Capture, videoDevices } from 'dmabuf/v4l2';
 import { describeModules, eventually, leavesNoPage } from './support.ts';
-import { checkRgbBars, openCamera, take, withVivid } from './v4l2.ts';
+import { checkRgbBars, HEIGHT, openCamera, openOutput, take, WIDTH, withVivid } from './v4l2.ts';
 
 const bind = (how: 'bind' | 'unbind') => writeFileSync(`/sys/bus/platform/drivers/vivid/${how}`, 'vivid.0');
 
@@ -131,6 +131,54 @@ describeModules('a camera with a fault', () => {
       bind('bind');
       using again = openCamera();
       await take(again.frames({ count: 2, heap }), 1, checkRgbBars);
+    });
+  });
+});
+
+describeModules('a camera and an output that want one piece of memory', () => {
+  withVivid(['single', 'single'], 'allocators=0,1');
+
+  /** Large enough to be of several pieces. */
+  const format = { width: 1280, height: 720, pixelFormat: 'RGB3' } as const;
+  const inPieces = (path: string) => ({
+    ...{ code: 'EFAULT', syscall: 'ioctl', path },
+    message: /It comes from ion_system_heap, whose memory is in pieces: .*one piece.*contiguous: true/,
+  });
+
+  it('refuse a heap that has pieces, say what would do, and take that', async () => {
+    await leavesNoPage(async () => {
+      using camera = openCamera(1);
+      using output = openOutput(1);
+      using pieces = openHeap('ion', { heap: 'ion_system_heap' });
+      using whole = openHeap('ion', { contiguous: true });
+      camera.setFormat(format);
+      await assert.rejects(camera.frames({ count: 2, heap: pieces }).next(), inPieces(camera.path));
+      camera.setFormat({ width: WIDTH, height: HEIGHT });
+      await take(camera.frames({ count: 2, heap: whole }), 1, checkRgbBars);
+      output.setFormat(format);
+      {
+        using sink = output.sink({ count: 2, heap: pieces });
+        using canvas = await sink.acquire();
+        assert.throws(() => canvas.show(), inPieces(output.path));
+        // and is the program's still
+        assert.equal(canvas.buffers.length, 1);
+      }
+      using sink = output.sink({ count: 2, heap: whole });
+      (await sink.acquire()).show();
+      assert.equal(sink.queued, 1);
+    });
+  });
+
+  it('refuse frames of another camera that are in pieces, and end the loop over them', async () => {
+    await leavesNoPage(async () => {
+      using camera = openCamera(0);
+      using output = openOutput(1);
+      using pieces = openHeap('ion', { heap: 'ion_system_heap' });
+      camera.setFormat(format);
+      output.setFormat(format);
+      const stream = camera.frames({ count: 2, heap: pieces });
+      await assert.rejects(output.play(stream), inPieces(output.path));
+      assert.equal(stream.closed, true);
     });
   });
 });

@@ -92,6 +92,29 @@ for (const planes of ['single', 'multi'] as const) {
       await assert.rejects(output.play(1 as never), { code: 'ERR_INVALID_ARG_TYPE' });
     });
 
+    it('takes a frame once at a time', async () => {
+      await leavesNoPage(async () => {
+        using camera = openCamera();
+        using output = openOutput();
+        output.setFormat(format);
+        using stream = camera.frames({ count: 3 });
+        const { value: frame } = await stream.next();
+        assert(frame);
+        const twice = async function* () {
+          yield frame;
+          yield frame;
+        };
+        await assert.rejects(output.play(twice()), {
+          code: 'EBUSY',
+          path: output.path,
+          message: /driver has this frame already/,
+        });
+        assert.equal(frame.closed, true);
+        await assert.rejects(output.play(twice()), { code: 'ERR_DMABUF_CLOSED' });
+        (await stream.next()).value?.close();
+      });
+    });
+
     it('is one sink at a time, and says when it was closed', async () => {
       await leavesNoPage(async () => {
         using output = openOutput();
