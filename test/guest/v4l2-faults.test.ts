@@ -135,6 +135,35 @@ describeModules('a camera with a fault', () => {
   });
 });
 
+describeModules('an output with a fault', () => {
+  withVivid(['single']);
+
+  it('ends who waits for a buffer when its driver is unbound', async () => {
+    await leavesNoPage(async () => {
+      const output = openOutput();
+      output.setFormat({ width: WIDTH, height: HEIGHT, pixelFormat: 'RGB3' });
+      using heap = openHeap('ion');
+      const sink = output.sink({ count: 2, heap });
+      for (let frame = 0; frame < 2; frame++) (await sink.acquire()).show();
+      const canvas = await sink.acquire();
+      // which it keeps: there is no other to be shown
+      const waiting = sink.acquire();
+      const ended = assert.rejects(waiting, { code: 'ENODEV', message: /unplugged, or its driver unbound/ });
+      bind('unbind');
+      await ended;
+      assert.equal(sink.closed, true);
+      assert.throws(() => canvas.show(), { code: 'ERR_DMABUF_CLOSED' });
+      canvas.close();
+      assert.throws(() => output.format, { code: 'ENODEV' });
+      output.close();
+      bind('bind');
+      using again = openOutput();
+      using another = again.sink({ count: 2, heap });
+      (await another.acquire()).show();
+    });
+  });
+});
+
 describeModules('a camera and an output that want one piece of memory', () => {
   withVivid(['single', 'single'], 'allocators=0,1');
 
