@@ -65,14 +65,14 @@ export function readInput(value: unknown, call: Call): Given {
     checkOptionNames(value, ['buffers', 'done', 'planes', 'timestamp', 'field'] satisfies (keyof CodecBuffers)[], call);
     const { buffers, done = () => {}, ...info } = value as CodecBuffers;
     if (typeof done !== 'function') throw invalidType('done', 'of type function', done, call);
-    return { ...none, buffers: listOf(buffers), info: checkInfo(info, call), release: once(done) };
+    return { ...none, buffers: listOf(buffers), info, release: once(done) };
   }
   if (!('bytes' in value)) throw invalidType('frames', EXPECTED, value, call);
   checkOptionNames(value, ['bytes', 'timestamp', 'field'] satisfies (keyof CodecBytes)[], call);
   const { bytes, ...info } = value as CodecBytes;
   const list = listOf(bytes);
   for (const one of list) if (!(one instanceof Uint8Array)) throw invalidType('bytes', 'a Uint8Array', one, call);
-  return { ...none, bytes: list, info: checkInfo(info, call) };
+  return { ...none, bytes: list, info };
 }
 
 function once(fn: () => void): () => void {
@@ -84,34 +84,29 @@ function once(fn: () => void): () => void {
   };
 }
 
-function checkInfo(info: BufferInfo, call: Call): BufferInfo {
-  const { timestamp, planes } = info;
-  if (timestamp !== undefined) {
-    if (typeof timestamp !== 'bigint') throw invalidType('timestamp', 'of type bigint', timestamp, call);
-    if (timestamp < 0n || timestamp > BigInt(Number.MAX_SAFE_INTEGER)) {
-      throw outOfRange('timestamp', `0 to ${Number.MAX_SAFE_INTEGER} nanoseconds`, timestamp, call);
-    }
-  }
-  if (planes !== undefined && !Array.isArray(planes)) throw invalidType('planes', 'an array', planes, call);
-  return info;
-}
-
 /**
  * Puts what was handed over into a slot that is idle: its buffers themselves, or a copy of its bytes.
  *
  * @returns what the driver is told of it
- * @throws RangeError ERR_OUT_OF_RANGE: it is too large, or too small; SystemError EINVAL: a frame of another format
+ * @throws RangeError ERR_OUT_OF_RANGE: it is too large, or too small, or what is said of it is; SystemError EINVAL: a
+ *   frame of another format, or one that begins further inside; TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
  * @internal
  */
 export function fillSlot(queue: BufferQueue, slot: Slot, given: Given, compressed: boolean): BufferInfo {
   const format = queue.format as Format;
   const call = { syscall: 'ioctl', path: queue.device.path };
-  if (given.frame !== undefined) checkFormat(given.frame.format, format, compressed, queue.device.path);
   if (given.buffers !== undefined) {
+    if (given.frame !== undefined) {
+      checkFormat(given.frame.format, format, compressed, queue.device.path);
+      queue.checkOffsets(given.frame.planes);
+    }
     queue.checkBuffers(given.buffers, format, 'buffers');
     slot.buffers = given.buffers;
+    // A driver has said the rest of them.
+    if (given.frame === undefined) queue.checkInfo(slot, given.info);
     return given.info;
   }
+  queue.checkInfo(slot, given.info);
   const { bytes } = given;
   if (bytes.length !== format.planes.length) {
     throw outOfRange('bytes.length', `${format.planes.length}, one array for each plane`, bytes.length, call);

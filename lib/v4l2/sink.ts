@@ -339,10 +339,7 @@ export class FrameSink implements Disposable {
     this.#queue.checkBuffers(buffers, format, 'frame.buffers');
     slot.buffers = buffers;
     const planes = frame.planes.map(({ bytesUsed, dataOffset }) => ({ bytesUsed, dataOffset }));
-    if (!this.#queue.port.multiplanar && planes.some(({ dataOffset }) => dataOffset > 0)) {
-      const advice = 'The frame has bytes in front of its picture, and no single-planar device can be told of them.';
-      throw systemError(-errno.EINVAL, 'ioctl', this.#device.path, advice);
-    }
+    this.#queue.checkOffsets(planes);
     this.#show(slot, { planes, timestamp: frame.timestamp, field: frame.field });
     this.#lent.set(slot, frame);
     this.#pump();

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { type DmaBuf, openHeap } from 'dmabuf';
@@ -20,6 +21,7 @@ import { describeDriver, hasDriver } from './drivers.ts';
 import { everyHeapTable } from './ion.ts';
 import { called, filled, memories } from './memories.ts';
 import { describeModules, eventually, leavesNoPage, PAGE, suiteWithParameters, unload } from './support.ts';
+import { openCamera, withVivid } from './v4l2.ts';
 
 const run = promisify(execFile);
 const example = (name: string) => run(process.execPath, [`examples/${name}.ts`]);
@@ -260,6 +262,28 @@ describeDriver('a converter of frames', 'vim2m', ['default_transtime=1'], () => 
     });
   });
 
+  it('ends when its driver is unbound, in the middle of its work', async () => {
+    await leavesNoPage(async () => {
+      const bind = (how: 'bind' | 'unbind') => writeFileSync(`/sys/bus/platform/drivers/vim2m/${how}`, 'vim2m.0');
+      const codec = openConverter();
+      using heap = openHeap('ion');
+      async function* endless(): AsyncGenerator<CodecInput> {
+        for (;;) yield colourPicture(WIDTH, HEIGHT, 0);
+      }
+      const stream = codec.process(endless(), { heap });
+      const { value: frame } = await stream.next();
+      bind('unbind');
+      await assert.rejects(all(stream, bytesOf), { code: 'ENODEV', message: /unplugged, or its driver unbound/ });
+      assert.equal(stream.closed, true);
+      checkPicture(frame as Frame, 0);
+      frame?.close();
+      codec.close();
+      bind('bind');
+      using again = openConverter();
+      assert.equal((await all(again.process(pictures(2), { heap }), bytesOf)).length, 2);
+    });
+  });
+
   it('closes the frames it was handed, whatever happens', async () => {
     await leavesNoPage(async () => {
       using first = openConverter();
@@ -324,7 +348,25 @@ describeDriver('a converter of frames', 'vim2m', ['default_transtime=1'], () => 
       for (const wrong of [7, 'picture', null, {}, { bytes: 'none' }, { buffers: [7] }, { buffers: large, done: 1 }]) {
         await assert.rejects(refused([wrong]), { code: 'ERR_INVALID_ARG_TYPE' }, String(wrong));
       }
-      await assert.rejects(refused([{ bytes: picture, timestamp: -1n }]), { code: 'ERR_OUT_OF_RANGE' });
+      const seconds = 1_000_000_000n;
+      for (const [wrong, code] of [
+        [{ bytes: picture, timestamp: -1n }, 'ERR_OUT_OF_RANGE'],
+        [{ bytes: picture, timestamp: 2n ** 31n * seconds }, 'ERR_OUT_OF_RANGE'],
+        [{ bytes: picture, field: 'sideways' }, 'ERR_INVALID_ARG_VALUE'],
+        [{ buffers: large, timestamp: 1 }, 'ERR_INVALID_ARG_TYPE'],
+        [{ buffers: large, planes: 1 }, 'ERR_INVALID_ARG_TYPE'],
+        [{ buffers: large, planes: [{}, {}] }, 'ERR_OUT_OF_RANGE'],
+        [{ buffers: large, planes: [{ used: 1 }] }, 'ERR_INVALID_ARG_VALUE'],
+        [{ buffers: large, planes: [{ bytesUsed: -1 }] }, 'ERR_OUT_OF_RANGE'],
+        [{ buffers: large, planes: [{ bytesUsed: large.size + 1 }] }, 'ERR_OUT_OF_RANGE'],
+        [{ buffers: large, planes: [{ dataOffset: 16 }] }, 'ERR_OUT_OF_RANGE'],
+      ] as const) {
+        await assert.rejects(refused([wrong]), { code, syscall: 'ioctl', path: codec.path });
+      }
+      // A machine may have run for a year.
+      const late = 365n * 86_400n * seconds;
+      const converted = codec.process([{ bytes: picture, timestamp: late }]);
+      assert.deepEqual(await all(converted, ({ timestamp }) => timestamp), [late]);
       await assert.rejects(refused([{ bytes: picture, color: 'red' }]), { name: 'TypeError' });
       using memfd = openHeap('memfd');
       using none = memfd.allocSync(SIZE);
@@ -566,6 +608,33 @@ for (const planes of ['single', 'multi'] as const) {
     },
   );
 }
+
+describeDriver('a codec with one plane, of a camera with planes', 'vicodec', ['multiplanar=0'], () => {
+  withVivid(['multi']);
+
+  it('refuses a frame that begins further inside its buffer, of which it cannot be told', async () => {
+    await leavesNoPage(async () => {
+      // as vivid does with this format where all of it is multi-planar
+      using camera = openCamera(0, 'YUYV');
+      camera.setFormat({ width: CODED_WIDTH, height: CODED_HEIGHT });
+      using codec = encoderOf(CODED_WIDTH, CODED_HEIGHT, 'YUYV');
+      let offset: number | undefined;
+      const stream = camera.frames({ count: 2 });
+      const frames = async function* () {
+        for await (const frame of stream) {
+          offset = frame.planes[0]?.dataOffset;
+          yield frame;
+        }
+      };
+      await assert.rejects(codec.process(frames()).next(), {
+        ...{ code: 'EINVAL', syscall: 'ioctl', path: codec.path },
+        message: /The frame has bytes in front of its picture/,
+      });
+      assert(offset !== undefined && offset > 0, `${offset}`);
+      assert.equal(stream.closed, true);
+    });
+  });
+});
 
 describeDriver('the example camera-encode-decode', 'vicodec', [], () => {
   after(() => eventually(() => unload('vivid')));
