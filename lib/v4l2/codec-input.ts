@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT
 /** What a program may hand to a codec, and how it gets into a buffer of the driver's queue. @module */
-import { constants as osConstants } from 'node:os';
 import { checkOptionNames } from '../arguments.js';
 import { countCopy } from '../copies.js';
 import { DmaBuf } from '../dmabuf.js';
-import { type Call, invalidType, outOfRange, systemError } from '../errors.js';
+import { type Call, invalidType, outOfRange } from '../errors.js';
 import type { Format } from './formats.js';
 import { Frame } from './frame.js';
+import { checkHandedOn } from './handed-on.js';
 import type { BufferInfo, BufferQueue, Slot } from './queue.js';
-
-const { errno } = osConstants;
 
 /** Buffers for a {@link Codec} to read, where they are. */
 export interface CodecBuffers extends BufferInfo {
@@ -96,10 +94,7 @@ export function fillSlot(queue: BufferQueue, slot: Slot, given: Given, compresse
   const format = queue.format as Format;
   const call = { syscall: 'ioctl', path: queue.device.path };
   if (given.buffers !== undefined) {
-    if (given.frame !== undefined) {
-      checkFormat(given.frame.format, format, compressed, queue.device.path);
-      queue.checkOffsets(given.frame.planes);
-    }
+    if (given.frame !== undefined) checkHandedOn(given.frame, { queue, input: true, compressed });
     queue.checkBuffers(given.buffers, format, 'buffers');
     slot.buffers = given.buffers;
     // A driver has said the rest of them.
@@ -122,20 +117,4 @@ export function fillSlot(queue: BufferQueue, slot: Slot, given: Given, compresse
     countCopy(source.length);
   }
   return { ...given.info, planes: bytes.map(({ length }) => ({ bytesUsed: length })) };
-}
-
-/** A compressed stream may change its size. */
-function checkFormat(found: Format, wanted: Format, compressed: boolean, path: string): void {
-  for (const name of compressed ? (['pixelFormat'] as const) : (['pixelFormat', 'width', 'height'] as const)) {
-    if (found[name] === wanted[name]) continue;
-    const advice = `Its input's ${name} is ${wanted[name]}, and that of the frame ${found[name]}: input.setFormat() makes them one.`;
-    throw systemError(-errno.EINVAL, 'ioctl', path, advice);
-  }
-  if (compressed) return;
-  for (const [plane, { stride }] of wanted.planes.entries()) {
-    const other = found.planes[plane]?.stride;
-    if (other === undefined || other === stride) continue;
-    const advice = `Rows of its input's plane ${plane} are ${stride} bytes apart, and those of the frame ${other}: input.setFormat() takes planes with a stride, where the driver can do that.`;
-    throw systemError(-errno.EINVAL, 'ioctl', path, advice);
-  }
 }

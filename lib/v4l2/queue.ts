@@ -270,17 +270,6 @@ export class BufferQueue {
   }
 
   /**
-   * Whether the device can be told where in its buffers a picture begins that another device has made.
-   *
-   * @throws SystemError EINVAL: it is single-planar, and the picture does not begin where its buffer does
-   */
-  checkOffsets(planes: readonly { dataOffset: number }[]): void {
-    if (this.port.multiplanar || planes.every(({ dataOffset }) => dataOffset === 0)) return;
-    const advice = 'The frame has bytes in front of its picture, and no single-planar device can be told of them.';
-    throw systemError(-errno.EINVAL, 'ioctl', this.device.path, advice);
-  }
-
-  /**
    * Gives a buffer to the driver (VIDIOC_QBUF).
    *
    * @param info - for a driver that reads it

@@ -7,6 +7,7 @@ import type { Heap } from '../heap/heap.js';
 import type { VideoDevice } from './device.js';
 import type { Format } from './formats.js';
 import type { Frame } from './frame.js';
+import { checkHandedOn } from './handed-on.js';
 import { type BufferInfo, BufferQueue, type Slot } from './queue.js';
 import { Ready } from './readiness.js';
 import type { Stage } from './report.js';
@@ -331,15 +332,10 @@ export class FrameSink implements Disposable {
     // The kernel keeps the mapping of a buffer that comes back in the same slot.
     const slot = await this.#free((one) => one.buffers[0]?.inode === buffers[0]?.inode);
     const format = this.#formatFor(slot);
-    for (const name of ['pixelFormat', 'width', 'height'] as const) {
-      if (frame.format[name] === format[name]) continue;
-      const advice = `Its ${name} is ${format[name]}, and that of the frame ${frame.format[name]}: setFormat() makes them one.`;
-      throw systemError(-errno.EINVAL, 'ioctl', this.#device.path, advice);
-    }
+    checkHandedOn(frame, { queue: this.#queue, input: false, compressed: false });
     this.#queue.checkBuffers(buffers, format, 'frame.buffers');
     slot.buffers = buffers;
     const planes = frame.planes.map(({ bytesUsed, dataOffset }) => ({ bytesUsed, dataOffset }));
-    this.#queue.checkOffsets(planes);
     this.#show(slot, { planes, timestamp: frame.timestamp, field: frame.field });
     this.#lent.set(slot, frame);
     this.#pump();

@@ -89,6 +89,13 @@ for (const planes of ['single', 'multi'] as const) {
         message: /Its pixelFormat is YUYV, and that of the frame RGB3: setFormat\(\)/,
       });
       assert.equal(stream.closed, true);
+      output.setFormat(format);
+      const [plane] = camera.setFormat({ planes: [{ stride: STRIDE + 64 }] }).planes;
+      assert(plane && plane.stride > STRIDE);
+      await assert.rejects(output.play(camera.frames({ count: 3 })), {
+        ...{ code: 'EINVAL', path: output.path },
+        message: new RegExp(`Rows of its plane 0 are ${STRIDE} bytes apart, and those of the frame ${plane.stride}: `),
+      });
       await assert.rejects(output.play(1 as never), { code: 'ERR_INVALID_ARG_TYPE' });
     });
 
