@@ -164,7 +164,7 @@ describeModules('an output with a fault', () => {
   });
 });
 
-describeModules('a camera and an output that want one piece of memory', () => {
+describeModules('an output that wants one piece of memory', () => {
   withVivid(['single', 'single'], 'allocators=0,1');
 
   /** Large enough to be of several pieces. */
@@ -174,16 +174,11 @@ describeModules('a camera and an output that want one piece of memory', () => {
     message: /It comes from ion_system_heap, whose memory is in pieces: .*one piece.*contiguous: true/,
   });
 
-  it('refuse a heap that has pieces, say what would do, and take that', async () => {
+  it('refuses a heap that has pieces, says what would do, and takes that', async () => {
     await leavesNoPage(async () => {
-      using camera = openCamera(1);
       using output = openOutput(1);
       using pieces = openHeap('ion', { heap: 'ion_system_heap' });
       using whole = openHeap('ion', { contiguous: true });
-      camera.setFormat(format);
-      await assert.rejects(camera.frames({ count: 2, heap: pieces }).next(), inPieces(camera.path));
-      camera.setFormat({ width: WIDTH, height: HEIGHT });
-      await take(camera.frames({ count: 2, heap: whole }), 1, checkRgbBars);
       output.setFormat(format);
       {
         using sink = output.sink({ count: 2, heap: pieces });
@@ -198,7 +193,7 @@ describeModules('a camera and an output that want one piece of memory', () => {
     });
   });
 
-  it('refuse frames of another camera that are in pieces, and end the loop over them', async () => {
+  it('refuses frames of a camera that are in pieces, and ends the loop over them', async () => {
     await leavesNoPage(async () => {
       using camera = openCamera(0);
       using output = openOutput(1);
