@@ -77,7 +77,7 @@ export class Waits {
       );
       ends.add(end);
       signal?.addEventListener('abort', abort);
-      const error = poller < 0 ? poller : native.pollerUpdate(poller, events);
+      const error = poller < 0 ? poller : native.pollerUpdate(poller, events, true);
       if (error < 0) end(systemError(error, 'poll', path, descriptorAdvice(error)));
     });
   }

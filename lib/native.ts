@@ -136,8 +136,8 @@ export interface V4l2EventEntry {
   id: number;
   sequence: number;
   pending: number;
-  /** microseconds, of CLOCK_MONOTONIC */
-  timestamp: number;
+  /** nanoseconds, of CLOCK_MONOTONIC */
+  timestamp: bigint;
   changes: number;
   /** a bigint of V4L2_CTRL_TYPE_INTEGER64 */
   value: number | bigint;
@@ -453,8 +453,11 @@ interface Native {
 
   /** Watches a descriptor on the loop of this thread. */
   pollerCreate(handle: Handle, callback: (events: number) => void): Handle;
-  /** UV_READABLE | UV_WRITABLE | UV_DISCONNECT | UV_PRIORITIZED; 0 stops, and lets the process end. */
-  pollerUpdate(poller: Handle, events: number): number;
+  /**
+   * UV_READABLE | UV_WRITABLE | UV_DISCONNECT | UV_PRIORITIZED; 0 stops, and lets the process end, as what is not
+   * `referenced` does.
+   */
+  pollerUpdate(poller: Handle, events: number, referenced: boolean): number;
   pollerClose(poller: Handle): number;
 
   /** `type` is SOCK_STREAM or SOCK_SEQPACKET, here and below. */

@@ -433,7 +433,7 @@ export class CodecStream extends FrameSource {
   /** A driver that does not tell of a change has none, and its output can be used at once. */
   #subscribe(): void {
     try {
-      this.#listener = this.device.told.listen([['source-change', 0]]);
+      this.#listener = this.device.told.listen([['source-change', 0]], false);
     } catch (error) {
       if (![errno.EINVAL, errno.ENOTTY].includes(-((error as SystemError).errno ?? 0))) throw error;
     }

@@ -216,6 +216,11 @@ export class Controls {
     return this.#known(entry, key);
   }
 
+  /** The number of a control by its key, name or number. */
+  idOf(which: unknown): number {
+    return this.#find(which).id;
+  }
+
   get(which: string | number): ControlValue {
     const control = this.#find(which);
     const type = types.code(control.type, this.#call);

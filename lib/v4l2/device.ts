@@ -99,6 +99,11 @@ export abstract class VideoDevice implements Disposable {
     return this.#controls.get(control);
   }
 
+  /** @internal */
+  controlId(control: string | number): number {
+    return this.#controls.idOf(control);
+  }
+
   /**
    * Sets controls (VIDIOC_S_EXT_CTRLS): all of them, or none where one is refused. A button is pressed by any value.
    *
@@ -113,7 +118,11 @@ export abstract class VideoDevice implements Disposable {
 
   /**
    * What the device tells by itself (VIDIOC_SUBSCRIBE_EVENT), as it happens, until the loop is left. Each of several
-   * loops hears of all it has asked for; of one that does not ask for the next, the last 64 wait.
+   * loops hears of what it has asked for; of one that does not ask for the next, the last 64 wait.
+   *
+   * The kernel keeps one event of each type, and of each control, until it is fetched: changes that follow each other
+   * while JavaScript runs come as one, with the newest value and all that has changed; {@link VideoEvent} `missed` counts
+   * the others. They are fetched each time the loop of this thread turns, also while nobody asks for the next.
    *
    * @throws SystemError EINVAL: it has no such events; ENODEV: it is gone
    * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; the reason of `signal`

@@ -24,14 +24,19 @@ export type EventType = keyof typeof codes;
 
 /** Options of {@link VideoDevice.events}. */
 export interface EventOptions extends WaitOptions {
-  /** the id of the control that `control` is about */
-  control?: number;
+  /** the control that `control` is about: its key, name or id */
+  control?: string | number;
 }
 
 /** An event (`struct v4l2_event`). */
 export type VideoEvent = {
-  /** counts all events of the device */
+  /** counts the events that were asked for of this open device, those that `missed` is about, too */
   readonly sequence: number;
+  /**
+   * events between the one before and this that nobody has seen: the kernel has made one of several, or had no room. They
+   * may be of any type that is asked for of this open device.
+   */
+  readonly missed: number;
   /** when it happened: nanoseconds, as of `process.hrtime.bigint()` */
   readonly timestamp: bigint;
 } & (
@@ -53,10 +58,12 @@ export type VideoEvent = {
   | { readonly type: 'frame-sync'; readonly frame: number }
 );
 
-const MICROSECOND = 1000n;
-
-/** The next event of the kernel's list, or undefined where there is none yet. */
-function nextEvent(device: VideoDevice): VideoEvent | undefined {
+/**
+ * The next event of the kernel's list, or undefined where there is none yet.
+ *
+ * @param last - sequence of the one before, -1 before the first
+ */
+function nextEvent(device: VideoDevice, last: number): VideoEvent | undefined {
   for (;;) {
     const found = native.v4l2DequeueEvent(device.owned.get('ioctl'));
     if (typeof found === 'number') {
@@ -64,7 +71,8 @@ function nextEvent(device: VideoDevice): VideoEvent | undefined {
       throw videoError(found, 'VIDIOC_DQEVENT', device.path);
     }
     const { type, id, sequence, changes, value } = found;
-    const common = { sequence, timestamp: BigInt(found.timestamp) * MICROSECOND };
+    // It is a number of 32 bits.
+    const common = { sequence, missed: (sequence - last - 1) >>> 0, timestamp: found.timestamp };
     switch (type) {
       case v4l2.EVENT_CTRL: {
         const bits = [
@@ -93,18 +101,33 @@ export class Listener {
   readonly #events: DeviceEvents;
   /** what it has asked for, with the id of a control */
   readonly asked: readonly (readonly [EventType, number])[];
+  /** whether it is told of what comes while it does not ask */
+  readonly keeps: boolean;
   /** what has happened and it was not told yet */
   readonly waiting: VideoEvent[] = [];
+  /** events that nobody saw, or that this one was not told for want of room */
+  missed = 0;
 
-  constructor(events: DeviceEvents, asked: readonly (readonly [EventType, number])[]) {
+  constructor(events: DeviceEvents, asked: readonly (readonly [EventType, number])[], keeps: boolean) {
     this.#events = events;
     this.asked = asked;
+    this.keeps = keeps;
+  }
+
+  /** Has it told of an event. */
+  tell(event: VideoEvent): void {
+    this.waiting.push(event);
+    if (this.waiting.length > MAX_WAITING) this.missed += 1 + (this.waiting.shift()?.missed ?? 0);
   }
 
   /** The next event, or undefined where there is none yet. */
   next(): VideoEvent | undefined {
     this.#events.hear(this);
-    return this.waiting.shift();
+    const event = this.waiting.shift();
+    if (event === undefined || this.missed === 0) return event;
+    const missed = event.missed + this.missed;
+    this.missed = 0;
+    return { ...event, missed };
   }
 
   /** Asks for them no longer. */
@@ -122,14 +145,20 @@ export class Listener {
 export class DeviceEvents {
   readonly #device: VideoDevice;
   readonly #listeners = new Set<Listener>();
+  /** sequence of the last event; the first has 0 */
+  #last = -1;
 
   constructor(device: VideoDevice) {
     this.#device = device;
   }
 
-  /** Begins to hear of events: none that happens from here on is missed. */
-  listen(asked: readonly (readonly [EventType, number])[]): Listener {
-    const listener = new Listener(this, asked);
+  /**
+   * Begins to hear of events: none that happens from here on is missed.
+   *
+   * @param keeps - whether they are fetched each time the loop of this thread turns
+   */
+  listen(asked: readonly (readonly [EventType, number])[], keeps: boolean): Listener {
+    const listener = new Listener(this, asked, keeps);
     const begun: (readonly [EventType, number])[] = [];
     try {
       for (const one of asked) {
@@ -141,11 +170,15 @@ export class DeviceEvents {
       throw error;
     }
     this.#listeners.add(listener);
+    this.#keep();
     return listener;
   }
 
   leave(listener: Listener): void {
     if (!this.#listeners.delete(listener)) return;
+    // What is unsubscribed takes what waits of it along, and that is not missed.
+    this.#fetch();
+    this.#keep();
     for (const one of listener.asked) if (!this.#isAsked(one)) unsubscribe(this.#device, ...one);
   }
 
@@ -153,16 +186,33 @@ export class DeviceEvents {
     return [...this.#listeners].some(({ asked }) => asked.some((one) => one[0] === type && one[1] === id));
   }
 
+  #keep(): void {
+    const keeps = [...this.#listeners].some((listener) => listener.keeps);
+    this.#device.readiness.onEvents(keeps ? () => this.#fetch() : undefined);
+  }
+
+  /** Takes all there are while nobody asks. */
+  #fetch(): void {
+    try {
+      if (!this.#device.closed) this.hear();
+    } catch {
+      // Who asks is told; nobody is to be called for it for ever.
+      this.#device.readiness.onEvents(undefined);
+    }
+  }
+
   /** Takes all there are, for whom they are about. */
-  hear(asking: Listener): void {
+  hear(asking?: Listener): void {
     let others = false;
-    for (let event = nextEvent(this.#device); event !== undefined; event = nextEvent(this.#device)) {
+    for (;;) {
+      const event = nextEvent(this.#device, this.#last);
+      if (event === undefined) break;
       const { type } = event;
+      this.#last = event.sequence;
       const id = event.type === 'control' ? event.control : 0;
       for (const listener of this.#listeners) {
         if (!listener.asked.some((one) => one[0] === type && one[1] === id)) continue;
-        listener.waiting.push(event);
-        if (listener.waiting.length > MAX_WAITING) listener.waiting.shift();
+        listener.tell(event);
         if (listener !== asking) others = true;
       }
     }
@@ -201,14 +251,18 @@ export function videoEvents(
   checkOptionNames(options, ['control', 'signal'] satisfies (keyof EventOptions)[], call);
   const { control, ...wait } = options;
   const signal = checkWaitOptions(wait, 'ioctl');
-  if (control !== undefined) checkInteger(control, 'control', 1, 0xffffffff, call);
+  if (typeof control === 'number') checkInteger(control, 'control', 1, 0xffffffff, call);
+  else if (control !== undefined && typeof control !== 'string') {
+    throw invalidType('control', 'a name or an id', control, call);
+  }
   if (!types.includes('control') && control !== undefined) {
     throw invalidValue('options', "has a 'control', and no event is about one: ask for 'control'", call);
   }
   if (types.includes('control') && control === undefined) {
-    throw invalidValue('options', "wants the id of a 'control' to hear of: controls() lists them", call);
+    throw invalidValue('options', "wants a 'control' to hear of: controls() lists them", call);
   }
-  return new EventLoop(device, types, control ?? 0, signal);
+  const id = typeof control === 'string' ? device.controlId(control) : (control ?? 0);
+  return new EventLoop(device, types, id, signal);
 }
 
 /** The events of one loop. A generator would not end while it waits, nor before it has begun. */
@@ -222,7 +276,10 @@ class EventLoop implements AsyncIterableIterator<VideoEvent, undefined, undefine
     this.#device = device;
     this.#signal = signal;
     // Before the first is waited for: none is to be missed.
-    this.#listener = device.told.listen(types.map((type) => [type, type === 'control' ? control : 0]));
+    this.#listener = device.told.listen(
+      types.map((type) => [type, type === 'control' ? control : 0]),
+      true,
+    );
   }
 
   async next(): Promise<IteratorResult<VideoEvent, undefined>> {

@@ -30,6 +30,7 @@ export class Readiness {
   readonly #handle: OwnedHandle;
   readonly #path: string;
   readonly #waiters = new Set<Waiter>();
+  #fetch: (() => void) | undefined;
 
   constructor(handle: OwnedHandle, path: string) {
     this.#handle = handle;
@@ -64,6 +65,14 @@ export class Readiness {
     });
   }
 
+  /**
+   * Calls `fetch` when there are events, until told otherwise by undefined. That keeps nothing alive. It must not throw.
+   */
+  onEvents(fetch: (() => void) | undefined): void {
+    this.#fetch = fetch;
+    if (!this.#handle.closed) this.#update();
+  }
+
   /** Lets all go on, who will find out why. */
   wake(): void {
     for (const waiter of [...this.#waiters]) waiter.end();
@@ -77,7 +86,7 @@ export class Readiness {
    * libuv watches would be asked again, for stopping is put off.
    */
   rest(): void {
-    if (!this.#handle.closed && this.#handle.polled) native.pollerUpdate(this.#handle.poller, Ready.wake);
+    if (!this.#handle.closed && this.#handle.polled) native.pollerUpdate(this.#handle.poller, Ready.wake, true);
     this.wake();
   }
 
@@ -85,10 +94,12 @@ export class Readiness {
     if (this.#handle.closed) return -osConstants.errno.EBADF;
     let events = 0;
     for (const waiter of this.#waiters) events |= waiter.events;
-    return watch<Readiness>(this, this.#handle, events, (self, happened) => self.#happened(happened));
+    const quiet = this.#fetch === undefined ? 0 : Ready.event;
+    return watch<Readiness>(this, this.#handle, events, (self, happened) => self.#happened(happened), quiet);
   }
 
   #happened(events: number): void {
+    if (events < 0 || (events & Ready.event) !== 0) this.#fetch?.();
     const met = [...this.#waiters].filter((waiter) => events > 0 && (waiter.events & events) !== 0);
     // An error is everybody's.
     for (const waiter of met.length > 0 ? met : [...this.#waiters]) waiter.end();

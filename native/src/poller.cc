@@ -34,7 +34,7 @@ Napi::Value Poller::Create(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, static_cast<double>(poller.release()->handle_));
 }
 
-int Poller::Update(int events) {
+int Poller::Update(int events, bool referenced) {
   const int wanted = events & (UV_READABLE | UV_WRITABLE | UV_DISCONNECT | UV_PRIORITIZED);
   auto* const handle = reinterpret_cast<uv_handle_t*>(&poll_);
   if (wanted == 0) {
@@ -44,8 +44,13 @@ int Poller::Update(int events) {
     uv_unref(handle);
     return 0;
   }
-  const bool was_idle = std::exchange(idle_, false);
-  if (was_idle) uv_ref(handle);
+  idle_ = false;
+  // either may be said again
+  if (referenced) {
+    uv_ref(handle);
+  } else {
+    uv_unref(handle);
+  }
   if (started_ == wanted) return 0;
   const int fd = descriptor_->Fd();
   const int error = fd < 0 ? fd : uv_poll_start(&poll_, wanted, OnReady);
@@ -102,7 +107,8 @@ Napi::Value Update(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   Poller* const poller = Find(info);
   const int events = arguments.Signed(1);
-  return Result(info.Env(), poller == nullptr || !arguments.Ok() ? -EBADF : poller->Update(events));
+  const bool referenced = arguments.Boolean(2);
+  return Result(info.Env(), poller == nullptr || !arguments.Ok() ? -EBADF : poller->Update(events, referenced));
 }
 
 Napi::Value Close(const Napi::CallbackInfo& info) {

@@ -18,7 +18,7 @@ class Poller {
   static Napi::Value Create(const Napi::CallbackInfo& info);
 
   // events 0: call back no more, and let the process end
-  int Update(int events);
+  int Update(int events, bool referenced);
   // The descriptor is out of the loop at once; libuv's memory follows a tick later.
   void Close();
 

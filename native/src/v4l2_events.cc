@@ -8,6 +8,8 @@
 namespace dmabuf {
 namespace {
 
+constexpr int64_t kNanoseconds = 1000000000;
+
 // v4l2Subscribe(device, type, id, flags, on)
 Napi::Value Subscribe(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
@@ -23,8 +25,8 @@ Napi::Value Subscribe(const Napi::CallbackInfo& info) {
 }
 
 // v4l2DequeueEvent(device): {type, id, sequence, pending, timestamp, changes, value, controlType, flags}, -ENOENT where
-// there is none, or -errno. What does not belong to its type is 0; the timestamp is in microseconds, and the value of a
-// control of 64 bits is a BigInt.
+// there is none, or -errno. What does not belong to its type is 0; the timestamp is a BigInt of nanoseconds, and the value
+// of a control of 64 bits is a BigInt.
 Napi::Value DequeueEvent(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
@@ -60,8 +62,8 @@ Napi::Value DequeueEvent(const Napi::CallbackInfo& info) {
   found.Set("id", data.id);
   found.Set("sequence", data.sequence);
   found.Set("pending", data.pending);
-  found.Set("timestamp",
-            static_cast<double>(data.timestamp.tv_sec) * 1e6 + std::floor(static_cast<double>(data.timestamp.tv_nsec) / 1e3));
+  found.Set("timestamp", Napi::BigInt::New(env, static_cast<int64_t>(data.timestamp.tv_sec) * kNanoseconds +
+                                                    static_cast<int64_t>(data.timestamp.tv_nsec)));
   found.Set("changes", changes);
   found.Set("value", value);
   found.Set("controlType", control_type);
