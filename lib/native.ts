@@ -308,6 +308,7 @@ type V4l2ConstantName =
   | 'CTRL_FLAG_WRITE_ONLY'
   | 'CTRL_FLAG_VOLATILE'
   | 'CTRL_FLAG_HAS_PAYLOAD'
+  | 'CTRL_FLAG_DYNAMIC_ARRAY'
   | 'CTRL_FLAG_NEXT_CTRL'
   | 'CTRL_FLAG_NEXT_COMPOUND'
   | 'CTRL_TYPE_INTEGER'
@@ -522,12 +523,13 @@ interface Native {
     type: number,
     bytes: number,
   ): OrErrno<[number | bigint | string | Uint8Array<ArrayBuffer>]>;
-  /** VIDIOC_S_EXT_CTRLS; failed[0] becomes error_idx */
+  /** VIDIOC_S_EXT_CTRLS, or …TRY_EXT_CTRLS; failed[0] becomes error_idx */
   v4l2SetControls(
     device: Handle,
     ids: readonly number[],
     values: readonly (number | bigint | string | Uint8Array)[],
     failed: number[],
+    set: boolean,
   ): number;
 
   /** VIDIOC_REQBUFS: how many there are now; 0 frees them */

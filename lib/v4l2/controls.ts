@@ -78,8 +78,10 @@ export interface Control {
   readonly default: ControlValue | undefined;
   /** items of a menu; else none */
   readonly menu: readonly MenuItem[];
-  /** how many values an array has, in each of its dimensions; none of a single value */
+  /** how many values an array has, in each of its dimensions, or may have where it is `dynamic`; none of a single value */
   readonly dimensions: readonly number[];
+  /** It is an array of as many values as it is set to, up to `dimensions` (V4L2_CTRL_FLAG_DYNAMIC_ARRAY, Linux 6.0). */
+  readonly dynamic: boolean;
   /** It cannot be set. */
   readonly readOnly: boolean;
   /** It cannot be asked for. */
@@ -92,9 +94,14 @@ export interface Control {
   readonly volatile: boolean;
 }
 
+type Raw = number | bigint | string | Uint8Array;
+
 /** What the library has to know besides. */
 interface Known extends Control {
+  /** bytes of its value now; 0 of a number */
   readonly payload: number;
+  /** bytes of one of its values */
+  readonly elementSize: number;
 }
 
 const number64 = (type: ControlType, value: bigint): number | bigint => (type === 'integer64' ? value : Number(value));
@@ -124,7 +131,11 @@ export class Controls {
     const entries = this.#entries();
     const keys = new Map([...this.#remember(entries)].map(([key, id]) => [id, key]));
     return entries.map((entry) => {
-      const { payload: _, ...control } = this.#known(entry, keys.get(entry.id) ?? keyOf(entry.name));
+      const {
+        payload: _payload,
+        elementSize: _elementSize,
+        ...control
+      } = this.#known(entry, keys.get(entry.id) ?? keyOf(entry.name));
       return control;
     });
   }
@@ -176,12 +187,14 @@ export class Controls {
       step: number64(type, entry.step),
       menu,
       dimensions: entry.dimensions,
+      dynamic: has(v4l2.CTRL_FLAG_DYNAMIC_ARRAY),
       readOnly: has(v4l2.CTRL_FLAG_READ_ONLY),
       writeOnly: has(v4l2.CTRL_FLAG_WRITE_ONLY),
       inactive: has(v4l2.CTRL_FLAG_INACTIVE),
       grabbed: has(v4l2.CTRL_FLAG_GRABBED),
       volatile: has(v4l2.CTRL_FLAG_VOLATILE),
       payload: has(v4l2.CTRL_FLAG_HAS_PAYLOAD) ? entry.elementSize * entry.elements : 0,
+      elementSize: entry.elementSize,
     };
     const first = has(v4l2.CTRL_FLAG_HAS_PAYLOAD) || type === 'button' ? undefined : number64(type, entry.default);
     return { ...known, default: first === undefined ? undefined : meaning(known, first) };
@@ -242,9 +255,9 @@ export class Controls {
     const raw = Object.values(values).map((value, i) => this.#raw(controls[i] as Known, value));
     const failed: number[] = [];
     const ids = controls.map(({ id }) => id);
-    const error = native.v4l2SetControls(this.#device(), ids, raw, failed);
+    const error = native.v4l2SetControls(this.#device(), ids, raw, failed, true);
     if (error === 0) return;
-    const refused = controls[failed[0] ?? controls.length] ?? (controls.length === 1 ? controls[0] : undefined);
+    const refused = controls[failed[0] ?? controls.length] ?? this.#blamed(error, controls, ids, raw);
     const name = refused?.key ?? controls.map(({ key }) => key).join(', ');
     const why = new Map([
       [errno.EACCES, `The control ${name} can only be read.`],
@@ -257,8 +270,21 @@ export class Controls {
       : systemError(error, 'ioctl', this.#path, why);
   }
 
+  /**
+   * Which of several was refused, where the kernel says only that one was: it does so where it has not begun to set any
+   * (try_set_ext_ctrls_common, drivers/media/v4l2-core/v4l2-ctrls-api.c).
+   */
+  #blamed(error: number, controls: readonly Known[], ids: readonly number[], raw: readonly Raw[]): Known | undefined {
+    if (controls.length === 1) return controls[0];
+    if (error === -errno.EACCES) return controls.find(({ readOnly }) => readOnly);
+    if (error === -errno.EBUSY) return controls.find(({ grabbed }) => grabbed);
+    const failed: number[] = [];
+    const tried = native.v4l2SetControls(this.#device(), ids, raw, failed, false);
+    return tried === error ? controls[failed[0] ?? controls.length] : undefined;
+  }
+
   /** What the kernel takes. */
-  #raw(control: Known, value: unknown): number | bigint | string | Uint8Array {
+  #raw(control: Known, value: unknown): Raw {
     const { key, type, minimum, maximum, menu } = control;
     const call = this.#call;
     // arrays of whatever type, too
@@ -305,10 +331,16 @@ export class Controls {
     return this.#bytes(control, value);
   }
 
-  #bytes({ key, payload }: Known, value: unknown): Uint8Array {
+  #bytes({ key, payload, dynamic, elementSize, dimensions }: Known, value: unknown): Uint8Array {
     if (!(value instanceof Uint8Array)) throw invalidType(key, 'an instance of Uint8Array', value, this.#call);
-    if (value.byteLength === payload) return value;
-    throw outOfRange(`${key}.length`, `${payload} bytes`, value.byteLength, this.#call);
+    const bytes = value.byteLength;
+    if (dynamic) {
+      const most = elementSize * (dimensions[0] ?? 0);
+      if (bytes > 0 && bytes <= most && bytes % elementSize === 0) return value;
+      throw outOfRange(`${key}.length`, `a multiple of ${elementSize} bytes up to ${most}`, bytes, this.#call);
+    }
+    if (bytes === payload) return value;
+    throw outOfRange(`${key}.length`, `${payload} bytes`, bytes, this.#call);
   }
 }
 

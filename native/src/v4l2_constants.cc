@@ -4,6 +4,11 @@
 
 #include "bindings.h"
 
+// Linux 6.0; the headers may be older than the kernel.
+#ifndef V4L2_CTRL_FLAG_DYNAMIC_ARRAY
+#define V4L2_CTRL_FLAG_DYNAMIC_ARRAY 0x0800
+#endif
+
 namespace dmabuf {
 
 void RegisterV4l2Constants(Napi::Env env, Napi::Object exports) {
@@ -84,6 +89,7 @@ void RegisterV4l2Constants(Napi::Env env, Napi::Object exports) {
   set("CTRL_FLAG_WRITE_ONLY", V4L2_CTRL_FLAG_WRITE_ONLY);
   set("CTRL_FLAG_VOLATILE", V4L2_CTRL_FLAG_VOLATILE);
   set("CTRL_FLAG_HAS_PAYLOAD", V4L2_CTRL_FLAG_HAS_PAYLOAD);
+  set("CTRL_FLAG_DYNAMIC_ARRAY", V4L2_CTRL_FLAG_DYNAMIC_ARRAY);
   set("CTRL_FLAG_NEXT_CTRL", V4L2_CTRL_FLAG_NEXT_CTRL);
   set("CTRL_FLAG_NEXT_COMPOUND", V4L2_CTRL_FLAG_NEXT_COMPOUND);
   set("CTRL_TYPE_INTEGER", V4L2_CTRL_TYPE_INTEGER);

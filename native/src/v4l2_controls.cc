@@ -132,12 +132,13 @@ bool ReadValue(const Napi::Value& value, v4l2_ext_control& control, std::deque<s
   return payloads.back().size() < kMaxPayload;
 }
 
-// v4l2SetControls(device, ids, values, failed): all or none; failed[0] becomes the index of the one that was refused, or
-// their number where that is not known
+// v4l2SetControls(device, ids, values, failed, set): all or none; failed[0] becomes the index of the one that was refused,
+// or their number where that is not known. Without `set` nothing is changed, and it is known.
 Napi::Value SetControls(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
+  const bool set = arguments.Boolean(4);
   if (!arguments.Ok() || !info[1].IsArray() || !info[2].IsArray()) return Result(env, -EINVAL);
   const auto ids = info[1].As<Napi::Array>();
   const auto values = info[2].As<Napi::Array>();
@@ -157,7 +158,7 @@ Napi::Value SetControls(const Napi::CallbackInfo& info) {
   controls.which = V4L2_CTRL_WHICH_CUR_VAL;
   controls.count = count;
   controls.controls = list.data();
-  const int error = fd < 0 ? fd : Ioctl(fd, VIDIOC_S_EXT_CTRLS, &controls);
+  const int error = fd < 0 ? fd : Ioctl(fd, set ? VIDIOC_S_EXT_CTRLS : VIDIOC_TRY_EXT_CTRLS, &controls);
   if (error != 0 && info[3].IsArray()) info[3].As<Napi::Array>().Set(0U, controls.error_idx);
   return Result(env, error);
 }

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT
 /** Controls and events of a camera, vivid's, which has one of each type. */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { release } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { Capture, type Control } from 'dmabuf/v4l2';
 import { describeModules } from './support.ts';
 import { openCamera, take, withVivid } from './v4l2.ts';
+
+const run = promisify(execFile);
 
 /** vivid of 5.10 has none that can only be read. */
 const hasReadOnly = !release().startsWith('5.10.');
@@ -84,10 +89,49 @@ describeModules('the controls of a camera', () => {
     assert.throws(() => camera.getControl('flux'), { code: 'EINVAL' });
     refused({ brightness: 9, flux: 1 }, { code: 'EINVAL', message: /no control 'flux': there are brightness, / });
     if (!hasReadOnly) return;
-    refused(
+    for (const values of [
+      { read_only_integer_32_bits: 1 },
       { brightness: 9, read_only_integer_32_bits: 1 },
-      { code: 'EACCES', message: /read_only_integer_32_bits can only be read/ },
-    );
+      { read_only_integer_32_bits: 1, brightness: 9, contrast: 9 },
+    ]) {
+      // and no other
+      refused(values, { code: 'EACCES', message: /'\. The control read_only_integer_32_bits can only be read\.$/ });
+    }
+  });
+
+  it('are named where frames that stream forbid them, among others that are fine', async () => {
+    using camera = openCamera();
+    const stream = camera.frames({ count: 2 });
+    (await stream.next()).value?.close();
+    const grabbed = camera.controls().find((control) => control.grabbed && !control.readOnly);
+    // what vivid of some kernels has
+    if (grabbed !== undefined) {
+      assert.throws(
+        () => camera.setControls({ brightness: 9, [grabbed.key]: camera.getControl(grabbed.key), contrast: 9 }),
+        { code: 'EBUSY', message: new RegExp(`'\\. The control ${grabbed.key} cannot be set now: `) },
+      );
+    }
+    stream.close();
+  });
+
+  it('are arrays of as many values as are set, where they are dynamic', function () {
+    using camera = Capture.open();
+    const [dynamic] = camera.controls().filter((control) => control.dynamic);
+    // vivid has one since 6.0
+    if (dynamic === undefined) return this.skip();
+    const { key, type, dimensions } = dynamic;
+    assert.deepEqual([type, dimensions], ['u32', [100]]);
+    for (const count of [3, 100, 1]) {
+      const value = new Uint8Array(Uint32Array.from({ length: count }, (_, i) => 20 + (i % 50)).buffer);
+      camera.setControls({ [key]: value });
+      assert.deepEqual(new Uint8Array(camera.getControl(key) as Uint8Array), value);
+    }
+    for (const bytes of [0, 3, 404]) {
+      assert.throws(() => camera.setControls({ [key]: new Uint8Array(bytes) }), {
+        code: 'ERR_OUT_OF_RANGE',
+        message: /a multiple of 4 bytes up to 400/,
+      });
+    }
   });
 
   it('change the picture', async () => {
@@ -105,7 +149,7 @@ describeModules('the controls of a camera', () => {
     const { id } = camera.controls().find(({ key }) => key === 'brightness') as Control;
     camera.setControls({ brightness: 5 });
     const heard = [];
-    const events = camera.events(['control'], { control: id });
+    const events = camera.events(['control'], { control: 'Brightness' });
     const waiting = events.next();
     other.setControls({ brightness: 6 });
     heard.push((await waiting).value);
@@ -118,12 +162,60 @@ describeModules('the controls of a camera', () => {
     );
     const [first, second] = heard;
     assert(first && second && second.timestamp >= first.timestamp);
+    // all of it, as the kernel has it
+    assert(heard.some((event) => event !== undefined && event.timestamp % 1000n !== 0n));
+    assert.throws(() => camera.events(['control'], { control: 'flux' }), {
+      code: 'EINVAL',
+      message: /no control 'flux'/,
+    });
+    assert.throws(() => camera.events(['control'], { control: true as never }), { code: 'ERR_INVALID_ARG_TYPE' });
     assert(process.hrtime.bigint() - first.timestamp < 60_000_000_000n);
     assert.throws(() => camera.events(['control']), { code: 'ERR_INVALID_ARG_VALUE' });
     assert.throws(() => camera.events(['noise' as 'control']), {
       code: 'ERR_INVALID_ARG_VALUE',
       message: /source-change/,
     });
+  });
+
+  it('tell of each change that the loop of the thread turns between, and how many there were of others', async () => {
+    using camera = Capture.open();
+    using other = Capture.open(camera.path);
+    other.setControls({ brightness: 1 });
+    const events = camera.events(['control'], { control: 'brightness' });
+    const next = async () => {
+      const { value: event } = await events.next();
+      assert(event?.type === 'control');
+      return [event.value, event.missed];
+    };
+    // nobody asks
+    for (const brightness of [2, 3, 4]) {
+      other.setControls({ brightness });
+      await sleep(50);
+    }
+    assert.deepEqual(
+      [await next(), await next(), await next()],
+      [
+        [2, 0],
+        [3, 0],
+        [4, 0],
+      ],
+    );
+    // nobody can be asked
+    for (const brightness of [5, 6, 7]) other.setControls({ brightness });
+    assert.deepEqual(await next(), [7, 2]);
+    await events.return?.();
+  });
+
+  it('do not keep a process that asks for none', async () => {
+    const script = `
+      import { Capture } from 'dmabuf/v4l2';
+      const camera = Capture.open();
+      const events = camera.events(['control'], { control: 'brightness' });
+      camera.setControls({ brightness: 40 });
+      camera.setControls({ brightness: 41 });
+      console.log((await events.next()).value.value);`;
+    const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', script], { timeout: 60_000 });
+    assert.equal(stdout, '41\n');
   });
 
   it('tell of all bits of a value', async () => {
@@ -181,11 +273,14 @@ describeModules('the controls of a camera', () => {
       await next;
     }
     const late: unknown[] = [];
+    let missed = 0;
     while (late.at(-1) !== 169) {
       const { value } = await quiet.next();
       late.push(value?.type === 'control' && value.value);
+      missed += value?.missed ?? 0;
     }
     assert.deepEqual([late.length, late[0]], [64, 106]);
+    assert.equal(missed, 6);
     for (const loop of [...loops, quiet]) await loop.return?.();
   });
 
