@@ -161,7 +161,10 @@ export interface Format {
   readonly planes: readonly PlaneFormat[];
 }
 
-/** What is wanted of a format: the rest stays as it is, or becomes what goes with it. */
+/**
+ * What is wanted of a format: the rest stays as it is, or becomes what goes with it. What of its colours a capture can be
+ * asked for is {@link PixelFormatInfo.converts}.
+ */
 export interface FormatRequest extends Partial<Omit<Format, 'planes'>> {
   /** what a plane is to have at least: default is what the driver says */
   planes?: readonly Partial<PlaneFormat>[];
@@ -177,7 +180,19 @@ export interface PixelFormatInfo {
   readonly compressed: boolean;
   /** whether the driver's library makes it of another */
   readonly emulated: boolean;
+  /**
+   * what of its colours a capture can be asked for, and converts (V4L2_FMT_FLAG_CSC_…, since Linux 5.8); of the rest it
+   * says what it is. None of an output, which is told what its frames have.
+   */
+  readonly converts: readonly ('colorspace' | 'transferFunction' | 'ycbcrEncoding' | 'quantization')[];
 }
+
+const conversions = [
+  ['colorspace', v4l2.FMT_FLAG_CSC_COLORSPACE],
+  ['transferFunction', v4l2.FMT_FLAG_CSC_XFER_FUNC],
+  ['ycbcrEncoding', v4l2.FMT_FLAG_CSC_YCBCR_ENC],
+  ['quantization', v4l2.FMT_FLAG_CSC_QUANTIZATION],
+] as const;
 
 /** Sizes that a device has for a pixel format, in pixels: one, or all from the least to the largest by a step. */
 export interface FrameSize {
@@ -246,8 +261,14 @@ const requestNames = [
   'planes',
 ] satisfies (keyof FormatRequest)[];
 
+const colours = ['colorspace', 'ycbcrEncoding', 'quantization', 'transferFunction'] as const;
+
+const isCapture = (type: number): boolean =>
+  type === v4l2.BUF_TYPE_VIDEO_CAPTURE || type === v4l2.BUF_TYPE_VIDEO_CAPTURE_MPLANE;
+
 /** What a request changes, by the places of its numbers. */
-function changesOf(request: unknown, maxPlanes: number, call: Call): Map<number, number> {
+function changesOf(request: unknown, { type, multiplanar }: Port, call: Call): Map<number, number> {
+  const maxPlanes = multiplanar ? v4l2.MAX_PLANES : 1;
   checkOptions(request, 'format', call);
   checkOptionNames(request, requestNames, call);
   const { width, height, pixelFormat, planes, ...words } = request as FormatRequest;
@@ -275,6 +296,10 @@ function changesOf(request: unknown, maxPlanes: number, call: Call): Map<number,
     if (!wide && code > 0xff) throw outOfRange('format', "a number up to '#255'", value, call);
     changes.set(at, code);
   }
+  // Else a device that frames come from takes no notice of them, since it is its part to say.
+  if (isCapture(type) && colours.some((name) => words[name] !== undefined)) {
+    changes.set(FormatField.flags, v4l2.PIX_FMT_FLAG_SET_CSC);
+  }
   // The driver says what goes with the rest, unless it is told.
   for (let plane = 0; plane < v4l2.MAX_PLANES; plane++) {
     changes.set(FormatField.planes + 2 * plane, 0);
@@ -296,8 +321,8 @@ function changesOf(request: unknown, maxPlanes: number, call: Call): Map<number,
   return changes;
 }
 
-/** No list of a driver's is longer; one that has no end is a driver's mistake. */
-const MAX_ENTRIES = 4096;
+/** No list of a driver's is longer; one that has no end is a driver's mistake. @internal */
+export const MAX_ENTRIES = 4096;
 
 /** The entries of a list that ends with EINVAL; of one that there is not, none. */
 function* entries<T extends object>(entry: (index: number) => T | number): Generator<T> {
@@ -353,6 +378,7 @@ export class Port {
         description,
         compressed: (flags & v4l2.FMT_FLAG_COMPRESSED) !== 0,
         emulated: (flags & v4l2.FMT_FLAG_EMULATED) !== 0,
+        converts: conversions.flatMap(([name, flag]) => (isCapture(this.type) && (flags & flag) !== 0 ? [name] : [])),
       }),
     );
   }
@@ -431,7 +457,7 @@ export class Port {
 
   #request(request: FormatRequest, set: boolean): Format {
     const call = { syscall: 'ioctl', path: this.#path };
-    const changes = changesOf(request, this.multiplanar ? v4l2.MAX_PLANES : 1, call);
+    const changes = changesOf(request, this, call);
     const apply = () => {
       // The format there is now may have fewer planes than the one that is wanted.
       const planes = numbers[FormatField.planeCount] as number;
