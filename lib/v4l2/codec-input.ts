@@ -37,6 +37,8 @@ export interface Given {
   readonly bytes: readonly Uint8Array[];
   readonly info: BufferInfo;
   readonly frame: Frame | undefined;
+  /** whether the program is told when it is of no more use */
+  readonly told: boolean;
   /** It is of no more use. */
   release(): void;
 }
@@ -49,7 +51,7 @@ function listOf<T>(value: T | readonly T[]): readonly T[] {
 
 /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE @internal */
 export function readInput(value: unknown, call: Call): Given {
-  const none = { buffers: undefined, bytes: [], info: {}, frame: undefined, release: () => {} };
+  const none = { buffers: undefined, bytes: [], info: {}, frame: undefined, told: false, release: () => {} };
   if (value instanceof Frame) {
     const { timestamp, field } = value;
     const planes = value.planes.map(({ bytesUsed, dataOffset }) => ({ bytesUsed, dataOffset }));
@@ -61,9 +63,9 @@ export function readInput(value: unknown, call: Call): Given {
   if (typeof value !== 'object' || value === null) throw invalidType('frames', EXPECTED, value, call);
   if ('buffers' in value) {
     checkOptionNames(value, ['buffers', 'done', 'planes', 'timestamp', 'field'] satisfies (keyof CodecBuffers)[], call);
-    const { buffers, done = () => {}, ...info } = value as CodecBuffers;
-    if (typeof done !== 'function') throw invalidType('done', 'of type function', done, call);
-    return { ...none, buffers: listOf(buffers), info, release: once(done) };
+    const { buffers, done, ...info } = value as CodecBuffers;
+    if (done !== undefined && typeof done !== 'function') throw invalidType('done', 'of type function', done, call);
+    return { ...none, buffers: listOf(buffers), info, told: done !== undefined, release: once(done ?? (() => {})) };
   }
   if (!('bytes' in value)) throw invalidType('frames', EXPECTED, value, call);
   checkOptionNames(value, ['bytes', 'timestamp', 'field'] satisfies (keyof CodecBytes)[], call);

@@ -15,7 +15,7 @@ import type { CodecSide } from './codec-side.js';
 import type { VideoDevice } from './device.js';
 import type { Listener } from './events.js';
 import type { Frame } from './frame.js';
-import { FrameSource } from './frame-source.js';
+import { FrameSource, type ReadyFrame } from './frame-source.js';
 import { BufferQueue, type Done, type Slot } from './queue.js';
 import { Ready } from './readiness.js';
 import { joinStages, type Stage } from './report.js';
@@ -90,8 +90,8 @@ export class CodecStream extends FrameSource {
   #counting = false;
   #silent = false;
 
-  /** taken from the driver, and not asked for yet */
-  readonly #ready: Frame[] = [];
+  /** taken from the driver, and not asked for yet: no frames before they are, for those lead back here */
+  readonly #ready: ReadyFrame[] = [];
   #changes = 0;
 
   /** something has happened while the loop was at work */
@@ -130,6 +130,11 @@ export class CodecStream extends FrameSource {
     return this.#inputs;
   }
 
+  /** Those of them that the driver could not read as they were (V4L2_BUF_FLAG_ERROR). */
+  get damagedInputs(): number {
+    return this.#input.damaged;
+  }
+
   /** How often the frames of a stream have changed their size, each with new buffers. */
   get changes(): number {
     return this.#changes;
@@ -153,8 +158,11 @@ export class CodecStream extends FrameSource {
   override async next(): Promise<IteratorResult<Frame, undefined>> {
     if (!this.#over) this.#loop ??= this.#run();
     for (;;) {
-      const frame = this.#ready.shift();
-      if (frame !== undefined) return { value: frame, done: false };
+      const ready = this.#ready.shift();
+      if (ready !== undefined) {
+        this.#stir();
+        return { value: this.frameOf(ready), done: false };
+      }
       if (this.#over) {
         await this.#leave();
         const failure = this.#failure;
@@ -179,7 +187,7 @@ export class CodecStream extends FrameSource {
   /** Ends it. Frames that the program has still show what they showed. May be called twice. */
   override close(): void {
     this.#end();
-    for (const frame of this.#ready.splice(0)) frame.close();
+    for (const { done } of this.#ready.splice(0)) this.giveBack(done.slot);
   }
 
   /** @internal */
@@ -285,7 +293,7 @@ export class CodecStream extends FrameSource {
         slot.holder = 'idle';
         continue;
       }
-      this.#ready.push(this.frameOf(done));
+      this.#ready.push(this.cameOut(done));
       this.#waiters.shift()?.();
     }
   }
@@ -454,9 +462,22 @@ export class CodecStream extends FrameSource {
     if (!this.#input.streaming) this.#input.start();
   }
 
+  /** There is a frame that nobody asks for, and nobody is to be told of inputs that were read. */
+  get #unwanted(): boolean {
+    return this.#ready.length > 0 && this.#waiters.length === 0 && ![...this.#lent.values()].some(({ told }) => told);
+  }
+
   /** Until something happens. */
   async #rest(): Promise<void> {
     if (this.#stirred || this.#over) return;
+    if (this.#unwanted) {
+      // Nothing keeps a stream alive that nobody asks.
+      await new Promise<void>((resolve) => {
+        this.#resume = resolve;
+      });
+      this.#resume = undefined;
+      return;
+    }
     const timer = this.#listening
       ? setTimeout(() => this.#hush(), SILENCE_MS)
       : this.tellWhere(

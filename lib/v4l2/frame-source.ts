@@ -10,6 +10,12 @@ import type { Stage } from './report.js';
 /** Milliseconds a program may hold all frames while it waits for one, before it is told. */
 const PATIENCE_MS = 2000;
 
+/** What a frame is made of. @internal */
+export interface ReadyFrame {
+  done: Done;
+  format: Format;
+}
+
 /** Frames that come out of a device one after the other: {@link FrameStream} and {@link CodecStream}. */
 export abstract class FrameSource implements AsyncIterableIterator<Frame>, Disposable {
   /** @internal */
@@ -71,16 +77,21 @@ export abstract class FrameSource implements AsyncIterableIterator<Frame>, Dispo
     this.close();
   }
 
-  /** What the driver is done with, as a frame of the program's. @internal */
-  protected frameOf(done: Done): Frame {
+  /** What the driver is done with. @internal */
+  protected cameOut(done: Done): ReadyFrame {
     this.#frames++;
-    const { slot, sequence } = done;
-    const what = `Frame ${sequence} of ${this.device.path}`;
-    return makeFrame(done, this.output.format as Format, what, () => this.#giveBack(slot));
+    return { done, format: this.output.format as Format };
   }
 
-  /** A frame was closed. */
-  #giveBack(slot: Slot): void {
+  /** The same as a frame of the program's. @internal */
+  protected frameOf({ done, format }: ReadyFrame): Frame {
+    const { slot, sequence } = done;
+    const what = `Frame ${sequence} of ${this.device.path}`;
+    return makeFrame(done, format, what, () => this.giveBack(slot));
+  }
+
+  /** A frame was closed, or there is to be none. @internal */
+  protected giveBack(slot: Slot): void {
     // It may be of buffers that there were before.
     if (!this.output.slots.includes(slot)) {
       this.output.drop(slot);

@@ -82,6 +82,8 @@ export class BufferQueue {
   slots: readonly Slot[] = [];
   streaming = false;
   readonly stage: Stage;
+  /** buffers that the driver gave back with V4L2_BUF_FLAG_ERROR */
+  damaged = 0;
   #memory = v4l2.MEMORY_MMAP;
   /** whether its buffers are closed with it */
   #owned = false;
@@ -322,6 +324,7 @@ export class BufferQueue {
     const slot = this.slots[number(BufferField.index)] as Slot;
     slot.holder = 'program';
     this.stage.count++;
+    if ((number(BufferField.flags) & v4l2.BUF_FLAG_ERROR) !== 0) this.damaged++;
     for (const { inode } of slot.buffers) this.stage.gave.add(inode);
     const planes = [];
     for (let plane = 0; plane < number(BufferField.planeCount); plane++) {

@@ -159,7 +159,7 @@ export class FrameStream extends FrameSource {
       done.slot.holder = 'idle';
       throw error;
     }
-    return this.frameOf(done);
+    return this.frameOf(this.cameOut(done));
   }
 
   #count({ sequence }: Done): void {
