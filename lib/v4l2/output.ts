@@ -76,7 +76,8 @@ export class Output extends OneWayDevice {
    * the device, also while no frame comes.
    *
    * @param frames - what {@link Capture.frames} answers, or what a program makes of it
-   * @returns how many frames were shown; a driver keeps the last until it is told to end, which is now
+   * @returns how many frames were shown: those that came back, and the one that the driver keeps until it is told to end,
+   *   which is now. Where that is less than there were, it had stopped, or keeps more.
    * @throws SystemError EINVAL: the frames have another format than the device, the message says which; EBUSY: one came
    *   again before it was shown; EFAULT: it does not take their buffers, the message says why; and what
    *   {@link FrameSink.acquire} does
@@ -90,9 +91,11 @@ export class Output extends OneWayDevice {
     checkOptions(options, 'options', call);
     checkOptionNames(options, ['count', 'started', 'signal'] satisfies (keyof PlayOptions)[], call);
     const { count = 4, started, signal } = options;
+    if (started !== undefined && typeof started !== 'function') {
+      throw invalidType('started', 'of type function', started, call);
+    }
     using sink = this.#make(count, undefined, signal, true);
     started?.(sink);
-    let shown = 0;
     const end = signal === undefined ? sink.ended : AbortSignal.any([sink.ended, signal]);
     for await (const frame of until(end, frames)) {
       if (!(frame instanceof Frame)) throw invalidType('frames', 'of instances of Frame', frame, call);
@@ -104,10 +107,9 @@ export class Output extends OneWayDevice {
         frame.close();
         throw error;
       }
-      shown++;
     }
-    await sink.finish();
-    return shown;
+    const kept = await sink.finish();
+    return sink.shown + Math.min(kept, 1);
   }
 
   #make(count: unknown, heap: Heap | undefined, signal: AbortSignal | undefined, lent: boolean): FrameSink {

@@ -14,8 +14,11 @@ import type { Stage } from './report.js';
 
 const { errno } = osConstants;
 
-/** Milliseconds after which a driver that gives nothing back is taken to keep what it has. */
+/** Milliseconds after which a driver that gives nothing back is taken to keep what it has, at the least. */
 const KEPT_MS = 1000;
+
+/** The same in frames, where the driver says how long one is shown. */
+const KEPT_FRAMES = 4;
 
 /** What {@link Output.sink} has checked. @internal */
 export interface CheckedSinkOptions {
@@ -169,6 +172,11 @@ export class FrameSink implements Disposable {
     return this.#queue.stage.count;
   }
 
+  /** Those of them that the driver says it could not show as they were (V4L2_BUF_FLAG_ERROR). */
+  get damaged(): number {
+    return this.#queue.damaged;
+  }
+
   /** Frames that the driver has: shown, or waiting for it. */
   get queued(): number {
     return this.#queue.queued;
@@ -205,25 +213,41 @@ export class FrameSink implements Disposable {
   }
 
   /**
-   * Waits until all frames were shown. A driver keeps the last one until another comes, or the sink is closed.
+   * Waits until all frames were shown. A driver keeps the last one until another comes, or the sink is closed; some keep
+   * more. What it has given none of back for four frames' time, and a second, is taken to be kept.
    *
+   * @returns how many it keeps: 1, which is shown now, unless the driver keeps more or has stopped; 0 where there was none
    * @throws what {@link FrameSink.acquire} does
    */
-  async finish(): Promise<void> {
+  async finish(): Promise<number> {
+    const patience = this.#patience;
     while (this.#queue.queued > 1) {
       if (this.#reap()) continue;
-      const limit = AbortSignal.timeout(KEPT_MS);
+      const limit = AbortSignal.timeout(patience);
       const signals = [limit, ...(this.#options.signal === undefined ? [] : [this.#options.signal])];
       try {
         await this.#device.readiness.wait(Ready.used, AbortSignal.any(signals));
       } catch (error) {
         if (error !== limit.reason) throw error;
         // It may have been this program that was late.
-        if (!this.#reap()) return;
+        if (!this.#reap()) break;
       }
       if (this.#closed && this.#failed === undefined) throw this.#isClosed();
     }
     if (this.#failed !== undefined) throw this.#failed;
+    return this.#queue.queued;
+  }
+
+  /** Milliseconds without a frame given back that mean that none will be. */
+  get #patience(): number {
+    try {
+      const { numerator, denominator } = this.#queue.port.interval();
+      return Math.max(KEPT_MS, Math.ceil((KEPT_FRAMES * 1000 * numerator) / denominator));
+    } catch (error) {
+      // Most outputs do not say.
+      if (this.#device.closed) throw error;
+      return KEPT_MS;
+    }
   }
 
   /** Ends it: VIDIOC_STREAMOFF, and the buffers are freed, those of frames not shown yet, too. May be called twice. */

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { openHeap } from 'dmabuf';
-import { type FrameSink, Output, pipelineReport } from 'dmabuf/v4l2';
+import { type Frame, type FrameSink, Output, pipelineReport } from 'dmabuf/v4l2';
 import { Cable } from '../../examples/camera/cable.ts';
 import { describeModules, leavesNoPage } from './support.ts';
 import { checkRgbBars, HEIGHT, openCamera, openOutput, openSocket, take, unplug, WIDTH, withVivid } from './v4l2.ts';
@@ -97,6 +97,10 @@ for (const planes of ['single', 'multi'] as const) {
         message: new RegExp(`Rows of its plane 0 are ${STRIDE} bytes apart, and those of the frame ${plane.stride}: `),
       });
       await assert.rejects(output.play(1 as never), { code: 'ERR_INVALID_ARG_TYPE' });
+      await assert.rejects(output.play(camera.frames(), { started: 5 as never }), {
+        ...{ code: 'ERR_INVALID_ARG_TYPE', path: output.path },
+        message: /"started"/,
+      });
     });
 
     it('takes a frame once at a time', async () => {
@@ -119,6 +123,49 @@ for (const planes of ['single', 'multi'] as const) {
         assert.equal(frame.closed, true);
         await assert.rejects(output.play(twice()), { code: 'ERR_DMABUF_CLOSED' });
         (await stream.next()).value?.close();
+      });
+    });
+
+    it('says which frames it could not show as they were', async () => {
+      using output = openOutput();
+      output.setFormat(format);
+      using sink = output.sink({ count: 2 });
+      const show = async (count: number) => {
+        for (let frame = 0; frame < count; frame++) (await sink.acquire()).show();
+      };
+      await show(3);
+      assert.equal(sink.damaged, 0);
+      // of one frame
+      output.setControls({ inject_v4l2_buf_flag_error: true });
+      await show(4);
+      assert.equal(sink.damaged, 1);
+    });
+
+    it('says how many frames it keeps, and counts none of them as shown but the first', async () => {
+      await leavesNoPage(async () => {
+        using camera = openCamera();
+        using output = openOutput();
+        output.setFormat(format);
+        using source = camera.frames({ count: 4 });
+        const frames = async () => {
+          const taken: Frame[] = [];
+          while (taken.length < 3) taken.push((await source.next()).value as Frame);
+          return (async function* () {
+            yield* taken;
+          })();
+        };
+        assert.equal(await output.play(await frames(), { count: 3 }), 3);
+        const others = await frames();
+        // It takes them, and shows none.
+        output.setControls({ percentage_of_dropped_buffers: 100 });
+        try {
+          assert.equal(await output.play(others, { count: 3 }), 1);
+          using sink = output.sink({ count: 3 });
+          for (let i = 0; i < 3; i++) (await sink.acquire()).show();
+          assert.deepEqual([await sink.finish(), sink.shown, sink.queued], [3, 0, 3]);
+        } finally {
+          output.setControls({ percentage_of_dropped_buffers: 0 });
+        }
       });
     });
 
