@@ -12,8 +12,18 @@ export type Request = `VIDIOC_${string}`;
 const NO_DEVICE =
   'This machine has no such device. `modprobe vivid` as root makes a camera that is none; videoDevices() lists what there is.';
 
-function reason(error: number, request: Request): string | undefined {
+const IMPORT =
+  'The driver may not take buffers of others (dma-bufs): leave `heap` and `buffers` out, and it exports its own.';
+const EXPORT = 'The driver cannot export its memory (dma-buf): give a `heap`, whose buffers it may take.';
+
+function reason(error: number, request: Request, imports: boolean): string | undefined {
+  if (request === 'VIDIOC_REQBUFS' && error === -errno.EINVAL && imports) return IMPORT;
+  if (request === 'VIDIOC_EXPBUF' && (error === -errno.ENOTTY || error === -errno.EINVAL)) return EXPORT;
   switch (-error) {
+    case errno.EPIPE:
+      return request === 'VIDIOC_STREAMON'
+        ? 'The parts of its graph do not fit each other: set them up first, with media-ctl or by libcamera.'
+        : undefined;
     case errno.ENODEV:
     case errno.ENXIO:
       return 'The device is gone: it was unplugged, or its driver unbound. Close it; videoDevices() lists what is there now.';
@@ -32,9 +42,13 @@ function reason(error: number, request: Request): string | undefined {
   }
 }
 
-/** The error for a call that a driver refused. */
-export function videoError(error: number, request: Request, path: string): SystemError {
-  const why = reason(error, request);
+/**
+ * The error for a call that a driver refused.
+ *
+ * @param imports - whether it is about buffers that are not the driver's own
+ */
+export function videoError(error: number, request: Request, path: string, imports = false): SystemError {
+  const why = reason(error, request, imports);
   return systemError(error, 'ioctl', path, why === undefined ? `${request} was refused.` : `${request}: ${why}`);
 }
 

@@ -7,9 +7,12 @@ import { type Call, invalidType, outOfRange } from '../errors.js';
 import type { Format } from './formats.js';
 import { Frame } from './frame.js';
 import { checkHandedOn } from './handed-on.js';
-import type { BufferInfo, BufferQueue, Slot } from './queue.js';
+import type { BufferInfo, BufferQueue, PlaneUse, Slot } from './queue.js';
 
-/** Buffers for a {@link Codec} to read, where they are. */
+/**
+ * Buffers for a {@link Codec} to read, where they are. What is in use of a piece of a compressed stream is their `length`,
+ * unless `planes` says it.
+ */
 export interface CodecBuffers extends BufferInfo {
   /** one, or one for each plane; they stay the program's own */
   buffers: DmaBuf | readonly DmaBuf[];
@@ -46,7 +49,8 @@ export interface Given {
 const EXPECTED = 'of frames, of DmaBufs, of Uint8Arrays, or of objects with buffers or bytes';
 
 function listOf<T>(value: T | readonly T[]): readonly T[] {
-  return Array.isArray(value) ? (value as readonly T[]) : [value as T];
+  // The program may change its own meanwhile.
+  return Array.isArray(value) ? [...(value as readonly T[])] : [value as T];
 }
 
 /** @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE @internal */
@@ -84,6 +88,11 @@ function once(fn: () => void): () => void {
   };
 }
 
+/** A piece of a stream may have any length: what is in use of each buffer, unless it was said. */
+function usesOf(buffers: readonly DmaBuf[], said: readonly PlaneUse[] = []): PlaneUse[] {
+  return buffers.map(({ length }, plane) => ({ ...said[plane], bytesUsed: said[plane]?.bytesUsed ?? length }));
+}
+
 /**
  * Puts what was handed over into a slot that is idle: its buffers themselves, or a copy of its bytes.
  *
@@ -97,11 +106,12 @@ export function fillSlot(queue: BufferQueue, slot: Slot, given: Given, compresse
   const call = { syscall: 'ioctl', path: queue.device.path };
   if (given.buffers !== undefined) {
     if (given.frame !== undefined) checkHandedOn(given.frame, { queue, input: true, compressed });
-    queue.checkBuffers(given.buffers, format, 'buffers');
+    queue.checkBuffers(given.buffers, format, 'buffers', compressed || given.frame !== undefined);
     slot.buffers = given.buffers;
     // A driver has said the rest of them.
-    if (given.frame === undefined) queue.checkInfo(slot, given.info);
-    return given.info;
+    if (given.frame !== undefined) return given.info;
+    queue.checkInfo(slot, given.info);
+    return compressed ? { ...given.info, planes: usesOf(given.buffers, given.info.planes) } : given.info;
   }
   queue.checkInfo(slot, given.info);
   const { bytes } = given;

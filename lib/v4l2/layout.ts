@@ -22,17 +22,20 @@ const parts: Readonly<Record<string, readonly Part[]>> = {
 /**
  * The planes of colours in one buffer of a format; none where it has no rows, or does not hold as many as it should.
  *
+ * @param begin - bytes in front of the picture, which a driver tells with its first frame
  * @internal
  */
-export function layoutOf({ pixelFormat, height, planes }: Format, index: number): readonly Plane[] {
+export function layoutOf({ pixelFormat, height, planes }: Format, index: number, begin = 0): readonly Plane[] {
   const plane = planes[index];
   if (plane === undefined || plane.stride === 0) return [];
   const { stride, size } = plane;
   const list = planes.length === 1 ? (parts[pixelFormat] ?? [whole]) : undefined;
   // Of several buffers each has one plane, whose rows are as many as fit.
-  if (list === undefined || list.length === 1) return [{ offset: 0, stride, length: size }];
+  if (list === undefined || list.length === 1) {
+    return begin < size ? [{ offset: begin, stride, length: size - begin }] : [];
+  }
   const found: Plane[] = [];
-  let offset = 0;
+  let offset = begin;
   for (const [times, by] of list) {
     const one = { offset, stride: stride * times, length: stride * times * (height / by) };
     if (!Number.isInteger(one.length) || one.length === 0) return [];

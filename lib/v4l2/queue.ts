@@ -109,8 +109,7 @@ export class BufferQueue {
    * what it has made where it fails.
    */
   async allocate({ count, heap }: AllocateOptions): Promise<void> {
-    const format = this.port.format;
-    const slots = this.#request(heap === undefined ? v4l2.MEMORY_MMAP : v4l2.MEMORY_DMABUF, count, format);
+    const { slots, format } = this.#request(heap === undefined ? v4l2.MEMORY_MMAP : v4l2.MEMORY_DMABUF, count);
     this.#owned = true;
     try {
       for (const slot of slots) {
@@ -158,36 +157,53 @@ export class BufferQueue {
         names.set(`${dma} ${inode}`, name);
       }
     }
-    const slots = this.#request(v4l2.MEMORY_DMABUF, frames.length, format);
-    if (slots.length !== frames.length) {
+    const { slots, format: now } = this.#request(v4l2.MEMORY_DMABUF, frames.length);
+    try {
+      if (slots.length !== frames.length) {
+        const wanted = `${slots.length} frames, as many as the driver wants`;
+        throw outOfRange('buffers.length', wanted, frames.length, this.#call);
+      }
+      for (const [index, slot] of slots.entries()) {
+        const buffers = frames[index] as readonly DmaBuf[];
+        this.checkBuffers(buffers, now, `buffers[${index}]`);
+        slot.buffers = [...buffers];
+      }
+    } catch (error) {
       this.release();
-      const wanted = `${slots.length} frames, as many as the driver wants`;
-      throw outOfRange('buffers.length', wanted, frames.length, this.#call);
+      throw error;
     }
-    for (const [index, slot] of slots.entries()) slot.buffers = frames[index] as readonly DmaBuf[];
   }
 
   /** Makes room for buffers that others bring. */
   reserve(count: number): void {
-    this.#request(v4l2.MEMORY_DMABUF, count, this.port.format);
+    this.#request(v4l2.MEMORY_DMABUF, count);
   }
 
   get #call() {
     return { syscall: 'ioctl', path: this.device.path };
   }
 
-  #request(memory: number, count: number, format: Format): Slot[] {
+  #request(memory: number, count: number): { slots: Slot[]; format: Format } {
     const { type } = this.port;
     checkInteger(count, 'count', 1, v4l2.MAX_FRAME, this.#call);
+    const imports = memory === v4l2.MEMORY_DMABUF;
     const given = native.v4l2RequestBuffers(this.#handle, type, memory, count);
-    if (given < 0) throw videoError(given, 'VIDIOC_REQBUFS', this.device.path);
+    if (given < 0) throw videoError(given, 'VIDIOC_REQBUFS', this.device.path, imports);
     if (given === 0) throw videoError(-errno.ENOMEM, 'VIDIOC_REQBUFS', this.device.path);
     const slots = Array.from({ length: given }, (_, index): Slot => ({ index, buffers: [], holder: 'idle' }));
+    let format: Format;
+    try {
+      // Not before: until there are buffers, another program may change it.
+      format = this.port.format;
+    } catch (error) {
+      native.v4l2RequestBuffers(this.#handle, type, memory, 0);
+      throw error;
+    }
     this.slots = slots;
     this.format = format;
     this.#memory = memory;
     this.#owned = false;
-    return slots;
+    return { slots, format };
   }
 
   #name(slot: Slot, plane: number): string {
@@ -213,10 +229,11 @@ export class BufferQueue {
    * Whether buffers are for the planes of a format.
    *
    * @param name - of the argument
+   * @param filled - whether they have their contents already, which may be less than the driver wants room for
    * @throws TypeError ERR_INVALID_ARG_TYPE, RangeError ERR_OUT_OF_RANGE: the message says which plane, what it needs
    *   and what it was given
    */
-  checkBuffers(buffers: readonly DmaBuf[], format: Format, name: string): void {
+  checkBuffers(buffers: readonly DmaBuf[], format: Format, name: string, filled = false): void {
     const { pixelFormat, width, height, planes } = format;
     const picture = `${width}x${height} ${pixelFormat}`;
     if (!Array.isArray(buffers)) {
@@ -231,9 +248,10 @@ export class BufferQueue {
       if (!(buffer instanceof DmaBuf)) {
         throw invalidType(`${name}[${plane}]`, 'an instance of DmaBuf', buffer, this.#call);
       }
-      if (buffer.size >= size) continue;
+      const there = filled ? buffer.size : buffer.length;
+      if (there >= size) continue;
       const wanted = `a buffer of at least ${size} bytes: plane ${plane} of ${picture} needs them`;
-      throw outOfRange(`${name}[${plane}]`, wanted, `one of ${buffer.size} bytes`, this.#call);
+      throw outOfRange(`${name}[${plane}]`, wanted, `one of ${there} bytes`, this.#call);
     }
   }
 
@@ -329,7 +347,9 @@ export class BufferQueue {
     const planes = [];
     for (let plane = 0; plane < number(BufferField.planeCount); plane++) {
       const at = BufferField.planes + plane * PlaneField.all;
-      planes.push({ bytesUsed: number(at + PlaneField.bytesUsed), dataOffset: number(at + PlaneField.dataOffset) });
+      const dataOffset = number(at + PlaneField.dataOffset);
+      planes.push({ bytesUsed: number(at + PlaneField.bytesUsed), dataOffset });
+      this.#place(slot, plane, dataOffset);
     }
     return {
       slot,
@@ -339,6 +359,13 @@ export class BufferQueue {
       timestamp: number(BufferField.timestamp),
       planes,
     };
+  }
+
+  /** Corrects where the picture is said to lie in a buffer: a driver tells that it begins further inside with a frame. */
+  #place(slot: Slot, plane: number, dataOffset: number): void {
+    const buffer = slot.buffers[plane];
+    if (!this.#owned || buffer === undefined || (buffer.planes[0]?.offset ?? dataOffset) === dataOffset) return;
+    Object.assign(buffer, { planes: layoutOf(this.format as Format, plane, dataOffset) });
   }
 
   /** VIDIOC_STREAMON */

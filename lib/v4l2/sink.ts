@@ -357,7 +357,7 @@ export class FrameSink implements Disposable {
     const slot = await this.#free((one) => one.buffers[0]?.inode === buffers[0]?.inode);
     const format = this.#formatFor(slot);
     checkHandedOn(frame, { queue: this.#queue, input: false, compressed: false });
-    this.#queue.checkBuffers(buffers, format, 'frame.buffers');
+    this.#queue.checkBuffers(buffers, format, 'frame.buffers', true);
     slot.buffers = buffers;
     const planes = frame.planes.map(({ bytesUsed, dataOffset }) => ({ bytesUsed, dataOffset }));
     this.#show(slot, { planes, timestamp: frame.timestamp, field: frame.field });

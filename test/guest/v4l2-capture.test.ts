@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 /** Frames of a camera, vivid's, in buffers of every heap and in its own. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import { type DmaBuf, openHeap } from 'dmabuf';
-import { Capture, type Frame, videoDevices } from 'dmabuf/v4l2';
+import { Capture, type FormatRequest, type Frame, videoDevices } from 'dmabuf/v4l2';
 import { everyHeapTable } from './ion.ts';
 import { allocate, called, memories } from './memories.ts';
 import { describeModules, leavesNoPage, PAGE, suiteWithParameters } from './support.ts';
@@ -103,6 +105,28 @@ describeModules('a camera', () => {
     assert.equal(camera.format.colorspace, 'srgb');
   });
 
+  it('is asked for colours that mean something else, where it converts them', function () {
+    for (const number of [0, 1]) {
+      using camera = openCamera(number, 'YUYV');
+      const converts = camera.formats().find(({ pixelFormat }) => pixelFormat === 'YUYV')?.converts;
+      // since 5.12
+      if (converts?.length === 0) return this.skip();
+      assert.deepEqual(converts, ['colorspace', 'transferFunction', 'ycbcrEncoding', 'quantization']);
+      const wanted: FormatRequest = {
+        ...{ colorspace: 'bt2020', ycbcrEncoding: 'bt2020', quantization: 'full', transferFunction: 'smpte2084' },
+      };
+      for (const format of [camera.tryFormat(wanted), camera.setFormat(wanted), camera.format]) {
+        const { colorspace, ycbcrEncoding, quantization, transferFunction } = format;
+        assert.deepEqual({ colorspace, ycbcrEncoding, quantization, transferFunction }, wanted);
+      }
+      assert.equal(camera.setFormat({ quantization: 'limited' }).quantization, 'limited');
+      // vivid keeps them, unless its controls change
+      const controls = ['transfer_function', 'y_cbcr_encoding', 'quantization'];
+      for (const item of [1, 0]) camera.setControls(Object.fromEntries(controls.map((key) => [key, item])));
+      for (const colorspace of ['BT.2020', 'sRGB']) camera.setControls({ colorspace });
+    }
+  });
+
   const inputs = ['its own memory', ...memories.filter((info) => !info.protected)] as const;
   for (const memory of inputs) {
     const name = typeof memory === 'string' ? memory : `buffers of ${called(memory)}`;
@@ -159,7 +183,44 @@ describeModules('a camera', () => {
         frame.read((bytes) => assert.equal(bytes.length, WIDTH * HEIGHT), plane);
       }
       frame.read((luma) => assertNear([luma[4]], [235], 'luma'));
+      // as its buffers tell a display
+      for (const { buffer, dataOffset, stride } of frame.planes) {
+        const [plane, ...others] = buffer.planes;
+        assert.deepEqual([plane?.offset, plane?.stride, others], [dataOffset, stride, []]);
+        assert((plane?.length ?? 0) >= WIDTH * HEIGHT && dataOffset + (plane?.length ?? 0) <= buffer.length);
+      }
     });
+  });
+
+  it('has the format of its buffers, whatever others do to it until there are some', async () => {
+    using camera = openCamera();
+    const worker = new Worker(
+      `
+      const { parentPort, workerData } = require('node:worker_threads');
+      void import('dmabuf/v4l2').then(({ Capture }) => {
+        const camera = Capture.open(workerData);
+        const set = (pixelFormat) => { try { camera.setFormat({ pixelFormat }) } catch {} };
+        parentPort.postMessage('there');
+        const turn = () => {
+          for (let i = 0; i < 20; i++) { set('YUYV'); set('RGB3'); }
+          setImmediate(turn);
+        };
+        parentPort.once('message', () => process.exit());
+        turn();
+      });`,
+      { eval: true, workerData: camera.path },
+    );
+    await once(worker, 'message');
+    try {
+      for (let round = 0; round < 40; round++) {
+        using stream = camera.frames({ count: 1 });
+        const { value: frame } = await stream.next();
+        assert.deepEqual(frame?.format, camera.format, `round ${round}`);
+        frame?.close();
+      }
+    } finally {
+      await worker.terminate();
+    }
   });
 
   it('captures into buffers of the program, which stay its own', async () => {

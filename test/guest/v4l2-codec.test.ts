@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { type DmaBuf, openHeap } from 'dmabuf';
+import { DmaBuf, openHeap } from 'dmabuf';
 import {
   Capture,
   Codec,
@@ -16,6 +16,7 @@ import {
   pipelineReport,
   videoDevices,
 } from 'dmabuf/v4l2';
+import { collectUntil } from '../support.ts';
 import { all, bytesOf, colourPicture, encoded, encoderOf, exchanged, greyPicture, meanDifference } from './codecs.ts';
 import { describeDriver, hasDriver } from './drivers.ts';
 import { everyHeapTable } from './ion.ts';
@@ -168,6 +169,40 @@ describeDriver('a converter of frames', 'vim2m', ['default_transtime=1'], () => 
       third.value?.close();
       held[1]?.close();
       await stream.return();
+    });
+  });
+
+  it('keeps no process that has taken a frame and asks for no more', async () => {
+    for (const wanted of [1, 2]) {
+      const script = `
+        import { Codec } from 'dmabuf/v4l2';
+        const codec = Codec.open({ driver: 'vim2m', from: 'RGB3', to: 'BGR3' });
+        for (const side of [codec.input, codec.output]) side.setFormat({ width: ${WIDTH}, height: ${HEIGHT} });
+        function* endless() { for (;;) yield new Uint8Array(${SIZE}); }
+        const stream = codec.process(endless(), { count: 3 });
+        for (let i = 0; i < ${wanted}; i++) console.log((await stream.next()).value.format.pixelFormat);`;
+      const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', script], { timeout: 90_000 });
+      assert.equal(stdout, 'BGR3\n'.repeat(wanted));
+    }
+  });
+
+  it('is collected with its frames where the program forgets it, and named', async () => {
+    await leavesNoPage(async () => {
+      let named = false;
+      // Its buffers may be named, too.
+      const seen = ({ message }: Error) => {
+        named ||= /^Codec \/dev\/video\d+ was left to the garbage collector/.test(message);
+      };
+      process.on('warning', seen);
+      const stream = await (async () => {
+        const codec = openConverter();
+        const forgotten = codec.process(pictures(20), { count: 3 });
+        (await forgotten.next()).value?.close();
+        return new WeakRef(forgotten);
+      })();
+      await collectUntil(() => stream.deref() === undefined && named);
+      process.off('warning', seen);
+      assert.deepEqual([stream.deref(), named], [undefined, true]);
     });
   });
 
@@ -484,6 +519,28 @@ for (const planes of ['single', 'multi'] as const) {
           assert.deepEqual([number, decoding.inputs], [4, pieces.length]);
           const report = pipelineReport(decoding);
           assert.deepEqual([report.copies, report.copiedBytes], [pieces.length, stream.length]);
+        });
+      });
+
+      it('reads as much of a buffer as is in use, and counts what it could not read', async () => {
+        await leavesNoPage(async () => {
+          const [first, second] = (await encoded(CODED_WIDTH, CODED_HEIGHT, grey(2))) as [Uint8Array, Uint8Array];
+          using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
+          const [plane] = decoder.input.setFormat({ width: CODED_WIDTH, height: CODED_HEIGHT }).planes;
+          assert(plane);
+          using heap = openHeap('ion');
+          const buffers = [first, second].map((bytes) => {
+            using large = heap.allocSync(plane.size);
+            // left by what was in it before
+            large.write((target) => target.fill(0x4f));
+            large.write((target) => target.set(bytes));
+            return DmaBuf.fromFd(large.takeFd(), { length: bytes.length });
+          });
+          const decoding = decoder.process(buffers, { count: 2 });
+          let number = 0;
+          for await (using frame of decoding) checkGrey(frame, number++);
+          assert.deepEqual([number, decoding.inputs, decoding.damagedInputs], [2, 2, 0]);
+          for (const buffer of buffers) buffer.close();
         });
       });
 
