@@ -14,14 +14,17 @@ export interface StageReport {
   readonly driver: string;
   /** buffers that the device gave back, each time counted */
   readonly frames: number;
-  /** inodes of the buffers it was given: `DmaBuf.inode` */
+  /** inodes of the buffers it was given: `DmaBuf.inode`; of more than 1024, the newest */
   readonly given: readonly number[];
-  /** inodes of the buffers it gave back */
+  /** inodes of the buffers it gave back; of more than 2048, the newest */
   readonly gave: readonly number[];
-  /** whether all that it was given came from the stage before it; true of the first */
+  /** whether it was given something, and all of that came from the stage before it; true of the first */
   readonly handedOn: boolean;
-  /** whether its driver is known to fill or read buffers by the CPU, as those of emulated devices do */
-  readonly driverCopies: boolean;
+  /**
+   * Whether its driver fills or reads buffers by the CPU: true of those that are known to, as those of emulated devices and
+   * of USB cameras. undefined: this library does not know, for drivers do not say; so far it says false of none.
+   */
+  readonly driverCopies: boolean | undefined;
 }
 
 /** What went through several devices, one after the other. */
@@ -34,13 +37,46 @@ export interface PipelineReport {
   readonly copiedBytes: number;
 }
 
-/** Drivers without a device that does DMA: vivid and its like. */
-const CPU_DRIVERS = new Set(['vivid', 'vim2m', 'vicodec', 'vimc', 'v4l2 loopback']);
+/**
+ * Drivers by whose CPU every byte goes: those without a device, and those of USB, which copy what comes in URBs
+ * (uvc_video_copy_data_work and its like, of queues with vb2_vmalloc_memops). By the names they give themselves.
+ */
+const CPU_DRIVERS = new Set([
+  ...['vivid', 'vim2m', 'vicodec', 'vimc'],
+  ...['uvcvideo', 'em28xx', 'stk1160', 'usbtv', 'pwc', 'au0828'],
+]);
+
+/** Whether a driver of that name is known to copy. @internal */
+export function copiesByCpu(driver: string): boolean | undefined {
+  return CPU_DRIVERS.has(driver) || undefined;
+}
+
+/** Buffers that are remembered of a device that is given ever new ones. */
+const MAX_GIVEN = 1024;
+/** More: they are compared with those that the next device was given before. */
+const MAX_GAVE = 2 * MAX_GIVEN;
+
+/** The newest of what was added, in the order in which they were new. @internal */
+export class Newest extends Set<number> {
+  readonly #max: number;
+
+  constructor(max: number) {
+    super();
+    this.#max = max;
+  }
+
+  override add(value: number): this {
+    super.add(value);
+    const [oldest] = this;
+    if (this.size > this.#max) this.delete(oldest as number);
+    return this;
+  }
+}
 
 /** @internal */
 export class Stage {
-  readonly given = new Set<number>();
-  readonly gave = new Set<number>();
+  readonly given = new Newest(MAX_GIVEN);
+  readonly gave = new Newest(MAX_GAVE);
   readonly before = { ...copies };
   count = 0;
 
@@ -83,8 +119,8 @@ export function pipelineReport(first: Staged, ...others: readonly Staged[]): Pip
       frames: count,
       given: [...given],
       gave: [...gave],
-      handedOn: index === 0 || [...given].every((inode) => stages[index - 1]?.gave.has(inode)),
-      driverCopies: CPU_DRIVERS.has(driver),
+      handedOn: index === 0 || (given.size > 0 && [...given].every((inode) => stages[index - 1]?.gave.has(inode))),
+      driverCopies: copiesByCpu(driver),
     })),
     copies: copies.count - begin.count,
     copiedBytes: copies.bytes - begin.bytes,
