@@ -74,14 +74,15 @@ export class Capture extends OneWayDevice {
     const call = { syscall: 'ioctl', path: this.path };
     checkOptions(options, 'options', call);
     checkOptionNames(options, optionNames, call);
-    const { count = 4, heap, buffers, latest, signal } = options;
-    checkInteger(count, 'count', 1, v4l2.MAX_FRAME, call);
+    const { count, heap, buffers, latest, signal } = options;
+    if (count !== undefined) checkInteger(count, 'count', 1, v4l2.MAX_FRAME, call);
     if (heap !== undefined && !(heap instanceof Heap)) throw invalidType('heap', 'an instance of Heap', heap, call);
     checkFlag(latest, 'latest', call);
     const wait = checkWaitOptions(signal === undefined ? {} : { signal }, 'ioctl');
     let lists: (readonly DmaBuf[])[] | undefined;
     if (buffers !== undefined) {
       if (heap !== undefined) throw invalidValue('buffers', "are there already: leave it or 'heap' out", call);
+      if (count !== undefined) throw invalidValue('buffers', "are as many as they are: leave 'count' out", call);
       if (!Array.isArray(buffers)) throw invalidType('buffers', 'an array', buffers, call);
       lists = buffers.map((frame: DmaBuf | readonly DmaBuf[]) => (frame instanceof DmaBuf ? [frame] : frame));
       checkInteger(lists.length, 'buffers.length', 1, v4l2.MAX_FRAME, call);
@@ -92,7 +93,7 @@ export class Capture extends OneWayDevice {
       throw systemError(-osConstants.errno.EBUSY, 'ioctl', this.path, advice);
     }
     this.#stream = startFrames(this, new BufferQueue(this, this.port.type), {
-      count,
+      count: count ?? 4,
       heap,
       buffers: lists,
       latest: latest ?? false,

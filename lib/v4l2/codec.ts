@@ -158,8 +158,13 @@ function needOf(from: string | undefined, to: string | undefined): Need | undefi
   return {
     says: [from === undefined ? [] : `from '${from}'`, to === undefined ? [] : `to '${to}'`].flat().join(' '),
     fits: (path) => {
-      using codec = Codec.opened(openNode(path));
-      return has(codec.input, from) && has(codec.output, to);
+      try {
+        using codec = Codec.opened(openNode(path));
+        return has(codec.input, from) && has(codec.output, to);
+      } catch {
+        // Those that come after it may fit: this one may be gone, or be another program's for now.
+        return false;
+      }
     },
   };
 }

@@ -15,6 +15,7 @@ import {
   type Fraction,
   type FrameInterval,
   type FrameSize,
+  MAX_ENTRIES,
   type PixelFormatInfo,
   Port,
 } from './formats.js';
@@ -69,7 +70,7 @@ export abstract class VideoDevice implements Disposable {
     this.driver = capability.driver;
     this.name = capability.card;
     this.bus = capability.bus;
-    this.owned = new OwnedHandle(this, handle, `${what} ${path}`, path);
+    this.owned = new OwnedHandle(this, handle, `${what} ${path}`, path, true);
     this.readiness = new Readiness(this.owned, path);
     this.#controls = new Controls(() => this.owned.get('ioctl'), path);
   }
@@ -263,7 +264,7 @@ export abstract class OneWayDevice extends VideoDevice {
    */
   inputs(): VideoInput[] {
     const found: VideoInput[] = [];
-    for (let index = 0; ; index++) {
+    for (let index = 0; index < MAX_ENTRIES; index++) {
       const entry = native.v4l2EnumInput(this.owned.get('ioctl'), this.#output, index);
       if (typeof entry !== 'number') {
         const { name, status } = entry;
@@ -271,6 +272,7 @@ export abstract class OneWayDevice extends VideoDevice {
       } else if (entry === -errno.EINVAL || entry === -errno.ENOTTY) return found;
       else throw videoError(entry, this.#output ? 'VIDIOC_ENUMOUTPUT' : 'VIDIOC_ENUMINPUT', this.path);
     }
+    return found;
   }
 
   /**

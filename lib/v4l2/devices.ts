@@ -12,8 +12,11 @@ const { v4l2 } = native;
 const { errno } = osConstants;
 const SYSFS = '/sys/class/video4linux';
 
-/** What a device does with frames: `'m2m'` makes frames of frames. */
-export type VideoDeviceKind = 'capture' | 'output' | 'm2m' | 'other';
+/**
+ * What a device does with frames: `'m2m'` makes frames of frames, and `'both'` has frames come from it and go to it, each
+ * for itself, as v4l2loopback does.
+ */
+export type VideoDeviceKind = 'capture' | 'output' | 'both' | 'm2m' | 'other';
 
 /** One V4L2 device of this machine. */
 export interface VideoDeviceInfo {
@@ -37,7 +40,10 @@ export interface VideoDeviceInfo {
   readonly error?: SystemError;
 }
 
-/** What to open: the first device that has all of what is said. */
+/**
+ * What to open: the first device that has all of what is said. Where nothing is said, those are left out that are parts of
+ * a graph ({@link VideoDeviceInfo.mediaController}).
+ */
 export interface VideoDeviceChoice {
   /** of the kernel */
   driver?: string;
@@ -51,12 +57,14 @@ export interface VideoDeviceChoice {
 
 const choiceNames = ['driver', 'name', 'bus', 'label'] satisfies (keyof VideoDeviceChoice)[];
 
-function kindOf(capabilities: number): VideoDeviceKind {
+/** @internal */
+export function kindOf(capabilities: number): VideoDeviceKind {
   const has = (bits: number) => (capabilities & bits) !== 0;
   if (!has(v4l2.CAP_STREAMING)) return 'other';
   const captures = has(v4l2.CAP_VIDEO_CAPTURE | v4l2.CAP_VIDEO_CAPTURE_MPLANE);
   const puts = has(v4l2.CAP_VIDEO_OUTPUT | v4l2.CAP_VIDEO_OUTPUT_MPLANE);
-  if (has(v4l2.CAP_VIDEO_M2M | v4l2.CAP_VIDEO_M2M_MPLANE) || (captures && puts)) return 'm2m';
+  if (has(v4l2.CAP_VIDEO_M2M | v4l2.CAP_VIDEO_M2M_MPLANE)) return 'm2m';
+  if (captures && puts) return 'both';
   if (captures) return 'capture';
   return puts ? 'output' : 'other';
 }
@@ -120,6 +128,7 @@ export function videoDevices(): VideoDeviceInfo[] {
 const articles: Readonly<Record<VideoDeviceKind, string>> = {
   capture: 'that frames come from',
   output: 'that frames go to',
+  both: 'that frames come from and go to',
   m2m: 'that makes frames of frames',
   other: 'for video',
 };
@@ -133,12 +142,29 @@ export interface Need {
   fits(path: string): boolean;
 }
 
+const serves = (found: VideoDeviceKind, kind: VideoDeviceKind): boolean =>
+  found === kind || (found === 'both' && (kind === 'capture' || kind === 'output'));
+
+/** Whether a device is what was asked for, of a kind. @internal */
+export function fits(info: VideoDeviceInfo, which: VideoDeviceChoice, kind: VideoDeviceKind): boolean {
+  const { driver, name, bus, label } = which;
+  const named = choiceNames.some((word) => which[word] !== undefined);
+  return (
+    serves(info.kind, kind) &&
+    (named || !info.mediaController || kind === 'm2m') &&
+    (driver === undefined || info.driver === driver) &&
+    (name === undefined || info.name === name) &&
+    (bus === undefined || info.bus === bus) &&
+    (label === undefined || info.label.startsWith(label))
+  );
+}
+
 /** Opens what was asked for, of a kind. @internal */
 export function openChoice(which: string | VideoDeviceChoice, kind: VideoDeviceKind, need?: Need): Opened {
   if (typeof which === 'string') {
     const opened = openNode(which);
     const found = kindOf(opened.capability.capabilities);
-    if (found === kind) return opened;
+    if (serves(found, kind)) return opened;
     native.close(opened.handle);
     const advice = `It is a device ${articles[found]}, not one ${articles[kind]}: videoDevices() lists those there are.`;
     throw systemError(-errno.ENOTSUP, 'ioctl', which, advice);
@@ -153,18 +179,12 @@ export function openChoice(which: string | VideoDeviceChoice, kind: VideoDeviceK
     if (value !== undefined && typeof value !== 'string') throw invalidType(name, 'of type string', value, call);
   }
   const there = videoDevices();
-  const fit = there.find(
-    (info) =>
-      info.kind === kind &&
-      (which.driver === undefined || info.driver === which.driver) &&
-      (which.name === undefined || info.name === which.name) &&
-      (which.bus === undefined || info.bus === which.bus) &&
-      (which.label === undefined || info.label.startsWith(which.label)) &&
-      (need === undefined || need.fits(info.path)),
-  );
+  const fit = there.find((info) => fits(info, which, kind) && (need === undefined || need.fits(info.path)));
   if (fit !== undefined) return openNode(fit.path);
   const errors = there.flatMap(({ error }) => (error === undefined ? [] : [error.message]));
-  const found = there.filter((info) => info.kind === kind).map(({ path, name }) => `${path} (${name})`);
+  const found = there
+    .filter((info) => serves(info.kind, kind))
+    .map(({ path, name, mediaController }) => `${path} (${name}${mediaController ? ', a part of a graph' : ''})`);
   const wanted = Object.entries(which).flatMap(([name, value]) => (value === undefined ? [] : [`${name} '${value}'`]));
   const makes = need === undefined ? '' : ` ${need.says}`;
   const no = `There is no device ${articles[kind]}${makes}${wanted.length > 0 ? ` with ${wanted.join(' and ')}` : ''}`;

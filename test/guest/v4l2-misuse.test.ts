@@ -75,8 +75,45 @@ describeModules('a camera that is misused', () => {
           message: /"buffers\[1\]/,
         });
       }
-      await take(camera.frames({ buffers }), 3, checkRgbBars);
+      assert.throws(() => camera.frames({ count: 8, buffers }), {
+        code: 'ERR_INVALID_ARG_VALUE',
+        message: /"buffers".*leave 'count' out/,
+      });
+      // A plane of theirs is no frame of the next.
+      const lists = buffers.map((buffer) => [buffer]);
+      const stream = camera.frames({ buffers: lists });
+      const { value: frame } = await stream.next();
+      lists[0]?.splice(0);
+      lists[1]?.splice(0);
+      frame?.close();
+      await take(stream, 3, checkRgbBars);
       for (const buffer of buffers) buffer.close();
+    });
+  });
+
+  it('wants buffers whose contents have room for a frame', async () => {
+    await leavesNoPage(async () => {
+      using camera = openCamera();
+      using heap = openHeap('ion');
+      // whose last page has room for more than its length
+      const buffers = [0, 1].map(() => heap.allocSync(FRAME - 8));
+      assert(buffers.every(({ size }) => size >= FRAME));
+      await assert.rejects(camera.frames({ buffers }).next(), {
+        code: 'ERR_OUT_OF_RANGE',
+        message: new RegExp(`at least ${FRAME} bytes.* Received one of ${FRAME - 8} bytes`),
+      });
+      for (const buffer of buffers) buffer.close();
+    });
+  });
+
+  it('is closed where it was left to the collector, and named', async () => {
+    await leavesNoPage(async () => {
+      const warned = warningOf('DMABUF_NOT_CLOSED');
+      const path = (() => openCamera().path)();
+      let message = '';
+      void warned.then((warning) => (message = warning.message));
+      await collectUntil(() => message !== '');
+      assert.match(message, new RegExp(`^Capture ${path} was left to the garbage collector: call close\\(\\)`));
     });
   });
 

@@ -168,7 +168,7 @@ export async function promises(
 
 export async function video(camera: Capture, output: Output, heap: Heap, buffer: DmaBuf): Promise<void> {
   is<ReturnType<typeof videoDevices>, VideoDeviceInfo[]>();
-  is<VideoDeviceInfo['kind'], 'capture' | 'output' | 'm2m' | 'other'>();
+  is<VideoDeviceInfo['kind'], 'capture' | 'output' | 'both' | 'm2m' | 'other'>();
   is<ReturnType<typeof Capture.open>, Capture>();
   // @ts-expect-error a name there is not
   Output.open({ drivr: 'vivid' });

@@ -37,7 +37,7 @@ describe('a video device', () => {
     assert.throws(() => Capture.open({ name: 'none such' }), { code: 'ENODEV', message: /name 'none such'/ });
     for (const { path, kind } of videoDevices()) {
       assert.match(path, /^\/dev\/video\d+$/);
-      assert.match(kind, /^(capture|output|m2m|other)$/);
+      assert.match(kind, /^(capture|output|both|m2m|other)$/);
     }
   });
 
