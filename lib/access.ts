@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { checkInteger } from './arguments.js';
-import { unwatch, type Watched, watch } from './collected.js';
+import { Watched } from './collected.js';
 import { DmaBufError } from './errors.js';
 import type { AccessDirection } from './fences.js';
 import { type Plane, rows, somePlanes } from './planes.js';
@@ -21,12 +21,11 @@ export interface AccessSource {
 const secret = Symbol('access');
 
 /** A bracket that nobody has ended when its {@link Access} is collected. */
-class Forgotten implements Watched {
-  readonly owner: WeakRef<object>;
+class Forgotten extends Watched {
   readonly #source: AccessSource;
 
   constructor(owner: object, source: AccessSource) {
-    this.owner = new WeakRef(owner);
+    super(owner);
     this.#source = source;
   }
 
@@ -63,7 +62,7 @@ export class Access implements Disposable {
     this.direction = source.direction;
     this.#source = source;
     this.#forgotten = new Forgotten(this, source);
-    watch(this.#forgotten);
+    this.#forgotten.watch();
   }
 
   /**
@@ -103,7 +102,7 @@ export class Access implements Disposable {
    * @throws SystemError where the exporter refuses
    */
   close(): void {
-    unwatch(this.#forgotten);
+    this.#forgotten.unwatch();
     this.#source.end(true);
   }
 

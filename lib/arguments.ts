@@ -2,7 +2,7 @@
 /** Checks of what a caller passed. @module */
 import { constants as bufferConstants } from 'node:buffer';
 import { constants as osConstants, totalmem } from 'node:os';
-import { type Call, invalidType, invalidValue, outOfRange } from './errors.js';
+import { type Call, type CallOrSaid, invalidType, invalidValue, outOfRange } from './errors.js';
 import { native } from './native.js';
 
 /** Bytes; asking for them reads /proc/meminfo, which is most of what a small allocation would take. */
@@ -14,7 +14,7 @@ export function checkInteger(
   name: string,
   min: number,
   max: number,
-  call?: Call,
+  call?: CallOrSaid,
 ): asserts value is number {
   if (typeof value !== 'number') throw invalidType(name, 'of type number', value, call);
   if (!Number.isSafeInteger(value) || value < min || value > max) {
@@ -43,18 +43,18 @@ export function checkName(value: unknown, name: string, call: Call): asserts val
 }
 
 /** An options bag, where one was given. */
-export function checkOptions(value: unknown, name: string, call: Call): asserts value is object {
+export function checkOptions(value: unknown, name: string, call: CallOrSaid): asserts value is object {
   if (typeof value !== 'object' || value === null) throw invalidType(name, 'of type object', value, call);
 }
 
 /** An options bag without a name that means nothing. */
-export function checkOptionNames(options: object, known: readonly string[], call: Call): void {
+export function checkOptionNames(options: object, known: readonly string[], call: CallOrSaid): void {
   const unknown = Object.keys(options).find((name) => !known.includes(name));
   if (unknown !== undefined) throw invalidValue('options', `has no '${unknown}': there are ${known.join(', ')}`, call);
 }
 
 /** A flag, where one was given. */
-export function checkFlag(value: unknown, name: string, call: Call): asserts value is boolean | undefined {
+export function checkFlag(value: unknown, name: string, call: CallOrSaid): asserts value is boolean | undefined {
   if (value !== undefined && typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value, call);
 }
 
@@ -83,9 +83,9 @@ export interface Range {
 }
 
 /** What was written for a range has no misspelt name; planes, mappings and regions are ranges with more. */
-function checkRangeNames(range: object, call: Call): void {
+function checkRangeNames(range: object, call: CallOrSaid): void {
   const names = Object.keys(range);
-  if (names.some((name) => name === 'stride') || Object.getPrototypeOf(range) !== Object.prototype) return;
+  if (names.length === 0 || names.includes('stride') || Object.getPrototypeOf(range) !== Object.prototype) return;
   const unknown = names.find((name) => name !== 'offset' && name !== 'length');
   if (unknown !== undefined) throw invalidValue('range', `has no '${unknown}': there are offset and length`, call);
 }
@@ -96,7 +96,13 @@ function checkRangeNames(range: object, call: Call): void {
  * @param usual - where a range ends that has no length
  * @param unit - what the offset is a multiple of
  */
-export function checkRange(range: unknown, size: number, usual: number, unit: number, call: Call): Required<Range> {
+export function checkRange(
+  range: unknown,
+  size: number,
+  usual: number,
+  unit: number,
+  call: CallOrSaid,
+): Required<Range> {
   checkOptions(range, 'range', call);
   checkRangeNames(range, call);
   const { offset = 0, length } = range as Range;

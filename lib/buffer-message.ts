@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { unwatch, type Watched, whenCollected } from './collected.js';
+import { type Watched, whenCollected } from './collected.js';
 import { DmaBuf } from './dmabuf.js';
 import type { FdMessage, FdSocket } from './fd-socket.js';
 import { native } from './native.js';
@@ -51,7 +51,7 @@ export class BufferMessage implements Disposable {
   /** Closes the buffers, and tells the peer's {@link BufferPool} that they are back. May be called twice. */
   close(): void {
     for (const buffer of this.buffers) buffer.close();
-    if (this.#watched) unwatch(this.#watched);
+    this.#watched?.unwatch();
     goHome(this.#socket, this.#loan);
     this.#loan = undefined;
   }

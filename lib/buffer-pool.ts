@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { constants as osConstants } from 'node:os';
 import { checkInteger, checkOptions } from './arguments.js';
-import { unwatch, type Watched, whenCollected } from './collected.js';
+import { type Watched, whenCollected } from './collected.js';
 import type { DmaBuf } from './dmabuf.js';
 import { DmaBufError, invalidType } from './errors.js';
 import { FdSocket, lend } from './fd-socket.js';
@@ -234,7 +234,7 @@ export class PoolBuffer implements Disposable {
   release(): void {
     if (this.#released) return;
     this.#released = true;
-    unwatch(this.#watched);
+    this.#watched.unwatch();
     leave(this.#loan);
   }
 

@@ -105,11 +105,6 @@ export function liveBuffers(): DmaBuf[] {
   return liveOwners().filter((owner) => owner instanceof DmaBuf);
 }
 
-/** A bracket that was begun, and the flags that end it. */
-interface Bracket {
-  flags: number;
-}
-
 /** A line of /proc/self/fdinfo of a dma-buf (Documentation/filesystems/proc.rst). */
 function fdinfo(fd: number, key: string): string | undefined {
   try {
@@ -135,13 +130,14 @@ class Link {
   readonly #handle: Handle;
   readonly #fd: number;
   readonly #kind: number;
+  readonly #name: string | undefined;
   #text: string | undefined;
 
   constructor(handle: Handle, { fd, kind }: Description, name: string | undefined) {
     this.#handle = handle;
     this.#fd = fd;
     this.#kind = kind;
-    if (name !== undefined) this.#text = this.#named(name);
+    this.#name = name;
   }
 
   #named(name: string): string {
@@ -150,6 +146,7 @@ class Link {
 
   toString(): string {
     if (this.#text !== undefined) return this.#text;
+    if (this.#name !== undefined) return this.#named(this.#name);
     // The number may be another file's by now.
     if (native.fd(this.#handle) === this.#fd) this.#text = linkOf(this.#fd);
     return this.#text ?? this.#named('');
@@ -204,12 +201,14 @@ export class DmaBuf implements Disposable {
   readonly #link: Link;
   readonly #handle: OwnedHandle;
   readonly #heap: Origin | undefined;
-  readonly #brackets = new Set<Bracket>();
+  /** how many brackets of each direction are open, by its flags; made for the first */
+  #brackets: number[] | undefined;
   #waits: Waits | undefined;
   #name: string | undefined;
   #exporterName: string | undefined;
   /** what read() and write() show, kept for the next one */
   #view: Mapping | undefined;
+  #bytes: Uint8Array<ArrayBuffer> | undefined;
 
   static {
     ownDmaBuf = (handle, options = {}) => {
@@ -243,14 +242,8 @@ export class DmaBuf implements Disposable {
   }
 
   /** For errors about arguments. */
-  #call(syscall: string): Call {
-    const link = this.#link;
-    return {
-      syscall,
-      get path() {
-        return `${link}`;
-      },
-    };
+  #call(syscall: string): () => Call {
+    return () => ({ syscall, path: this.#path });
   }
 
   /**
@@ -538,15 +531,21 @@ export class DmaBuf implements Disposable {
    */
   accessSync(direction: AccessDirection): Access {
     checkDirection(direction, 'ioctl');
-    const bytes = this.#bytes(direction);
-    const bracket = this.#begin(directionFlags[direction], direction);
+    const flags = directionFlags[direction];
+    const bytes = this.#shown(direction);
+    this.#begin(flags);
+    let ended = false;
     return openAccess({
       direction,
       bytes,
       planes: this.planes,
       what: this.#handle.what,
-      open: () => this.#brackets.has(bracket),
-      end: (loud) => this.#end(bracket, loud),
+      open: () => !ended && !this.closed,
+      end: (loud) => {
+        if (ended) return;
+        ended = true;
+        this.#end(flags, loud);
+      },
     });
   }
 
@@ -563,9 +562,9 @@ export class DmaBuf implements Disposable {
     this.#handle.get('mmap');
     const { offset, length } = checkRange(range, this.size, this.length, 1, this.#call('mmap'));
     const destination = new ArrayBuffer(length);
-    const bracket = this.#begin(constants.DMA_BUF_SYNC_READ, 'read');
+    this.#begin(constants.DMA_BUF_SYNC_READ);
     const error = native.copy(this.#handle.get('mmap'), offset, destination);
-    this.#end(bracket, error === 0);
+    this.#end(constants.DMA_BUF_SYNC_READ, error === 0);
     if (isLost(error)) throw this.#handle.lost('mmap');
     if (error < 0) throw systemError(error, 'mmap', this.#path, mapAdvice(error, this.dma));
     countCopy(length);
@@ -630,9 +629,12 @@ export class DmaBuf implements Disposable {
   }
 
   #finish(): void {
-    for (const bracket of this.#brackets) this.#end(bracket, false);
+    this.#brackets?.forEach((count, flags) => {
+      for (let left = count; left > 0; left--) this.#end(flags, false);
+    });
     this.#view?.close();
     this.#view = undefined;
+    this.#bytes = undefined;
   }
 
   /** After the descriptor is gone: what is told of it may run at once. */
@@ -640,37 +642,47 @@ export class DmaBuf implements Disposable {
     this.#waits?.cancel(() => this.#handle.isClosed('poll'));
   }
 
-  #bytes(operation: string): Uint8Array<ArrayBuffer> {
+  #shown(operation: string): Uint8Array<ArrayBuffer> {
     // Beginning a bracket checks the descriptor of a dma-buf.
     if (!this.dma) this.#handle.fd(operation);
     else this.#handle.get(operation);
+    const bytes = this.#bytes;
+    if (bytes !== undefined && bytes.length > 0) return bytes;
     // empty: script has detached it
-    if (this.#view === undefined || this.#view.buffer.byteLength === 0) this.#view = this.map();
-    return new Uint8Array(this.#view.buffer, 0, Math.min(this.length, this.#view.buffer.byteLength));
+    const view = this.map();
+    this.#view = view;
+    this.#bytes = new Uint8Array(view.buffer, 0, Math.min(this.length, view.length));
+    return this.#bytes;
   }
 
-  #begin(flags: number, direction: AccessDirection): Bracket {
-    const bracket = { flags: flags | constants.DMA_BUF_SYNC_END };
-    if (this.dma) {
-      const error = native.sync(this.#handle.get('ioctl'), flags | constants.DMA_BUF_SYNC_START);
-      if (error === -errno.EBUSY) {
-        throw new DmaBufError(
-          'ERR_DMABUF_BUSY',
-          `A device is at work on ${this.#handle.what}: await ready('${direction}') first`,
-          { errno: error, syscall: 'poll', path: this.#path },
-        );
-      }
-      if (error < 0) throw this.#syncError(error);
-    }
-    this.#brackets.add(bracket);
-    return bracket;
+  #begin(flags: number): void {
+    if (!this.dma) return;
+    const error = native.sync(this.#handle.get('ioctl'), flags | constants.DMA_BUF_SYNC_START);
+    if (error < 0) throw this.#beginError(error, flags);
+    this.#brackets ??= [0, 0, 0, 0];
+    this.#brackets[flags] = this.#open(flags) + 1;
+  }
+
+  #open(flags: number): number {
+    return this.#brackets?.[flags] ?? 0;
   }
 
   /** Ends a bracket, unless closing the buffer has; `loud` where nothing else is being thrown. */
-  #end(bracket: Bracket, loud: boolean): void {
-    if (!this.#brackets.delete(bracket) || !this.dma) return;
-    const error = native.sync(this.#handle.get('ioctl'), bracket.flags);
+  #end(flags: number, loud: boolean): void {
+    if (!this.dma || this.closed) return;
+    (this.#brackets as number[])[flags] = this.#open(flags) - 1;
+    const error = native.sync(this.#handle.get('ioctl'), flags | constants.DMA_BUF_SYNC_END);
     if (error < 0 && loud) throw this.#syncError(error);
+  }
+
+  #beginError(error: number, flags: number): Error {
+    if (error !== -errno.EBUSY) return this.#syncError(error);
+    const direction = Object.keys(directionFlags).find((each) => directionFlags[each as AccessDirection] === flags);
+    return new DmaBufError(
+      'ERR_DMABUF_BUSY',
+      `A device is at work on ${this.#handle.what}: await ready('${direction}') first`,
+      { errno: error, syscall: 'poll', path: this.#path },
+    );
   }
 
   #syncError(error: number): Error {
@@ -695,29 +707,30 @@ export class DmaBuf implements Disposable {
 
   #access<T>(direction: AccessDirection, fn: (bytes: Uint8Array<ArrayBuffer>) => T): T {
     if (typeof fn !== 'function') throw invalidType('fn', 'of type function', fn);
-    const bytes = this.#bytes(direction);
-    const bracket = this.#begin(directionFlags[direction], direction);
+    const flags = directionFlags[direction];
+    const bytes = this.#shown(direction);
+    this.#begin(flags);
     let result: T;
     try {
       result = fn(bytes);
-      if (isThenable(result)) return this.#settle(bracket, result) as T;
+      if (isThenable(result)) return this.#settle(flags, result) as T;
     } catch (error) {
-      this.#end(bracket, false);
+      this.#end(flags, false);
       throw error;
     }
-    this.#end(bracket, true);
+    this.#end(flags, true);
     return result;
   }
 
-  async #settle<T>(bracket: Bracket, pending: PromiseLike<T>): Promise<T> {
+  async #settle<T>(flags: number, pending: PromiseLike<T>): Promise<T> {
     let result: T;
     try {
       result = await pending;
     } catch (error) {
-      this.#end(bracket, false);
+      this.#end(flags, false);
       throw error;
     }
-    this.#end(bracket, true);
+    this.#end(flags, true);
     return result;
   }
 }

@@ -100,25 +100,29 @@ export interface Call {
   errno?: number;
 }
 
+/** The same, or what says it where there is an error: a path may take longer to find than the call would. */
+export type CallOrSaid = Call | (() => Call);
+
 /** Errors about arguments carry `errno`, `syscall` and `path` where it is known what the call was to be. */
-function argumentError<E extends Error>(error: E, code: string, call: Call | undefined): E {
-  return Object.assign(error, { code }, call === undefined ? {} : { errno: -constants.errno.EINVAL, ...call });
+function argumentError<E extends Error>(error: E, code: string, call: CallOrSaid | undefined): E {
+  const said = typeof call === 'function' ? call() : call;
+  return Object.assign(error, { code }, said === undefined ? {} : { errno: -constants.errno.EINVAL, ...said });
 }
 
 /** @internal */
-export function invalidType(name: string, expected: string, actual: unknown, call?: Call): TypeError {
+export function invalidType(name: string, expected: string, actual: unknown, call?: CallOrSaid): TypeError {
   const got = actual === null || actual === undefined ? String(actual) : `type ${typeof actual}`;
   const error = new TypeError(`The "${name}" argument must be ${expected}. Received ${got}`);
   return argumentError(error, 'ERR_INVALID_ARG_TYPE', call);
 }
 
 /** @internal */
-export function invalidValue(name: string, reason: string, call?: Call): TypeError {
+export function invalidValue(name: string, reason: string, call?: CallOrSaid): TypeError {
   return argumentError(new TypeError(`The argument "${name}" ${reason}`), 'ERR_INVALID_ARG_VALUE', call);
 }
 
 /** @internal */
-export function outOfRange(name: string, range: string, actual: unknown, call?: Call): RangeError {
+export function outOfRange(name: string, range: string, actual: unknown, call?: CallOrSaid): RangeError {
   const error = new RangeError(
     `The value of "${name}" is out of range. It must be ${range}. Received ${String(actual)}`,
   );

@@ -18,7 +18,7 @@ import {
   LOAN_BYTES,
   Reassembly,
 } from './message-format.js';
-import { type Credentials, type Handle, native, Received } from './native.js';
+import { type Credentials, type Handle, native, numbers, Received } from './native.js';
 import {
   type Checked,
   checkSocketOptions,
@@ -90,7 +90,6 @@ const RECEIVE_BYTES = 65536;
 
 /** What was received last, in this thread. */
 const received = Buffer.allocUnsafeSlow(RECEIVE_BYTES);
-const receivedAlso = new Float64Array(2 + MAX_MESSAGE_FDS);
 
 function letGo({ fds, inbox }: Held): void {
   for (const fd of fds.splice(0)) native.close(fd);
@@ -660,15 +659,15 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
     const room = next > RECEIVE_BYTES ? Buffer.allocUnsafeSlow(next) : received;
     const limit = type !== 'stream' ? most : framed ? RECEIVE_BYTES : maxMessageBytes;
     const into = room.length > limit ? room.subarray(0, limit) : room;
-    const count = next < 0 ? next : native.socketReceive(handle, into, type !== 'stream', receivedAlso.buffer);
+    const count = next < 0 ? next : native.socketReceive(handle, into, type !== 'stream');
     if (count < 0) {
       if (count === -errno.EAGAIN) return false;
       // The peer has closed, too, and had not read all of what was sent; what it had sent itself came before this.
       if (count === -errno.ECONNRESET) return true;
       throw systemError(count, 'recvmsg', undefined, 'The connection is broken.');
     }
-    const [flags = 0, fdCount = 0] = receivedAlso;
-    for (let at = 2; at < 2 + fdCount; at++) this.#fresh.push(receivedAlso[at] as number);
+    const [flags = 0, fdCount = 0] = numbers;
+    for (let at = 2; at < 2 + fdCount; at++) this.#fresh.push(numbers[at] as number);
     if ((flags & Received.lost) !== 0) {
       throw new DmaBufError(
         'ERR_DMABUF_FDS_LOST',

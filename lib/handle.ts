@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** Ownership of what the bridge holds for an object. @module */
 import { constants } from 'node:os';
-import { allWatched, unwatch, type Watched, watch } from './collected.js';
+import { Watched } from './collected.js';
 import { DmaBufError, type ErrorDetails, lost } from './errors.js';
 import { type Handle, native } from './native.js';
 
@@ -10,48 +10,11 @@ export interface Name {
   toString(): string;
 }
 
-/** What is to be closed with its owner. */
-class Held implements Watched {
-  readonly owner: WeakRef<object>;
-  handle: Handle;
-  poller: Handle = 0;
-  readonly what: Name;
-  readonly path: Name | undefined;
-  /** Whether being left to the collector is worth a warning. */
-  readonly warn: boolean;
-
-  constructor(owner: object, handle: Handle, what: Name, path: Name | undefined, warn: boolean) {
-    this.owner = new WeakRef(owner);
-    this.handle = handle;
-    this.what = what;
-    this.path = path;
-    this.warn = warn;
-  }
-
-  close(): void {
-    const { handle, poller } = this;
-    this.handle = 0;
-    this.poller = 0;
-    if (poller !== 0) native.pollerClose(poller);
-    // -EBADF and -ESTALE: somebody else has closed the number, which is not ours any more
-    if (handle !== 0) native.close(handle);
-  }
-
-  gone(): void {
-    this.close();
-    if (!this.warn) return;
-    process.emitWarning(`${this.what} was left to the garbage collector: call close(), or declare it with \`using\``, {
-      type: 'DmaBufWarning',
-      code: 'DMABUF_NOT_CLOSED',
-    });
-  }
-}
-
 /** What was not closed yet, of what is reported when it is left to the collector; oldest first. */
 export function liveOwners(): object[] {
-  return allWatched()
-    .filter((each) => each instanceof Held && each.warn)
-    .map(({ owner }) => owner.deref())
+  return Watched.all()
+    .filter((each) => each instanceof OwnedHandle && each.warn)
+    .map(({ owner }) => owner)
     .filter((owner) => owner !== undefined);
 }
 
@@ -59,33 +22,42 @@ export function liveOwners(): object[] {
  * One descriptor of the bridge's, owned by an object: closed once, by `close()` or
  * when the object is collected, and never used after somebody else has closed it.
  */
-export class OwnedHandle {
-  readonly #held: Held;
+export class OwnedHandle extends Watched {
+  /** Whether being left to the collector is worth a warning. */
+  readonly warn: boolean;
+  #handle: Handle;
+  #poller: Handle = 0;
+  readonly #what: Name;
+  readonly #path: Name | undefined;
 
   /** @param what - names the owner in messages */
   constructor(owner: object, handle: Handle, what: Name, path: Name | undefined, warn = false) {
-    this.#held = new Held(owner, handle, what, path, warn);
-    watch(this.#held);
+    super(owner);
+    this.warn = warn;
+    this.#handle = handle;
+    this.#what = what;
+    this.#path = path;
+    this.watch();
   }
 
   get closed(): boolean {
-    return this.#held.handle === 0;
+    return this.#handle === 0;
   }
 
   /** The handle, for a call that checks the descriptor itself. */
   get(operation: string): Handle {
-    if (this.#held.handle === 0) throw this.isClosed(operation);
-    return this.#held.handle;
+    if (this.#handle === 0) throw this.isClosed(operation);
+    return this.#handle;
   }
 
   /** What its owner is called in messages. */
   get what(): string {
-    return String(this.#held.what);
+    return String(this.#what);
   }
 
   /** The owner was closed. */
   isClosed(operation: string): DmaBufError {
-    const message = `${this.#held.what} is closed: close it after its last use, or make another`;
+    const message = `${this.#what} is closed: close it after its last use, or make another`;
     return new DmaBufError('ERR_DMABUF_CLOSED', message, this.#details(operation));
   }
 
@@ -98,44 +70,59 @@ export class OwnedHandle {
 
   /** Something else has closed the descriptor. */
   lost(operation: string): DmaBufError {
-    const { what, path } = this.#held;
-    return lost(String(what), operation, path === undefined ? undefined : String(path));
+    const path = this.#path;
+    return lost(this.what, operation, path === undefined ? undefined : String(path));
   }
 
   #details(syscall: string): ErrorDetails {
-    const { path } = this.#held;
+    const path = this.#path;
     return { errno: -constants.errno.EBADF, syscall, ...(path === undefined ? {} : { path: String(path) }) };
   }
 
   /** Whether {@link OwnedHandle.poll} was called. */
   get polled(): boolean {
-    return this.#held.poller !== 0;
+    return this.#poller !== 0;
   }
 
   /** What {@link OwnedHandle.poll} has made, or 0. */
   get poller(): Handle {
-    return this.#held.poller;
+    return this.#poller;
   }
 
   /** Watches the descriptor until it is closed. */
   poll(callback: (events: number) => void): Handle {
-    if (this.#held.poller === 0) {
+    if (this.#poller === 0) {
       const poller = native.pollerCreate(this.get('poll'), callback);
       if (poller < 0) return poller;
-      this.#held.poller = poller;
+      this.#poller = poller;
     }
-    return this.#held.poller;
+    return this.#poller;
   }
 
   close(): void {
-    unwatch(this.#held);
-    this.#held.close();
+    this.unwatch();
+    const handle = this.#handle;
+    const poller = this.#poller;
+    this.#handle = 0;
+    this.#poller = 0;
+    if (poller !== 0) native.pollerClose(poller);
+    // -EBADF and -ESTALE: somebody else has closed the number, which is not ours any more
+    if (handle !== 0) native.close(handle);
+  }
+
+  override gone(): void {
+    this.close();
+    if (!this.warn) return;
+    process.emitWarning(`${this.what} was left to the garbage collector: call close(), or declare it with \`using\``, {
+      type: 'DmaBufWarning',
+      code: 'DMABUF_NOT_CLOSED',
+    });
   }
 
   /** The number, which belongs to the caller from now on. */
   release(operation: string): number {
     const handle = this.get(operation);
-    this.#held.handle = 0;
+    this.#handle = 0;
     this.close();
     const fd = native.release(handle);
     if (fd < 0) throw this.lost(operation);

@@ -2,7 +2,7 @@
 import { mapAdvice } from './advice.js';
 import { systemError } from './errors.js';
 import type { Name } from './handle.js';
-import { type Handle, native } from './native.js';
+import { type Handle, native, numbers } from './native.js';
 
 /** Bytes of a page of this machine: what the offset of a mapping is a multiple of. */
 export const PAGE_SIZE: number = native.constants.PAGE_SIZE;
@@ -40,20 +40,20 @@ export class Mapping implements Disposable {
   readonly offset: number;
   /** bytes */
   readonly length: number;
-  readonly #memory: ArrayBuffer;
+  readonly #handle: Handle;
   #closed = false;
 
   static {
     createMapping = (handle, { offset, length, base = 0 }, path, dma = true) => {
       const mapped = native.map(handle, base + offset, length);
       if (typeof mapped === 'number') throw systemError(mapped, 'mmap', `${path}`, mapAdvice(mapped, dma));
-      return new Mapping(secret, mapped, offset);
+      return new Mapping(secret, mapped, numbers[0] as Handle, offset);
     };
   }
 
-  private constructor(key: symbol, buffer: ArrayBuffer, offset: number) {
+  private constructor(key: symbol, buffer: ArrayBuffer, handle: Handle, offset: number) {
     if (key !== secret) throw new TypeError('A Mapping is made by map()');
-    this.#memory = buffer;
+    this.#handle = handle;
     this.buffer = buffer;
     this.offset = offset;
     this.length = buffer.byteLength;
@@ -74,7 +74,7 @@ export class Mapping implements Disposable {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    native.unmap(this.#memory);
+    native.unmap(this.#handle);
   }
 
   /** The same as {@link Mapping.close}. */

@@ -350,6 +350,8 @@ type V4l2ConstantName =
   | 'MAX_PLANES';
 
 interface Native {
+  /** What a call answers beside its value, until the next one: {@link numbers}. */
+  readonly numbers: ArrayBuffer;
   /** Numbers from the kernel's and libuv's headers. */
   readonly constants: Readonly<Record<ConstantName, number>>;
   /** The same from linux/videodev2.h, without V4L2_. */
@@ -372,15 +374,18 @@ interface Native {
   close(handle: Handle): number;
   /** Forgets the handle; the number is the caller's. */
   release(handle: Handle): number;
-  /** Fills `into` with the fields of {@link Description} as doubles. */
-  describe(handle: Handle, into: ArrayBuffer): number;
+  /** {@link numbers} are the fields of {@link Description}. */
+  describe(handle: Handle): number;
 
-  /** Maps for reading and writing, shared; `offset` is a multiple of the page size. */
+  /**
+   * Maps for reading and writing, shared; `offset` is a multiple of the page size. The first of {@link numbers} is a
+   * handle for {@link Native.unmap}.
+   */
   map(handle: Handle, offset: number, length: number): OrErrno<ArrayBuffer>;
   /** The same for all threads; -ENOTSUP where Node cannot. */
   mapShared(handle: Handle, offset: number, length: number): OrErrno<SharedArrayBuffer>;
   /** Detaches; 1 where script has moved the memory out of the ArrayBuffer: it lives on then. */
-  unmap(buffer: ArrayBuffer): number;
+  unmap(mapping: Handle): number;
   /** Fills `destination` through a read-only mapping that is gone afterwards. */
   copy(handle: Handle, offset: number, destination: ArrayBuffer): number;
 
@@ -480,10 +485,10 @@ interface Native {
   /** The bytes of the next record. */
   socketNext(handle: Handle): number;
   /**
-   * One recvmsg: the bytes that came. Fills `also` with doubles: {@link Received}, how many descriptors there are, and
-   * their numbers, which belong to the caller.
+   * One recvmsg: the bytes that came. {@link numbers} are {@link Received}, how many descriptors there are, and their
+   * numbers, which belong to the caller.
    */
-  socketReceive(handle: Handle, into: Uint8Array, records: boolean, also: ArrayBuffer): number;
+  socketReceive(handle: Handle, into: Uint8Array, records: boolean): number;
 
   /** What socketReceive gave belongs to handles or to the script now: until then it is closed with the thread. */
   socketClaimed(): number;
@@ -582,17 +587,17 @@ function load(): Native {
   }
 }
 
-/** The addon. */
-export const native: Native = load();
+/** The addon. A copy: so many functions, exported one by one, V8 keeps as a dictionary, where each is looked up. */
+export const native: Native = { ...load() };
 
-/** Filled anew for each. */
-const described = new Float64Array(8);
+/** What the last call of some functions answered beside its value. */
+export const numbers = new Float64Array(native.numbers);
 
 /** What a descriptor refers to. */
 export function describe(handle: Handle): OrErrno<Description> {
-  const error = native.describe(handle, described.buffer);
+  const error = native.describe(handle);
   if (error < 0) return error;
-  const field = (index: number) => described[index] as number;
+  const field = (index: number) => numbers[index] as number;
   return {
     fd: field(0),
     kind: field(1),

@@ -4,7 +4,7 @@ import { constants as osConstants, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { allocationAdvice, memoryAdvice, memoryInfo, openAdvice, shortageAdvice } from '../advice.js';
 import { checkFlag, checkLength, checkName, checkOptionNames, checkOptions } from '../arguments.js';
-import { type DmaBuf, ownDmaBuf } from '../dmabuf.js';
+import { type DmaBuf, type Origin, ownDmaBuf } from '../dmabuf.js';
 import { type Call, DmaBufError, systemError } from '../errors.js';
 import { OwnedHandle } from '../handle.js';
 import { wholePages } from '../mapping.js';
@@ -62,6 +62,8 @@ export abstract class Heap implements Disposable, HeapTraits {
   declare readonly id?: number;
   /** What memory one heap of ION hands out. */
   declare readonly type?: IonHeapType;
+  /** What its buffers know of it: not the heap itself, which would live as long as they do. */
+  readonly #origin: Origin;
 
   /** @internal */
   protected constructor(path: string, traits: HeapTraits) {
@@ -70,6 +72,7 @@ export abstract class Heap implements Disposable, HeapTraits {
     this.contiguous = traits.contiguous;
     this.protected = traits.protected;
     this.uncached = traits.uncached;
+    this.#origin = { name: traits.name, contiguous: traits.contiguous, protected: traits.protected };
     if (traits.id !== undefined) this.id = traits.id;
     if (traits.type !== undefined) this.type = traits.type;
   }
@@ -180,8 +183,7 @@ export abstract class Heap implements Disposable, HeapTraits {
       native.close(handle);
       throw systemError(error, 'ioctl', this.path, 'DMA_BUF_SET_NAME was refused.');
     }
-    // Not the heap itself, which would live as long as its buffers.
-    const heap = { name: this.name, contiguous: this.contiguous, protected: this.protected };
+    const heap = this.#origin;
     return ownDmaBuf(handle, { length, name, heap, planes, description: this.describe(handle, length) });
   }
 }

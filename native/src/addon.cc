@@ -8,7 +8,7 @@ namespace dmabuf {
 namespace {
 
 Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
-  Environment::Install(env);
+  Environment::Install(env, exports);
   RegisterCmaMem(env, exports);
   RegisterConstants(env, exports);
   RegisterDescriptor(env, exports);

@@ -46,14 +46,14 @@ class AllocationWorker : public Napi::AsyncWorker {
 
 }  // namespace
 
-Napi::Value AllocateSync(const Napi::CallbackInfo& info, AllocationParser parse) {
+Napi::Value AllocateSync(const Call& info, AllocationParser parse) {
   Allocation allocation;
   const AllocationJob job = parse(info, allocation);
   if (allocation.error == 0) job.run(job.fd, allocation);
   return ToJavaScript(info.Env(), allocation);
 }
 
-Napi::Value AllocateAsync(const Napi::CallbackInfo& info, AllocationParser parse) {
+Napi::Value AllocateAsync(const Call& info, AllocationParser parse) {
   Allocation allocation;
   AllocationJob job = parse(info, allocation);
   if (allocation.error != 0) {

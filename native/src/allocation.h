@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "call.h"
 #include "descriptor.h"
 
 namespace dmabuf {
@@ -30,22 +31,22 @@ struct AllocationJob {
 };
 
 // Reads the arguments of a call; an error goes into the allocation.
-using AllocationParser = AllocationJob (*)(const Napi::CallbackInfo& info, Allocation& allocation);
+using AllocationParser = AllocationJob (*)(const Call& info, Allocation& allocation);
 
 // {id, offset, length, physicalBase}
 Napi::Value RegionObject(Napi::Env env, const cmamem_info& data);
 
 // Answers a handle, a RegionObject, the number, or -errno; the asynchronous form a promise of that.
-Napi::Value AllocateSync(const Napi::CallbackInfo& info, AllocationParser parse);
-Napi::Value AllocateAsync(const Napi::CallbackInfo& info, AllocationParser parse);
+Napi::Value AllocateSync(const Call& info, AllocationParser parse);
+Napi::Value AllocateAsync(const Call& info, AllocationParser parse);
 
 template <AllocationParser parse>
-Napi::Value AllocateSync(const Napi::CallbackInfo& info) {
+Napi::Value AllocateSync(const Call& info) {
   return AllocateSync(info, parse);
 }
 
 template <AllocationParser parse>
-Napi::Value AllocateAsync(const Napi::CallbackInfo& info) {
+Napi::Value AllocateAsync(const Call& info) {
   return AllocateAsync(info, parse);
 }
 

@@ -10,11 +10,13 @@
 #include <cstdint>
 #include <string>
 
+#include "call.h"
+
 namespace dmabuf {
 
 class Arguments {
  public:
-  explicit Arguments(const Napi::CallbackInfo& info) : info_(info) {}
+  explicit Arguments(const Call& info) : info_(info) {}
 
   // false once any argument was not what was asked for
   bool Ok() const { return ok_; }
@@ -62,11 +64,15 @@ class Arguments {
     return value;
   }
 
-  const Napi::CallbackInfo& info_;
+  const Call& info_;
   bool ok_ = true;
 };
 
 // Every function answers with a negative errno, or 0, a handle, an object.
-inline Napi::Value Result(Napi::Env env, int value) { return Napi::Number::New(env, value); }
+inline Napi::Value Result(Napi::Env env, int value) {
+  napi_value result = nullptr;
+  napi_create_int32(env, value, &result);
+  return {env, result};
+}
 
 }  // namespace dmabuf

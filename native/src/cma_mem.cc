@@ -13,7 +13,7 @@ namespace dmabuf {
 namespace {
 
 // cmaAlloc(device, length, cached): a dma-buf
-AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation) {
+AllocationJob ParseAlloc(const Call& info, Allocation& allocation) {
   Arguments arguments(info);
   AllocationJob job;
   ParseDevice(info, arguments, job, allocation);
@@ -31,7 +31,7 @@ AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation)
 }
 
 // cmaAllocate(device, length, cached, name): a region; an empty name is none
-AllocationJob ParseAllocate(const Napi::CallbackInfo& info, Allocation& allocation) {
+AllocationJob ParseAllocate(const Call& info, Allocation& allocation) {
   Arguments arguments(info);
   AllocationJob job;
   ParseDevice(info, arguments, job, allocation);
@@ -52,10 +52,10 @@ AllocationJob ParseAllocate(const Napi::CallbackInfo& info, Allocation& allocati
 
 // A call about the region of argument 1 on the device of argument 0: what `body` answers, or -errno.
 template <typename Body>
-Napi::Value WithRegion(const Napi::CallbackInfo& info, Body body) {
+Napi::Value WithRegion(const Call& info, Body body) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int device = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const int device = info.Environment().Fd(arguments.Unsigned(0));
   cmamem_info data = {};
   data.id = arguments.Unsigned32(1);
   if (!arguments.Ok()) return Result(env, -EINVAL);
@@ -64,7 +64,7 @@ Napi::Value WithRegion(const Napi::CallbackInfo& info, Body body) {
 }
 
 // cmaRegion(device, id): where it is
-Napi::Value Region(const Napi::CallbackInfo& info) {
+Napi::Value Region(const Call& info) {
   return WithRegion(info, [](Napi::Env env, int device, cmamem_info& data, Arguments&) -> Napi::Value {
     int error = Ioctl(device, CMEM_MAP, &data);
     cmamem_info address = data;
@@ -77,7 +77,7 @@ Napi::Value Region(const Napi::CallbackInfo& info) {
 }
 
 // cmaSize(device, id): its bytes, as long as there is such a region
-Napi::Value Size(const Napi::CallbackInfo& info) {
+Napi::Value Size(const Call& info) {
   return WithRegion(info, [](Napi::Env env, int device, cmamem_info& data, Arguments&) {
     const int error = Ioctl(device, CMEM_GET_SIZE, &data);
     return error == 0 ? Napi::Value(Napi::Number::New(env, data.len)) : Result(env, error);
@@ -85,21 +85,21 @@ Napi::Value Size(const Napi::CallbackInfo& info) {
 }
 
 // cmaUnmap(device, id)
-Napi::Value Unmap(const Napi::CallbackInfo& info) {
+Napi::Value Unmap(const Call& info) {
   return WithRegion(info, [](Napi::Env env, int device, cmamem_info& data, Arguments&) {
     return Result(env, Ioctl(device, CMEM_UNMAP, &data));
   });
 }
 
 // cmaConnect(device, fd)
-Napi::Value Connect(const Napi::CallbackInfo& info) {
+Napi::Value Connect(const Call& info) {
   return WithRegion(info, [](Napi::Env env, int device, cmamem_info& data, Arguments&) {
     return Result(env, Ioctl(device, CMEM_CONNECT, &data));
   });
 }
 
 // cmaFlush(device, id, offset, length)
-Napi::Value Flush(const Napi::CallbackInfo& info) {
+Napi::Value Flush(const Call& info) {
   return WithRegion(info, [](Napi::Env env, int device, cmamem_info& data, Arguments& arguments) {
     data.offset = arguments.Unsigned32(2);
     data.len = arguments.Unsigned32(3);
@@ -108,7 +108,7 @@ Napi::Value Flush(const Napi::CallbackInfo& info) {
 }
 
 // cmaExport(device, id, readonly): a region as a dma-buf
-Napi::Value Export(const Napi::CallbackInfo& info) {
+Napi::Value Export(const Call& info) {
   return WithRegion(info, [](Napi::Env env, int device, cmamem_info& region, Arguments& arguments) {
     cmem_export data = {};
     data.id = region.id;
@@ -120,10 +120,10 @@ Napi::Value Export(const Napi::CallbackInfo& info) {
 }
 
 // cmaTotals(device)
-Napi::Value Totals(const Napi::CallbackInfo& info) {
+Napi::Value Totals(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int device = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const int device = info.Environment().Fd(arguments.Unsigned(0));
   cmamem_info data = {};
   const int error = device < 0 ? device : Ioctl(device, CMEM_GET_TOTAL_SIZE, &data);
   if (error != 0) return Result(env, error);
@@ -136,17 +136,17 @@ Napi::Value Totals(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterCmaMem(Napi::Env env, Napi::Object exports) {
-  exports.Set("cmaAlloc", Napi::Function::New<AllocateAsync<ParseAlloc>>(env, "cmaAlloc"));
-  exports.Set("cmaAllocSync", Napi::Function::New<AllocateSync<ParseAlloc>>(env, "cmaAllocSync"));
-  exports.Set("cmaAllocate", Napi::Function::New<AllocateAsync<ParseAllocate>>(env, "cmaAllocate"));
-  exports.Set("cmaAllocateSync", Napi::Function::New<AllocateSync<ParseAllocate>>(env, "cmaAllocateSync"));
-  exports.Set("cmaExport", Napi::Function::New<Export>(env, "cmaExport"));
-  exports.Set("cmaRegion", Napi::Function::New<Region>(env, "cmaRegion"));
-  exports.Set("cmaSize", Napi::Function::New<Size>(env, "cmaSize"));
-  exports.Set("cmaUnmap", Napi::Function::New<Unmap>(env, "cmaUnmap"));
-  exports.Set("cmaConnect", Napi::Function::New<Connect>(env, "cmaConnect"));
-  exports.Set("cmaFlush", Napi::Function::New<Flush>(env, "cmaFlush"));
-  exports.Set("cmaTotals", Napi::Function::New<Totals>(env, "cmaTotals"));
+  Register<AllocateAsync<ParseAlloc>>(env, exports, "cmaAlloc");
+  Register<AllocateSync<ParseAlloc>>(env, exports, "cmaAllocSync");
+  Register<AllocateAsync<ParseAllocate>>(env, exports, "cmaAllocate");
+  Register<AllocateSync<ParseAllocate>>(env, exports, "cmaAllocateSync");
+  Register<Export>(env, exports, "cmaExport");
+  Register<Region>(env, exports, "cmaRegion");
+  Register<Size>(env, exports, "cmaSize");
+  Register<Unmap>(env, exports, "cmaUnmap");
+  Register<Connect>(env, exports, "cmaConnect");
+  Register<Flush>(env, exports, "cmaFlush");
+  Register<Totals>(env, exports, "cmaTotals");
 }
 
 }  // namespace dmabuf

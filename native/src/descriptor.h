@@ -3,11 +3,12 @@
 #pragma once
 
 #include <napi.h>
-#include <sys/stat.h>
-#include <sys/types.h>
 
+#include <cstdint>
 #include <memory>
 #include <utility>
+
+#include "file_status.h"
 
 namespace dmabuf {
 
@@ -45,20 +46,20 @@ class Descriptor {
 
   // The number, or -ESTALE where it was closed, whether or not it is another file now, which
   // no call of the kernel's answers here; and what fstat says of it.
-  int Fd(struct stat* status = nullptr) const;
+  int Fd(FileStatus* status = nullptr) const;
   // The same unchecked.
   int Number() const { return fd_; }
-  ino_t Inode() const { return inode_; }
+  uint64_t Inode() const { return inode_; }
   int Close();
   // The number, which the caller owns from now on.
   int Release();
 
  private:
-  Descriptor(int fd, dev_t device, ino_t inode) : fd_(fd), device_(device), inode_(inode) {}
+  Descriptor(int fd, const FileStatus& status) : fd_(fd), device_(status.device), inode_(status.inode) {}
 
   int fd_;
-  dev_t device_;
-  ino_t inode_;
+  uint64_t device_;
+  uint64_t inode_;
 };
 
 }  // namespace dmabuf

@@ -28,9 +28,9 @@ inline int Ioctl(int fd, unsigned long request, void* argument) {
 }
 
 // The device of argument 0, its number checked, into job; an error into allocation.
-inline void ParseDevice(const Napi::CallbackInfo& info, Arguments& arguments, AllocationJob& job,
+inline void ParseDevice(const Call& info, Arguments& arguments, AllocationJob& job,
                         Allocation& allocation) {
-  job.device = Environment::Of(info.Env()).Find(arguments.Unsigned(0));
+  job.device = info.Environment().Find(arguments.Unsigned(0));
   job.fd = job.device ? job.device->Fd() : -ESTALE;
   if (job.fd < 0) allocation.error = -job.fd;
 }

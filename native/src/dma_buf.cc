@@ -22,9 +22,9 @@ int Ready(int fd, uint64_t flags) {
 
 // The dma-buf of argument 0, checked, and the DMA_BUF_SYNC_ bits of another argument.
 struct Request {
-  Request(const Napi::CallbackInfo& info, size_t flags_index) {
+  Request(const Call& info, size_t flags_index) {
     Arguments arguments(info);
-    fd = Environment::Of(info.Env()).Fd(arguments.Unsigned(0));
+    fd = info.Environment().Fd(arguments.Unsigned(0));
     flags = arguments.Unsigned32(flags_index);
     if (!arguments.Ok()) fd = -EINVAL;
   }
@@ -35,7 +35,7 @@ struct Request {
 };
 
 // sync(buffer, flags): one half of a bracket; -EBUSY where its start would wait for a device
-Napi::Value Sync(const Napi::CallbackInfo& info) {
+Napi::Value Sync(const Call& info) {
   const Napi::Env env = info.Env();
   const Request request(info, 1);
   if (request.fd < 0) return Result(env, request.fd);
@@ -53,13 +53,13 @@ Napi::Value Sync(const Napi::CallbackInfo& info) {
 }
 
 // ready(buffer, flags)
-Napi::Value IsReady(const Napi::CallbackInfo& info) {
+Napi::Value IsReady(const Call& info) {
   const Request request(info, 1);
   return Result(info.Env(), request.fd < 0 ? request.fd : Ready(request.fd, request.flags));
 }
 
 // exportSyncFile(buffer, flags): a handle; -ENOTTY before Linux 6.0
-Napi::Value ExportSyncFile(const Napi::CallbackInfo& info) {
+Napi::Value ExportSyncFile(const Call& info) {
   const Napi::Env env = info.Env();
   const Request request(info, 1);
   if (request.fd < 0) return Result(env, request.fd);
@@ -68,18 +68,18 @@ Napi::Value ExportSyncFile(const Napi::CallbackInfo& info) {
   data.flags = request.flags;
   data.fd = -1;
   const int error = Ioctl(request.fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &data);
-  return error < 0 ? Result(env, error) : Environment::Of(env).Adopt(env, UniqueFd(data.fd));
+  return error < 0 ? Result(env, error) : info.Environment().Adopt(env, UniqueFd(data.fd));
 #else
   return Result(env, -ENOTTY);
 #endif
 }
 
 // importSyncFile(buffer, syncFile, flags): the same
-Napi::Value ImportSyncFile(const Napi::CallbackInfo& info) {
+Napi::Value ImportSyncFile(const Call& info) {
   const Napi::Env env = info.Env();
   const Request request(info, 2);
   Arguments arguments(info);
-  const int sync_file = Environment::Of(env).Fd(arguments.Unsigned(1));
+  const int sync_file = info.Environment().Fd(arguments.Unsigned(1));
   if (request.fd < 0 || sync_file < 0) return Result(env, request.fd < 0 ? request.fd : sync_file);
 #ifdef DMA_BUF_IOCTL_IMPORT_SYNC_FILE
   dma_buf_import_sync_file data = {};
@@ -92,10 +92,10 @@ Napi::Value ImportSyncFile(const Napi::CallbackInfo& info) {
 }
 
 // setName(buffer, name)
-Napi::Value SetName(const Napi::CallbackInfo& info) {
+Napi::Value SetName(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const int fd = info.Environment().Fd(arguments.Unsigned(0));
   std::string name = arguments.String(1);
   if (!arguments.Ok()) return Result(env, -EINVAL);
   if (fd < 0) return Result(env, fd);
@@ -105,11 +105,11 @@ Napi::Value SetName(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterDmaBuf(Napi::Env env, Napi::Object exports) {
-  exports.Set("sync", Napi::Function::New<Sync>(env, "sync"));
-  exports.Set("ready", Napi::Function::New<IsReady>(env, "ready"));
-  exports.Set("exportSyncFile", Napi::Function::New<ExportSyncFile>(env, "exportSyncFile"));
-  exports.Set("importSyncFile", Napi::Function::New<ImportSyncFile>(env, "importSyncFile"));
-  exports.Set("setName", Napi::Function::New<SetName>(env, "setName"));
+  Register<Sync>(env, exports, "sync");
+  Register<IsReady>(env, exports, "ready");
+  Register<ExportSyncFile>(env, exports, "exportSyncFile");
+  Register<ImportSyncFile>(env, exports, "importSyncFile");
+  Register<SetName>(env, exports, "setName");
 }
 
 }  // namespace dmabuf

@@ -10,7 +10,7 @@ namespace dmabuf {
 namespace {
 
 // dmaHeapAlloc(device, length)
-AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation) {
+AllocationJob ParseAlloc(const Call& info, Allocation& allocation) {
   Arguments arguments(info);
   AllocationJob job;
   ParseDevice(info, arguments, job, allocation);
@@ -29,8 +29,8 @@ AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation)
 }  // namespace
 
 void RegisterDmaHeap(Napi::Env env, Napi::Object exports) {
-  exports.Set("dmaHeapAlloc", Napi::Function::New<AllocateAsync<ParseAlloc>>(env, "dmaHeapAlloc"));
-  exports.Set("dmaHeapAllocSync", Napi::Function::New<AllocateSync<ParseAlloc>>(env, "dmaHeapAllocSync"));
+  Register<AllocateAsync<ParseAlloc>>(env, exports, "dmaHeapAlloc");
+  Register<AllocateSync<ParseAlloc>>(env, exports, "dmaHeapAllocSync");
 }
 
 }  // namespace dmabuf

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "call.h"
 #include "mapping.h"
 #include "poller.h"
 
@@ -14,9 +15,18 @@ namespace dmabuf {
 
 using Shared = std::shared_ptr<Environment>;
 
-void Environment::Install(Napi::Env env) {
+void Environment::Install(Napi::Env env, Napi::Object exports) {
   auto* const data = new Shared(std::make_shared<Environment>());
   env.SetInstanceData<Shared>(data);
+  void* numbers = nullptr;
+  napi_value shared = nullptr;
+  napi_ref kept = nullptr;
+  // V8's memory, since not every one of its makers takes others'; it lives as long as the environment.
+  if (napi_create_arraybuffer(env, kNumbers * sizeof(double), &numbers, &shared) == napi_ok &&
+      napi_create_reference(env, shared, 1, &kept) == napi_ok) {
+    (*data)->numbers = static_cast<double*>(numbers);
+    exports.Set("numbers", Napi::Value(env, shared));
+  }
   // libuv handles are gone only after their close callback: the environment has to
   // wait for that, which asynchronous hooks alone make it do.
   napi_add_async_cleanup_hook(
@@ -26,6 +36,14 @@ void Environment::Install(Napi::Env env) {
         (*self)->CloseEverything(hook);
       },
       new Shared(*data), nullptr);
+}
+
+void Register(Napi::Env env, Napi::Object exports, const char* name, napi_callback callback) {
+  napi_value function = nullptr;
+  // A pending exception is what is left where that fails.
+  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, &Environment::Of(env), &function) == napi_ok) {
+    exports.Set(name, function);
+  }
 }
 
 Environment& Environment::Of(Napi::Env env) { return **env.GetInstanceData<Shared>(); }
@@ -91,9 +109,9 @@ std::shared_ptr<Descriptor> Environment::Forget(Handle handle) {
   return descriptor;
 }
 
-int Environment::Fd(Handle handle, struct stat* status) const {
-  const auto descriptor = Find(handle);
-  return descriptor ? descriptor->Fd(status) : -ESTALE;
+int Environment::Fd(Handle handle, FileStatus* status) const {
+  const auto found = descriptors_.find(handle);
+  return found == descriptors_.end() ? -ESTALE : found->second->Fd(status);
 }
 
 }  // namespace dmabuf

@@ -9,11 +9,11 @@
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "address_ranges.h"
 #include "descriptor.h"
+#include "socket.h"
 
 namespace dmabuf {
 
@@ -24,7 +24,8 @@ class Environment : public std::enable_shared_from_this<Environment> {
  public:
   using Handle = uint64_t;
 
-  static void Install(Napi::Env env);
+  // With the numbers it shares with JavaScript among the exports.
+  static void Install(Napi::Env env, Napi::Object exports);
   static Environment& Of(Napi::Env env);
   ~Environment();
 
@@ -37,20 +38,24 @@ class Environment : public std::enable_shared_from_this<Environment> {
   std::shared_ptr<Descriptor> Find(Handle handle) const;
   std::shared_ptr<Descriptor> Forget(Handle handle);
   // The checked number behind a handle, or -errno; and what fstat says of it.
-  int Fd(Handle handle, struct stat* status = nullptr) const;
+  int Fd(Handle handle, FileStatus* status = nullptr) const;
 
   Handle NextHandle() { return next_handle_++; }
 
-  // By their address, as long as that is mapped; owned by the finalizers of their
-  // ArrayBuffers, see mapping.cc.
-  std::unordered_map<void*, Mapping*> mappings;
+  // By a handle of their own, as long as they are not closed; owned by the finalizers of
+  // their ArrayBuffers, see mapping.cc.
+  std::unordered_map<Handle, Mapping*> mappings;
   // Mappings closed, whose address range is not given up yet, and their bytes.
-  std::unordered_set<Mapping*> parked;
+  std::vector<Mapping*> parked;
   uint64_t parked_bytes = 0;
   uint64_t parked_sweep_at = 32 << 20;
   uint64_t parked_after_collection = 0;
   // Of parked mappings that are gone.
   AddressRanges unused;
+
+  // What a call answers beside its value, so many numbers; JavaScript has the same memory.
+  double* numbers = nullptr;
+  static constexpr size_t kNumbers = 2 + kMaxFdsPerMessage;
 
   // Owned by libuv until their close callback, see poller.cc.
   std::unordered_map<Handle, Poller*> pollers;

@@ -15,7 +15,7 @@ namespace {
 constexpr uint32_t kMaxHeaps = 64;
 
 // ionAlloc(device, length, heapMask, cached)
-AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation) {
+AllocationJob ParseAlloc(const Call& info, Allocation& allocation) {
   Arguments arguments(info);
   AllocationJob job;
   ParseDevice(info, arguments, job, allocation);
@@ -35,10 +35,10 @@ AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation)
 }
 
 // ionHeaps(device): [{name, type, id}] or -errno
-Napi::Value Heaps(const Napi::CallbackInfo& info) {
+Napi::Value Heaps(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const int fd = info.Environment().Fd(arguments.Unsigned(0));
   if (fd < 0) return Result(env, fd);
   ion_heap_query query = {};
   int error = Ioctl(fd, ION_IOC_HEAP_QUERY, &query);
@@ -67,9 +67,9 @@ Napi::Value Heaps(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterIon(Napi::Env env, Napi::Object exports) {
-  exports.Set("ionAlloc", Napi::Function::New<AllocateAsync<ParseAlloc>>(env, "ionAlloc"));
-  exports.Set("ionAllocSync", Napi::Function::New<AllocateSync<ParseAlloc>>(env, "ionAllocSync"));
-  exports.Set("ionHeaps", Napi::Function::New<Heaps>(env, "ionHeaps"));
+  Register<AllocateAsync<ParseAlloc>>(env, exports, "ionAlloc");
+  Register<AllocateSync<ParseAlloc>>(env, exports, "ionAllocSync");
+  Register<Heaps>(env, exports, "ionHeaps");
 }
 
 }  // namespace dmabuf

@@ -11,16 +11,16 @@ namespace {
 
 // A call with the device of argument 0: what `body` answers, or -errno.
 template <typename Body>
-Napi::Value WithDevice(const Napi::CallbackInfo& info, Body body) {
+Napi::Value WithDevice(const Call& info, Body body) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int device = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const int device = info.Environment().Fd(arguments.Unsigned(0));
   if (device < 0) return Result(env, device);
   return body(env, device, arguments);
 }
 
 // ionHandleAlloc(device, length, align, heapMask, cached)
-AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation) {
+AllocationJob ParseAlloc(const Call& info, Allocation& allocation) {
   Arguments arguments(info);
   AllocationJob job;
   ParseDevice(info, arguments, job, allocation);
@@ -43,7 +43,7 @@ AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation)
 }
 
 // ionHandleFree(device, handle)
-Napi::Value Free(const Napi::CallbackInfo& info) {
+Napi::Value Free(const Call& info) {
   return WithDevice(info, [](Napi::Env env, int device, Arguments& arguments) {
     __s32 handle = arguments.Signed(1);
     return Result(env, arguments.Ok() ? Ioctl(device, ION_LEGACY_IOC_FREE, &handle) : -EINVAL);
@@ -51,7 +51,7 @@ Napi::Value Free(const Napi::CallbackInfo& info) {
 }
 
 // ionHandleShare(device, handle)
-Napi::Value Share(const Napi::CallbackInfo& info) {
+Napi::Value Share(const Call& info) {
   return WithDevice(info, [](Napi::Env env, int device, Arguments& arguments) {
     ion_legacy_fd data = {};
     data.handle = arguments.Signed(1);
@@ -63,7 +63,7 @@ Napi::Value Share(const Napi::CallbackInfo& info) {
 
 // Calls that take a descriptor.
 template <typename Body>
-Napi::Value WithBuffer(const Napi::CallbackInfo& info, Body body) {
+Napi::Value WithBuffer(const Call& info, Body body) {
   return WithDevice(info, [&body](Napi::Env env, int device, Arguments& arguments) {
     ion_legacy_fd data = {};
     data.fd = arguments.Signed(1);
@@ -72,7 +72,7 @@ Napi::Value WithBuffer(const Napi::CallbackInfo& info, Body body) {
 }
 
 // ionHandleImport(device, fd)
-Napi::Value Import(const Napi::CallbackInfo& info) {
+Napi::Value Import(const Call& info) {
   return WithBuffer(info, [](int device, ion_legacy_fd& data) {
     const int error = Ioctl(device, ION_LEGACY_IOC_IMPORT, &data);
     return error != 0 ? error : data.handle;
@@ -80,12 +80,12 @@ Napi::Value Import(const Napi::CallbackInfo& info) {
 }
 
 // ionHandleSync(device, fd)
-Napi::Value Sync(const Napi::CallbackInfo& info) {
+Napi::Value Sync(const Call& info) {
   return WithBuffer(info, [](int device, ion_legacy_fd& data) { return Ioctl(device, ION_LEGACY_IOC_SYNC, &data); });
 }
 
 // ionHandleFlush(device, handle, how, bytes, offset): how is 0 to clean, 1 to invalidate, 2 for both
-Napi::Value Flush(const Napi::CallbackInfo& info) {
+Napi::Value Flush(const Call& info) {
   return WithDevice(info, [&info](Napi::Env env, int device, Arguments& arguments) {
     static constexpr unsigned long kRequests[] = {ION_LEGACY_IOC_CLEAN_CACHES, ION_LEGACY_IOC_INV_CACHES,
                                                   ION_LEGACY_IOC_CLEAN_INV_CACHES};
@@ -103,7 +103,7 @@ Napi::Value Flush(const Napi::CallbackInfo& info) {
 }
 
 // ionHandleFlags(device, handle)
-Napi::Value Flags(const Napi::CallbackInfo& info) {
+Napi::Value Flags(const Call& info) {
   return WithDevice(info, [](Napi::Env env, int device, Arguments& arguments) {
     ion_legacy_flags data = {};
     data.handle = arguments.Signed(1);
@@ -113,7 +113,7 @@ Napi::Value Flags(const Napi::CallbackInfo& info) {
 }
 
 // ionHeapSecure(device, heapId, secure)
-Napi::Value Secure(const Napi::CallbackInfo& info) {
+Napi::Value Secure(const Call& info) {
   return WithDevice(info, [](Napi::Env env, int device, Arguments& arguments) {
     ion_legacy_custom data = {};
     data.arg = arguments.Unsigned32(1);
@@ -125,15 +125,15 @@ Napi::Value Secure(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterIonHandles(Napi::Env env, Napi::Object exports) {
-  exports.Set("ionHandleAlloc", Napi::Function::New<AllocateAsync<ParseAlloc>>(env, "ionHandleAlloc"));
-  exports.Set("ionHandleAllocSync", Napi::Function::New<AllocateSync<ParseAlloc>>(env, "ionHandleAllocSync"));
-  exports.Set("ionHandleFree", Napi::Function::New<Free>(env, "ionHandleFree"));
-  exports.Set("ionHandleShare", Napi::Function::New<Share>(env, "ionHandleShare"));
-  exports.Set("ionHandleImport", Napi::Function::New<Import>(env, "ionHandleImport"));
-  exports.Set("ionHandleSync", Napi::Function::New<Sync>(env, "ionHandleSync"));
-  exports.Set("ionHandleFlush", Napi::Function::New<Flush>(env, "ionHandleFlush"));
-  exports.Set("ionHandleFlags", Napi::Function::New<Flags>(env, "ionHandleFlags"));
-  exports.Set("ionHeapSecure", Napi::Function::New<Secure>(env, "ionHeapSecure"));
+  Register<AllocateAsync<ParseAlloc>>(env, exports, "ionHandleAlloc");
+  Register<AllocateSync<ParseAlloc>>(env, exports, "ionHandleAllocSync");
+  Register<Free>(env, exports, "ionHandleFree");
+  Register<Share>(env, exports, "ionHandleShare");
+  Register<Import>(env, exports, "ionHandleImport");
+  Register<Sync>(env, exports, "ionHandleSync");
+  Register<Flush>(env, exports, "ionHandleFlush");
+  Register<Flags>(env, exports, "ionHandleFlags");
+  Register<Secure>(env, exports, "ionHeapSecure");
 }
 
 }  // namespace dmabuf

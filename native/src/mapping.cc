@@ -42,13 +42,13 @@ size_t WholePages(uint64_t length) {
 
 // mmap of a dma-buf or a device fails beyond its end, that of a file makes touching the
 // bytes there SIGBUS.
-bool EndsBefore(const struct stat& status, uint64_t end) {
-  return S_ISREG(status.st_mode) && static_cast<uint64_t>(status.st_size) < end;
+bool EndsBefore(const FileStatus& status, uint64_t end) {
+  return S_ISREG(status.mode) && static_cast<uint64_t>(status.size) < end;
 }
 
 // How to map what is only read. Before Linux 6.7 nobody maps a memfd shared that is sealed
 // against writing; a private mapping shows the same pages, and not every exporter allows one.
-int Sharing(const struct stat& status) { return S_ISREG(status.st_mode) ? MAP_PRIVATE : MAP_SHARED; }
+int Sharing(const FileStatus& status) { return S_ISREG(status.mode) ? MAP_PRIVATE : MAP_SHARED; }
 
 // Node-API has no call for it, but V8 collects at once where external memory explodes.
 void CollectGarbage(napi_env env) {
@@ -60,8 +60,7 @@ void CollectGarbage(napi_env env) {
 
 }  // namespace
 
-Napi::Value Mapping::Create(Napi::Env env, void* address, size_t mapped, size_t visible) {
-  Environment& environment = Environment::Of(env);
+Napi::Value Mapping::Create(Napi::Env env, Environment& environment, void* address, size_t mapped, size_t visible) {
   auto* const mapping = new Mapping(environment.shared_from_this(), address, mapped);
   napi_value buffer;
   if (napi_create_external_arraybuffer(env, address, visible, BackingStoreFreed, mapping, &buffer) != napi_ok) {
@@ -78,12 +77,19 @@ Napi::Value Mapping::Create(Napi::Env env, void* address, size_t mapped, size_t 
     mapping->Unmap();
     return Result(env, -ENOMEM);
   }
-  environment.mappings.emplace(address, mapping);
+  environment.mappings.emplace(mapping->handle_, mapping);
+  environment.numbers[0] = static_cast<double>(mapping->handle_);
   return Napi::Value(env, buffer);
 }
 
-int Mapping::Close(Napi::Env env, napi_value buffer) {
-  if (napi_detach_arraybuffer(env, buffer) != napi_ok) return 1;
+int Mapping::Close(Napi::Env env) {
+  napi_value buffer = nullptr;
+  bool moved = true;
+  if (object_ == nullptr || napi_get_reference_value(env, object_, &buffer) != napi_ok || buffer == nullptr ||
+      napi_is_detached_arraybuffer(env, buffer, &moved) != napi_ok || moved ||
+      napi_detach_arraybuffer(env, buffer) != napi_ok) {
+    return 1;
+  }
   Park();
   return 0;
 }
@@ -98,9 +104,10 @@ void Mapping::Park() {
     // unmapped what was there: PROT_NONE costs nothing and keeps others out of the hole.
     (void)mmap(address_, mapped_, PROT_NONE, kFlags, -1, 0);
   }
+  environment_->mappings.erase(handle_);
   parked_ = true;
-  environment_->mappings.erase(address_);
-  environment_->parked.insert(this);
+  parked_at_ = environment_->parked.size();
+  environment_->parked.push_back(this);
   environment_->parked_bytes += mapped_;
 }
 
@@ -109,11 +116,14 @@ void Mapping::Unmap() {
   unmapped_ = true;
   if (!parked_) {
     munmap(address_, mapped_);
-    environment_->mappings.erase(address_);
+    environment_->mappings.erase(handle_);
     return;
   }
   environment_->unused.Add(address_, mapped_);
-  environment_->parked.erase(this);
+  Mapping* const last = environment_->parked.back();
+  last->parked_at_ = parked_at_;
+  environment_->parked[parked_at_] = last;
+  environment_->parked.pop_back();
   environment_->parked_bytes -= mapped_;
 }
 
@@ -168,11 +178,11 @@ struct Mapped {
 };
 
 // The file of argument 0, from the offset of argument 1 on, so many bytes as argument 2.
-Mapped MapFile(const Napi::CallbackInfo& info) {
+Mapped MapFile(const Call& info) {
   const Napi::Env env = info.Env();
-  Environment& environment = Environment::Of(env);
+  Environment& environment = info.Environment();
   Arguments arguments(info);
-  struct stat status;
+  FileStatus status;
   const int fd = environment.Fd(arguments.Unsigned(0), &status);
   const uint64_t offset = arguments.Unsigned(1);
   const uint64_t length = arguments.Unsigned(2);
@@ -200,11 +210,11 @@ Mapped MapFile(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// map(file, offset, length): an ArrayBuffer
-Napi::Value Map(const Napi::CallbackInfo& info) {
+// map(file, offset, length): an ArrayBuffer, and its handle for unmap() as the first of the environment's numbers
+Napi::Value Map(const Call& info) {
   const Mapped mapped = MapFile(info);
   if (mapped.error < 0) return Result(info.Env(), mapped.error);
-  return Mapping::Create(info.Env(), mapped.address, mapped.length, mapped.visible);
+  return Mapping::Create(info.Env(), info.Environment(), mapped.address, mapped.length, mapped.visible);
 }
 
 // On whatever thread lets go of the memory last.
@@ -215,7 +225,7 @@ void UnmapShared(void* address, void* hint) {
 
 // mapShared(file, offset, length): a SharedArrayBuffer, whose memory stays as long as any
 // thread has it; -ENOTSUP where Node has no such thing
-Napi::Value MapShared(const Napi::CallbackInfo& info) {
+Napi::Value MapShared(const Call& info) {
   const Napi::Env env = info.Env();
   if (node_api_create_external_sharedarraybuffer == nullptr) return Result(env, -ENOTSUP);
   const Mapped mapped = MapFile(info);
@@ -232,23 +242,21 @@ Napi::Value MapShared(const Napi::CallbackInfo& info) {
   return Napi::Value(env, buffer);
 }
 
-// unmap(buffer): 0; 1 where script moved the memory out of it, which lives on then
-Napi::Value Unmap(const Napi::CallbackInfo& info) {
+// unmap(mapping): 0; 1 where script moved the memory out of its ArrayBuffer, which lives on then
+Napi::Value Unmap(const Call& info) {
   const Napi::Env env = info.Env();
-  void* data = nullptr;
-  size_t length = 0;
-  if (napi_get_arraybuffer_info(env, info[0], &data, &length) != napi_ok) return Result(env, -EINVAL);
-  const auto& mappings = Environment::Of(env).mappings;
-  const auto found = mappings.find(data);
-  return Result(env, found == mappings.end() ? 1 : found->second->Close(env, info[0]));
+  Arguments arguments(info);
+  const auto& mappings = info.Environment().mappings;
+  const auto found = mappings.find(arguments.Unsigned(0));
+  return Result(env, found == mappings.end() ? 1 : found->second->Close(env));
 }
 
 // copy(file, offset, destination): fills an ordinary ArrayBuffer through a read-only mapping
-Napi::Value Copy(const Napi::CallbackInfo& info) {
+Napi::Value Copy(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  struct stat status;
-  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0), &status);
+  FileStatus status;
+  const int fd = info.Environment().Fd(arguments.Unsigned(0), &status);
   const uint64_t offset = arguments.Unsigned(1);
   if (!arguments.Ok() || !info[2].IsArrayBuffer()) return Result(env, -EINVAL);
   if (fd < 0) return Result(env, fd);
@@ -269,10 +277,10 @@ Napi::Value Copy(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterMapping(Napi::Env env, Napi::Object exports) {
-  exports.Set("map", Napi::Function::New<Map>(env, "map"));
-  exports.Set("unmap", Napi::Function::New<Unmap>(env, "unmap"));
-  exports.Set("mapShared", Napi::Function::New<MapShared>(env, "mapShared"));
-  exports.Set("copy", Napi::Function::New<Copy>(env, "copy"));
+  Register<Map>(env, exports, "map");
+  Register<Unmap>(env, exports, "unmap");
+  Register<MapShared>(env, exports, "mapShared");
+  Register<Copy>(env, exports, "copy");
 }
 
 }  // namespace dmabuf

@@ -20,10 +20,10 @@ namespace dmabuf {
 class Mapping {
  public:
   // the ArrayBuffer, or -errno; `address` is unmapped in that case
-  static Napi::Value Create(Napi::Env env, void* address, size_t mapped, size_t visible);
+  static Napi::Value Create(Napi::Env env, Environment& environment, void* address, size_t mapped, size_t visible);
 
   // 0, or 1 where the ArrayBuffer that has the memory now cannot be detached
-  int Close(Napi::Env env, napi_value buffer);
+  int Close(Napi::Env env);
 
   // Gives up parked ranges whose ArrayBuffer the collector has taken already, without
   // waiting for its finalizers: those run only when JavaScript returns to its loop.
@@ -33,13 +33,14 @@ class Mapping {
 
  private:
   Mapping(std::shared_ptr<Environment> environment, void* address, size_t mapped)
-      : environment_(std::move(environment)), address_(address), mapped_(mapped) {}
+      : environment_(std::move(environment)), handle_(environment_->NextHandle()), address_(address), mapped_(mapped) {}
   static void ObjectCollected(napi_env env, void* self, void*);
   static void BackingStoreFreed(napi_env env, void* self, void*);
   void Park();
   void Unmap();
 
   const std::shared_ptr<Environment> environment_;
+  const Environment::Handle handle_;
   void* const address_;
   // bytes, whole pages
   const size_t mapped_;
@@ -47,6 +48,8 @@ class Mapping {
   napi_ref object_ = nullptr;
   bool unmapped_ = false;
   bool parked_ = false;
+  // where it is in Environment::parked
+  size_t parked_at_ = 0;
   bool object_gone_ = false;
   bool backing_gone_ = false;
 };

@@ -35,7 +35,7 @@ int Create(const std::string& name, off_t size, UniqueFd& result) {
 }
 
 // memfdAlloc(size, name); size is in whole pages
-AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation) {
+AllocationJob ParseAlloc(const Call& info, Allocation& allocation) {
   Arguments arguments(info);
   AllocationJob job;
   const uint64_t size = arguments.Unsigned(0);
@@ -50,8 +50,8 @@ AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation)
 }  // namespace
 
 void RegisterMemfd(Napi::Env env, Napi::Object exports) {
-  exports.Set("memfdAlloc", Napi::Function::New<AllocateAsync<ParseAlloc>>(env, "memfdAlloc"));
-  exports.Set("memfdAllocSync", Napi::Function::New<AllocateSync<ParseAlloc>>(env, "memfdAllocSync"));
+  Register<AllocateAsync<ParseAlloc>>(env, exports, "memfdAlloc");
+  Register<AllocateSync<ParseAlloc>>(env, exports, "memfdAllocSync");
 }
 
 }  // namespace dmabuf

@@ -9,12 +9,14 @@
 #include <cstdint>
 #include <cstring>
 
+#include "call.h"
+
 namespace dmabuf {
 
 class Numbers {
  public:
   // Of at least so many doubles; an ArrayBuffer that is detached has none.
-  Numbers(const Napi::CallbackInfo& info, size_t argument, size_t least) {
+  Numbers(const Call& info, size_t argument, size_t least) {
     size_t bytes = 0;
     ok_ = napi_get_arraybuffer_info(info.Env(), info[argument], &data_, &bytes) == napi_ok &&
           bytes >= least * sizeof(double);

@@ -10,9 +10,9 @@
 namespace dmabuf {
 
 // pollerCreate(file, callback)
-Napi::Value Poller::Create(const Napi::CallbackInfo& info) {
+Napi::Value Poller::Create(const Call& info) {
   const Napi::Env env = info.Env();
-  Environment& environment = Environment::Of(env);
+  Environment& environment = info.Environment();
   Arguments arguments(info);
   auto descriptor = environment.Find(arguments.Unsigned(0));
   const int fd = descriptor ? descriptor->Fd() : -ESTALE;
@@ -96,14 +96,14 @@ void Poller::OnReady(uv_poll_t* handle, int status, int events) {
 
 namespace {
 
-Poller* Find(const Napi::CallbackInfo& info) {
+Poller* Find(const Call& info) {
   Arguments arguments(info);
-  const auto& pollers = Environment::Of(info.Env()).pollers;
+  const auto& pollers = info.Environment().pollers;
   const auto found = pollers.find(arguments.Unsigned(0));
   return found == pollers.end() ? nullptr : found->second;
 }
 
-Napi::Value Update(const Napi::CallbackInfo& info) {
+Napi::Value Update(const Call& info) {
   Arguments arguments(info);
   Poller* const poller = Find(info);
   const int events = arguments.Signed(1);
@@ -111,7 +111,7 @@ Napi::Value Update(const Napi::CallbackInfo& info) {
   return Result(info.Env(), poller == nullptr || !arguments.Ok() ? -EBADF : poller->Update(events, referenced));
 }
 
-Napi::Value Close(const Napi::CallbackInfo& info) {
+Napi::Value Close(const Call& info) {
   Poller* const poller = Find(info);
   if (poller != nullptr) poller->Close();
   return Result(info.Env(), poller == nullptr ? -EBADF : 0);
@@ -120,9 +120,9 @@ Napi::Value Close(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterPoller(Napi::Env env, Napi::Object exports) {
-  exports.Set("pollerCreate", Napi::Function::New<Poller::Create>(env, "pollerCreate"));
-  exports.Set("pollerUpdate", Napi::Function::New<Update>(env, "pollerUpdate"));
-  exports.Set("pollerClose", Napi::Function::New<Close>(env, "pollerClose"));
+  Register<Poller::Create>(env, exports, "pollerCreate");
+  Register<Update>(env, exports, "pollerUpdate");
+  Register<Close>(env, exports, "pollerClose");
 }
 
 }  // namespace dmabuf

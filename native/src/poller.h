@@ -7,6 +7,7 @@
 
 #include <memory>
 
+#include "call.h"
 #include "environment.h"
 
 namespace dmabuf {
@@ -15,7 +16,7 @@ class Poller {
  public:
   // A handle, or -errno. The callback gets UV_READABLE, UV_WRITABLE, UV_DISCONNECT and UV_PRIORITIZED bits,
   // or -errno.
-  static Napi::Value Create(const Napi::CallbackInfo& info);
+  static Napi::Value Create(const Call& info);
 
   // events 0: call back no more, and let the process end
   int Update(int events, bool referenced);

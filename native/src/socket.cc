@@ -44,7 +44,7 @@ socklen_t Address(const std::string& path, sockaddr_un& address) {
 bool IsConnectionType(int type) { return type == SOCK_STREAM || type == SOCK_SEQPACKET; }
 
 // socketPair(type): [handle, handle]
-Napi::Value Pair(const Napi::CallbackInfo& info) {
+Napi::Value Pair(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const int type = arguments.Signed(0);
@@ -55,13 +55,13 @@ Napi::Value Pair(const Napi::CallbackInfo& info) {
   UniqueFd first(fds[0]);
   UniqueFd second(fds[1]);
   Napi::Array pair = Napi::Array::New(env, 2);
-  pair.Set(uint32_t{0}, Environment::Of(env).Adopt(env, std::move(first)));
-  pair.Set(uint32_t{1}, Environment::Of(env).Adopt(env, std::move(second)));
+  pair.Set(uint32_t{0}, info.Environment().Adopt(env, std::move(first)));
+  pair.Set(uint32_t{1}, info.Environment().Adopt(env, std::move(second)));
   return pair;
 }
 
 // socketListen(path, backlog, type)
-Napi::Value Listen(const Napi::CallbackInfo& info) {
+Napi::Value Listen(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   sockaddr_un address;
@@ -74,11 +74,11 @@ Napi::Value Listen(const Napi::CallbackInfo& info) {
       listen(fd.Get(), backlog) != 0) {
     return Result(env, -errno);
   }
-  return Environment::Of(env).Adopt(env, std::move(fd));
+  return info.Environment().Adopt(env, std::move(fd));
 }
 
 // socketConnect(path, type); -EAGAIN: the listener's backlog is full
-Napi::Value Connect(const Napi::CallbackInfo& info) {
+Napi::Value Connect(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   sockaddr_un address;
@@ -92,27 +92,27 @@ Napi::Value Connect(const Napi::CallbackInfo& info) {
     result = connect(fd.Get(), reinterpret_cast<sockaddr*>(&address), length);
   } while (result != 0 && errno == EINTR);
   if (result != 0) return Result(env, -errno);
-  return Environment::Of(env).Adopt(env, std::move(fd));
+  return info.Environment().Adopt(env, std::move(fd));
 }
 
 // socketAccept(listener)
-Napi::Value Accept(const Napi::CallbackInfo& info) {
+Napi::Value Accept(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int listener = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const int listener = info.Environment().Fd(arguments.Unsigned(0));
   if (listener < 0) return Result(env, listener);
   int fd;
   do {
     fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
   } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
-  return Environment::Of(env).Adopt(env, UniqueFd(fd));
+  return info.Environment().Adopt(env, UniqueFd(fd));
 }
 
 // socketType(file): SOCK_STREAM or SOCK_SEQPACKET; -EPROTOTYPE where it is no such unix socket
-Napi::Value Type(const Napi::CallbackInfo& info) {
+Napi::Value Type(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const int fd = info.Environment().Fd(arguments.Unsigned(0));
   if (fd < 0) return Result(env, fd);
   const auto option = [fd](int name, int& value) {
     socklen_t length = sizeof(value);
@@ -127,10 +127,10 @@ Napi::Value Type(const Napi::CallbackInfo& info) {
 }
 
 // socketPeer(socket): {pid, uid, gid} of who connected or listened, as it was then
-Napi::Value Peer(const Napi::CallbackInfo& info) {
+Napi::Value Peer(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const int fd = info.Environment().Fd(arguments.Unsigned(0));
   if (fd < 0) return Result(env, fd);
   ucred peer = {};
   socklen_t length = sizeof(peer);
@@ -144,10 +144,10 @@ Napi::Value Peer(const Napi::CallbackInfo& info) {
 
 // socketSend(socket, bytes, offset, fds): the number of bytes the kernel took. The fds
 // have gone with the first of them.
-Napi::Value Send(const Napi::CallbackInfo& info) {
+Napi::Value Send(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const int fd = info.Environment().Fd(arguments.Unsigned(0));
   const uint64_t offset = arguments.Unsigned(2);
   if (!arguments.Ok() || !info[1].IsTypedArray() || !info[3].IsArray()) return Result(env, -EINVAL);
   if (fd < 0) return Result(env, fd);
@@ -199,10 +199,10 @@ bool IsEnd(int fd) {
 }
 
 // socketNext(socket): the bytes of the next record
-Napi::Value Next(const Napi::CallbackInfo& info) {
+Napi::Value Next(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const int fd = info.Environment().Fd(arguments.Unsigned(0));
   if (fd < 0) return Result(env, fd);
   const ssize_t length = recv(fd, nullptr, 0, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
   return Napi::Number::New(env, length < 0 ? -errno : static_cast<double>(length));
@@ -211,24 +211,21 @@ Napi::Value Next(const Napi::CallbackInfo& info) {
 // What a received message was, beside its bytes and descriptors.
 enum ReceivedFlags { kLost = 1, kCut = 2, kEnd = 4 };
 
-// socketReceive(socket, into, records, also): the number of bytes that came into the Uint8Array. `also` is an
-// ArrayBuffer of doubles, filled with ReceivedFlags, the number of descriptors, and those, which belong to the caller.
-Napi::Value Receive(const Napi::CallbackInfo& info) {
+// socketReceive(socket, into, records): the number of bytes that came into the Uint8Array. The environment's numbers
+// are ReceivedFlags, the number of descriptors, and those, which belong to the caller.
+Napi::Value Receive(const Call& info) {
   const Napi::Env env = info.Env();
-  Environment& environment = Environment::Of(env);
+  Environment& environment = info.Environment();
   Arguments arguments(info);
   const int fd = environment.Fd(arguments.Unsigned(0));
   const bool records = arguments.Boolean(2);
   void* data = nullptr;
   size_t length = 0;
   napi_typedarray_type type;
-  void* also = nullptr;
-  size_t also_bytes = 0;
-  double fields[2 + kMaxFdsPerMessage];
+  double* const fields = environment.numbers;
   if (!arguments.Ok() || !info[1].IsTypedArray() ||
       napi_get_typedarray_info(env, info[1], &type, &length, &data, nullptr, nullptr) != napi_ok ||
-      type != napi_uint8_array || data == nullptr || length == 0 ||
-      napi_get_arraybuffer_info(env, info[3], &also, &also_bytes) != napi_ok || also_bytes < sizeof(fields)) {
+      type != napi_uint8_array || data == nullptr || length == 0) {
     return Result(env, -EINVAL);
   }
   if (fd < 0) return Result(env, fd);
@@ -261,18 +258,17 @@ Napi::Value Receive(const Napi::CallbackInfo& info) {
   fields[0] = ((message.msg_flags & MSG_CTRUNC) != 0 ? kLost : 0) | ((message.msg_flags & MSG_TRUNC) != 0 ? kCut : 0) |
               (end ? kEnd : 0);
   fields[1] = static_cast<double>(count);
-  std::memcpy(also, fields, (2 + count) * sizeof(double));
   return Napi::Number::New(env, static_cast<double>(received));
 }
 
 // socketClaimed(): what socketReceive gave has found its owners
-Napi::Value Claimed(const Napi::CallbackInfo& info) {
-  Environment::Of(info.Env()).unclaimed.clear();
+Napi::Value Claimed(const Call& info) {
+  info.Environment().unclaimed.clear();
   return Result(info.Env(), 0);
 }
 
 // pidfdGetFd(pid, fd): a handle of a duplicate of another process's descriptor
-Napi::Value PidfdGetFd(const Napi::CallbackInfo& info) {
+Napi::Value PidfdGetFd(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const int pid = arguments.Signed(0);
@@ -281,23 +277,23 @@ Napi::Value PidfdGetFd(const Napi::CallbackInfo& info) {
   const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (process.Get() < 0) return Result(env, -errno);
   // close-on-exec, as the kernel makes it
-  return Environment::Of(env).Adopt(env, UniqueFd(static_cast<int>(syscall(SYS_pidfd_getfd, process.Get(), number, 0))));
+  return info.Environment().Adopt(env, UniqueFd(static_cast<int>(syscall(SYS_pidfd_getfd, process.Get(), number, 0))));
 }
 
 }  // namespace
 
 void RegisterSocket(Napi::Env env, Napi::Object exports) {
-  exports.Set("socketPair", Napi::Function::New<Pair>(env, "socketPair"));
-  exports.Set("socketListen", Napi::Function::New<Listen>(env, "socketListen"));
-  exports.Set("socketConnect", Napi::Function::New<Connect>(env, "socketConnect"));
-  exports.Set("socketAccept", Napi::Function::New<Accept>(env, "socketAccept"));
-  exports.Set("socketType", Napi::Function::New<Type>(env, "socketType"));
-  exports.Set("socketPeer", Napi::Function::New<Peer>(env, "socketPeer"));
-  exports.Set("socketSend", Napi::Function::New<Send>(env, "socketSend"));
-  exports.Set("socketNext", Napi::Function::New<Next>(env, "socketNext"));
-  exports.Set("socketReceive", Napi::Function::New<Receive>(env, "socketReceive"));
-  exports.Set("socketClaimed", Napi::Function::New<Claimed>(env, "socketClaimed"));
-  exports.Set("pidfdGetFd", Napi::Function::New<PidfdGetFd>(env, "pidfdGetFd"));
+  Register<Pair>(env, exports, "socketPair");
+  Register<Listen>(env, exports, "socketListen");
+  Register<Connect>(env, exports, "socketConnect");
+  Register<Accept>(env, exports, "socketAccept");
+  Register<Type>(env, exports, "socketType");
+  Register<Peer>(env, exports, "socketPeer");
+  Register<Send>(env, exports, "socketSend");
+  Register<Next>(env, exports, "socketNext");
+  Register<Receive>(env, exports, "socketReceive");
+  Register<Claimed>(env, exports, "socketClaimed");
+  Register<PidfdGetFd>(env, exports, "pidfdGetFd");
 }
 
 }  // namespace dmabuf

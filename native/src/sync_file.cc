@@ -22,10 +22,10 @@ bool IsSyncFile(int fd) {
 
 // syncFileStatus(file): {status}: 0 active, 1 signalled, or the error its device ended with;
 // -ENOTTY where it is none
-Napi::Value Status(const Napi::CallbackInfo& info) {
+Napi::Value Status(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
-  const int fd = Environment::Of(env).Fd(arguments.Unsigned(0));
+  const int fd = info.Environment().Fd(arguments.Unsigned(0));
   if (fd < 0) return Result(env, fd);
   if (!IsSyncFile(fd)) return Result(env, -ENOTTY);
   sync_file_info data = {};
@@ -39,7 +39,7 @@ Napi::Value Status(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterSyncFile(Napi::Env env, Napi::Object exports) {
-  exports.Set("syncFileStatus", Napi::Function::New<Status>(env, "syncFileStatus"));
+  Register<Status>(env, exports, "syncFileStatus");
 }
 
 }  // namespace dmabuf

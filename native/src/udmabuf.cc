@@ -31,7 +31,7 @@ int Create(int device, uint64_t size, UniqueFd& result) {
 }
 
 // udmabufAlloc(device, size); size is in whole pages
-AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation) {
+AllocationJob ParseAlloc(const Call& info, Allocation& allocation) {
   Arguments arguments(info);
   AllocationJob job;
   ParseDevice(info, arguments, job, allocation);
@@ -44,8 +44,8 @@ AllocationJob ParseAlloc(const Napi::CallbackInfo& info, Allocation& allocation)
 }  // namespace
 
 void RegisterUdmabuf(Napi::Env env, Napi::Object exports) {
-  exports.Set("udmabufAlloc", Napi::Function::New<AllocateAsync<ParseAlloc>>(env, "udmabufAlloc"));
-  exports.Set("udmabufAllocSync", Napi::Function::New<AllocateSync<ParseAlloc>>(env, "udmabufAllocSync"));
+  Register<AllocateAsync<ParseAlloc>>(env, exports, "udmabufAlloc");
+  Register<AllocateSync<ParseAlloc>>(env, exports, "udmabufAllocSync");
 }
 
 }  // namespace dmabuf

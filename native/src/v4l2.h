@@ -13,8 +13,8 @@
 namespace dmabuf {
 
 // The checked number of the device of argument 0, or -errno: -EINVAL where another argument is wrong.
-inline int VideoDevice(const Napi::CallbackInfo& info, const Arguments& arguments, uint64_t handle) {
-  const int fd = Environment::Of(info.Env()).Fd(handle);
+inline int VideoDevice(const Call& info, const Arguments& arguments, uint64_t handle) {
+  const int fd = info.Environment().Fd(handle);
   return arguments.Ok() ? fd : -EINVAL;
 }
 

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kMicroseconds = 1000000;
 
 // v4l2RequestBuffers(device, type, memory, count): how many there are now, or -errno; 0 frees them
-Napi::Value RequestBuffers(const Napi::CallbackInfo& info) {
+Napi::Value RequestBuffers(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -89,7 +89,7 @@ void WriteBuffer(Numbers& numbers, const Buffer& buffer) {
 }
 
 // v4l2Dequeue(device, numbers): type and memory are read, the rest is filled in; -EAGAIN where none is done
-Napi::Value Dequeue(const Napi::CallbackInfo& info) {
+Napi::Value Dequeue(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -104,7 +104,7 @@ Napi::Value Dequeue(const Napi::CallbackInfo& info) {
 
 // v4l2Queue(device, numbers): everything is read but the sequence; a plane's descriptor is -1 where the memory is the
 // driver's
-Napi::Value Queue(const Napi::CallbackInfo& info) {
+Napi::Value Queue(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -144,7 +144,7 @@ Napi::Value Queue(const Napi::CallbackInfo& info) {
 }
 
 // v4l2ExportBuffer(device, type, index, plane): a handle of a dma-buf of the driver's memory
-Napi::Value ExportBuffer(const Napi::CallbackInfo& info) {
+Napi::Value ExportBuffer(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -156,11 +156,11 @@ Napi::Value ExportBuffer(const Napi::CallbackInfo& info) {
   const int fd = VideoDevice(info, arguments, handle);
   const int error = fd < 0 ? fd : Ioctl(fd, VIDIOC_EXPBUF, &data);
   if (error != 0) return Result(env, error);
-  return Environment::Of(env).Adopt(env, UniqueFd(data.fd));
+  return info.Environment().Adopt(env, UniqueFd(data.fd));
 }
 
 // v4l2Stream(device, type, on)
-Napi::Value Stream(const Napi::CallbackInfo& info) {
+Napi::Value Stream(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -173,11 +173,11 @@ Napi::Value Stream(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterV4l2Buffers(Napi::Env env, Napi::Object exports) {
-  exports.Set("v4l2RequestBuffers", Napi::Function::New<RequestBuffers>(env, "v4l2RequestBuffers"));
-  exports.Set("v4l2Queue", Napi::Function::New<Queue>(env, "v4l2Queue"));
-  exports.Set("v4l2Dequeue", Napi::Function::New<Dequeue>(env, "v4l2Dequeue"));
-  exports.Set("v4l2ExportBuffer", Napi::Function::New<ExportBuffer>(env, "v4l2ExportBuffer"));
-  exports.Set("v4l2Stream", Napi::Function::New<Stream>(env, "v4l2Stream"));
+  Register<RequestBuffers>(env, exports, "v4l2RequestBuffers");
+  Register<Queue>(env, exports, "v4l2Queue");
+  Register<Dequeue>(env, exports, "v4l2Dequeue");
+  Register<ExportBuffer>(env, exports, "v4l2ExportBuffer");
+  Register<Stream>(env, exports, "v4l2Stream");
 }
 
 }  // namespace dmabuf

@@ -17,7 +17,7 @@ constexpr uint32_t kMaxControls = 1024;
 
 // v4l2QueryControl(device, id): {id, type, name, minimum, maximum, step, default, flags, elementSize, elements,
 // dimensions} or -errno. With V4L2_CTRL_FLAG_NEXT_CTRL | …_NEXT_COMPOUND it is the one that follows.
-Napi::Value QueryControl(const Napi::CallbackInfo& info) {
+Napi::Value QueryControl(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -46,7 +46,7 @@ Napi::Value QueryControl(const Napi::CallbackInfo& info) {
 
 // v4l2QueryMenu(device, id, index, numbers): the name of an item, or what it stands for where the menu is of numbers;
 // -errno where there is no such item
-Napi::Value QueryMenu(const Napi::CallbackInfo& info) {
+Napi::Value QueryMenu(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -63,7 +63,7 @@ Napi::Value QueryMenu(const Napi::CallbackInfo& info) {
 
 // v4l2GetControl(device, id, type, bytes): a number, a bigint of V4L2_CTRL_TYPE_INTEGER64, a string, or a Buffer of
 // what else has a payload of `bytes`; in an array of one, or -errno
-Napi::Value GetControl(const Napi::CallbackInfo& info) {
+Napi::Value GetControl(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -134,7 +134,7 @@ bool ReadValue(const Napi::Value& value, v4l2_ext_control& control, std::deque<s
 
 // v4l2SetControls(device, ids, values, failed, set): all or none; failed[0] becomes the index of the one that was refused,
 // or their number where that is not known. Without `set` nothing is changed, and it is known.
-Napi::Value SetControls(const Napi::CallbackInfo& info) {
+Napi::Value SetControls(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -166,10 +166,10 @@ Napi::Value SetControls(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterV4l2Controls(Napi::Env env, Napi::Object exports) {
-  exports.Set("v4l2QueryControl", Napi::Function::New<QueryControl>(env, "v4l2QueryControl"));
-  exports.Set("v4l2QueryMenu", Napi::Function::New<QueryMenu>(env, "v4l2QueryMenu"));
-  exports.Set("v4l2GetControl", Napi::Function::New<GetControl>(env, "v4l2GetControl"));
-  exports.Set("v4l2SetControls", Napi::Function::New<SetControls>(env, "v4l2SetControls"));
+  Register<QueryControl>(env, exports, "v4l2QueryControl");
+  Register<QueryMenu>(env, exports, "v4l2QueryMenu");
+  Register<GetControl>(env, exports, "v4l2GetControl");
+  Register<SetControls>(env, exports, "v4l2SetControls");
 }
 
 }  // namespace dmabuf

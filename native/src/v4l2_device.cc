@@ -10,7 +10,7 @@ namespace dmabuf {
 namespace {
 
 // v4l2Capability(device): {driver, card, bus, version, capabilities} or -errno; the capabilities are this node's
-Napi::Value Capability(const Napi::CallbackInfo& info) {
+Napi::Value Capability(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -30,7 +30,7 @@ Napi::Value Capability(const Napi::CallbackInfo& info) {
 }
 
 // v4l2EnumFormat(device, type, index): {pixelFormat, description, flags} or -errno
-Napi::Value EnumFormat(const Napi::CallbackInfo& info) {
+Napi::Value EnumFormat(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -48,7 +48,7 @@ Napi::Value EnumFormat(const Napi::CallbackInfo& info) {
 }
 
 // v4l2EnumSize(device, pixelFormat, index): {type, minWidth, maxWidth, stepWidth, …Height} or -errno
-Napi::Value EnumSize(const Napi::CallbackInfo& info) {
+Napi::Value EnumSize(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -81,7 +81,7 @@ void SetFraction(Napi::Object object, const char* name, const v4l2_fract& fracti
 }
 
 // v4l2EnumInterval(device, pixelFormat, width, height, index): {type, min, max, step} of seconds, or -errno
-Napi::Value EnumInterval(const Napi::CallbackInfo& info) {
+Napi::Value EnumInterval(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -192,7 +192,7 @@ void WriteFormat(Numbers& numbers, const v4l2_format& format) {
 }
 
 // v4l2Format(device, how, numbers): `how` is 0 to get, 1 to try, 2 to set; fills in what the driver says
-Napi::Value Format(const Napi::CallbackInfo& info) {
+Napi::Value Format(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -212,7 +212,7 @@ Napi::Value Format(const Napi::CallbackInfo& info) {
 
 // v4l2Interval(device, type, numerator, denominator): seconds from a frame to the next, as the driver has them, or
 // -errno; a denominator of 0 sets nothing
-Napi::Value Interval(const Napi::CallbackInfo& info) {
+Napi::Value Interval(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -240,7 +240,7 @@ Napi::Value Interval(const Napi::CallbackInfo& info) {
 }
 
 // v4l2EnumInput(device, output, index): {name, type, status} or -errno
-Napi::Value EnumInput(const Napi::CallbackInfo& info) {
+Napi::Value EnumInput(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -261,7 +261,7 @@ Napi::Value EnumInput(const Napi::CallbackInfo& info) {
 }
 
 // v4l2Input(device, output, index): the one in use; index -1 sets none
-Napi::Value Input(const Napi::CallbackInfo& info) {
+Napi::Value Input(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -276,7 +276,7 @@ Napi::Value Input(const Napi::CallbackInfo& info) {
 }
 
 // v4l2Selection(device, type, target): {left, top, width, height} or -errno
-Napi::Value Selection(const Napi::CallbackInfo& info) {
+Napi::Value Selection(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -297,15 +297,15 @@ Napi::Value Selection(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterV4l2Device(Napi::Env env, Napi::Object exports) {
-  exports.Set("v4l2Capability", Napi::Function::New<Capability>(env, "v4l2Capability"));
-  exports.Set("v4l2EnumFormat", Napi::Function::New<EnumFormat>(env, "v4l2EnumFormat"));
-  exports.Set("v4l2EnumSize", Napi::Function::New<EnumSize>(env, "v4l2EnumSize"));
-  exports.Set("v4l2EnumInterval", Napi::Function::New<EnumInterval>(env, "v4l2EnumInterval"));
-  exports.Set("v4l2Format", Napi::Function::New<Format>(env, "v4l2Format"));
-  exports.Set("v4l2Interval", Napi::Function::New<Interval>(env, "v4l2Interval"));
-  exports.Set("v4l2EnumInput", Napi::Function::New<EnumInput>(env, "v4l2EnumInput"));
-  exports.Set("v4l2Input", Napi::Function::New<Input>(env, "v4l2Input"));
-  exports.Set("v4l2Selection", Napi::Function::New<Selection>(env, "v4l2Selection"));
+  Register<Capability>(env, exports, "v4l2Capability");
+  Register<EnumFormat>(env, exports, "v4l2EnumFormat");
+  Register<EnumSize>(env, exports, "v4l2EnumSize");
+  Register<EnumInterval>(env, exports, "v4l2EnumInterval");
+  Register<Format>(env, exports, "v4l2Format");
+  Register<Interval>(env, exports, "v4l2Interval");
+  Register<EnumInput>(env, exports, "v4l2EnumInput");
+  Register<Input>(env, exports, "v4l2Input");
+  Register<Selection>(env, exports, "v4l2Selection");
 }
 
 }  // namespace dmabuf

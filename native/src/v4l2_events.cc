@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kNanoseconds = 1000000000;
 
 // v4l2Subscribe(device, type, id, flags, on)
-Napi::Value Subscribe(const Napi::CallbackInfo& info) {
+Napi::Value Subscribe(const Call& info) {
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
   v4l2_event_subscription data = {};
@@ -27,7 +27,7 @@ Napi::Value Subscribe(const Napi::CallbackInfo& info) {
 // v4l2DequeueEvent(device): {type, id, sequence, pending, timestamp, changes, value, controlType, flags}, -ENOENT where
 // there is none, or -errno. What does not belong to its type is 0; the timestamp is a BigInt of nanoseconds, and the value
 // of a control of 64 bits is a BigInt.
-Napi::Value DequeueEvent(const Napi::CallbackInfo& info) {
+Napi::Value DequeueEvent(const Call& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
@@ -72,7 +72,7 @@ Napi::Value DequeueEvent(const Napi::CallbackInfo& info) {
 }
 
 // v4l2CodecCommand(device, encoder, command, flags)
-Napi::Value CodecCommand(const Napi::CallbackInfo& info) {
+Napi::Value CodecCommand(const Call& info) {
   Arguments arguments(info);
   const uint64_t handle = arguments.Unsigned(0);
   const bool encoder = arguments.Boolean(1);
@@ -88,9 +88,9 @@ Napi::Value CodecCommand(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterV4l2Events(Napi::Env env, Napi::Object exports) {
-  exports.Set("v4l2Subscribe", Napi::Function::New<Subscribe>(env, "v4l2Subscribe"));
-  exports.Set("v4l2DequeueEvent", Napi::Function::New<DequeueEvent>(env, "v4l2DequeueEvent"));
-  exports.Set("v4l2CodecCommand", Napi::Function::New<CodecCommand>(env, "v4l2CodecCommand"));
+  Register<Subscribe>(env, exports, "v4l2Subscribe");
+  Register<DequeueEvent>(env, exports, "v4l2DequeueEvent");
+  Register<CodecCommand>(env, exports, "v4l2CodecCommand");
 }
 
 }  // namespace dmabuf
