@@ -9,9 +9,10 @@
 namespace dmabuf {
 namespace {
 
-constexpr size_t kMostRanges = 64;
+// The collector gives them in any order: the more there are, the more are neighbours.
+constexpr size_t kMostRanges = 1024;
 // A 32-bit process has few addresses.
-constexpr size_t kMostBytes = size_t{1} << 20;
+constexpr size_t kMostBytes = (sizeof(void*) == 4 ? size_t{4} : size_t{64}) << 20;
 
 }  // namespace
 

@@ -23,6 +23,11 @@ class Arguments {
 
   uint64_t Unsigned(size_t index, uint64_t max = kMaxSafeInteger) {
     const double value = Double(index);
+    // Nearly all are so small, for which a 32-bit processor has instructions.
+    if (value >= 0 && value <= UINT32_MAX) {
+      const auto whole = static_cast<uint32_t>(value);
+      if (value == whole && whole <= max) return whole;
+    }
     if (!(value >= 0 && value <= static_cast<double>(max)) || value != std::floor(value)) {
       ok_ = false;
       return 0;
@@ -34,11 +39,12 @@ class Arguments {
 
   int Signed(size_t index) {
     const double value = Double(index);
-    if (!(value >= INT32_MIN && value <= INT32_MAX) || value != std::floor(value)) {
-      ok_ = false;
-      return -1;
+    if (value >= INT32_MIN && value <= INT32_MAX) {
+      const auto whole = static_cast<int>(value);
+      if (value == whole) return whole;
     }
-    return static_cast<int>(value);
+    ok_ = false;
+    return -1;
   }
 
   bool Boolean(size_t index) {

@@ -18,15 +18,7 @@ using Shared = std::shared_ptr<Environment>;
 void Environment::Install(Napi::Env env, Napi::Object exports) {
   auto* const data = new Shared(std::make_shared<Environment>());
   env.SetInstanceData<Shared>(data);
-  void* numbers = nullptr;
-  napi_value shared = nullptr;
-  napi_ref kept = nullptr;
-  // V8's memory, since not every one of its makers takes others'; it lives as long as the environment.
-  if (napi_create_arraybuffer(env, kNumbers * sizeof(double), &numbers, &shared) == napi_ok &&
-      napi_create_reference(env, shared, 1, &kept) == napi_ok) {
-    (*data)->numbers = static_cast<double*>(numbers);
-    exports.Set("numbers", Napi::Value(env, shared));
-  }
+  (*data)->ShareNumbers(env, exports);
   // libuv handles are gone only after their close callback: the environment has to
   // wait for that, which asynchronous hooks alone make it do.
   napi_add_async_cleanup_hook(
@@ -50,13 +42,29 @@ Environment& Environment::Of(Napi::Env env) { return **env.GetInstanceData<Share
 
 Environment::~Environment() = default;
 
+void Environment::ShareNumbers(Napi::Env env, Napi::Object exports) {
+  void* memory = nullptr;
+  napi_value shared = nullptr;
+  // V8's memory, since programs with a V8 of their own may allow no other.
+  if (napi_create_arraybuffer(env, kNumbers * sizeof(double), &memory, &shared) != napi_ok ||
+      napi_create_reference(env, shared, 1, &shared_numbers_) != napi_ok) {
+    Napi::Error::New(env, "no memory for the bridge's numbers").ThrowAsJavaScriptException();
+    return;
+  }
+  env_ = env;
+  numbers = static_cast<double*>(memory);
+  exports.Set("numbers", Napi::Value(env, shared));
+}
+
 void Environment::CloseEverything(napi_async_cleanup_hook_handle hook) {
   std::vector<Poller*> open;
   open.reserve(pollers.size());
   for (const auto& [handle, poller] : pollers) open.push_back(poller);
   for (Poller* poller : open) poller->Close();
   for (const int fd : std::exchange(unclaimed, {})) close(fd);
+  recent_descriptor_ = nullptr;
   descriptors_.clear();
+  if (shared_numbers_ != nullptr) napi_delete_reference(env_, std::exchange(shared_numbers_, nullptr));
   if (open_pollers == 0) {
     napi_remove_async_cleanup_hook(hook);
   } else {
@@ -102,6 +110,7 @@ std::shared_ptr<Descriptor> Environment::Find(Handle handle) const {
 std::shared_ptr<Descriptor> Environment::Forget(Handle handle) {
   const auto found = descriptors_.find(handle);
   if (found == descriptors_.end()) return nullptr;
+  if (handle == recent_) recent_descriptor_ = nullptr;
   auto descriptor = std::move(found->second);
   descriptors_.erase(found);
   const auto newest = handle_of_.find(descriptor->Number());
@@ -110,8 +119,13 @@ std::shared_ptr<Descriptor> Environment::Forget(Handle handle) {
 }
 
 int Environment::Fd(Handle handle, FileStatus* status) const {
-  const auto found = descriptors_.find(handle);
-  return found == descriptors_.end() ? -ESTALE : found->second->Fd(status);
+  if (handle != recent_ || recent_descriptor_ == nullptr) {
+    const auto found = descriptors_.find(handle);
+    if (found == descriptors_.end()) return -ESTALE;
+    recent_ = handle;
+    recent_descriptor_ = found->second.get();
+  }
+  return recent_descriptor_->Fd(status);
 }
 
 }  // namespace dmabuf

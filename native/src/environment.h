@@ -66,13 +66,20 @@ class Environment : public std::enable_shared_from_this<Environment> {
   std::vector<int> unclaimed;
 
  private:
+  void ShareNumbers(Napi::Env env, Napi::Object exports);
   void CloseEverything(napi_async_cleanup_hook_handle hook);
 
   Handle next_handle_ = 1;
   std::unordered_map<Handle, std::shared_ptr<Descriptor>> descriptors_;
+  // The one that was used last: one call after the other is mostly for the same.
+  mutable Handle recent_ = 0;
+  mutable const Descriptor* recent_descriptor_ = nullptr;
   // The newest handle of each number.
   std::unordered_map<int, Handle> handle_of_;
   napi_async_cleanup_hook_handle hook_ = nullptr;
+  napi_env env_ = nullptr;
+  // keeps `numbers`
+  napi_ref shared_numbers_ = nullptr;
 };
 
 }  // namespace dmabuf
