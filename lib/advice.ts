@@ -168,7 +168,7 @@ export function descriptorAdvice(error: number): string | undefined {
 export function mapAdvice(error: number, dma: boolean): string | undefined {
   switch (-error) {
     case errno.ENOMEM:
-      return 'There is no room for it in the address space of this process: close mappings that are no longer needed.';
+      return `There is no room for it in the address space of this process, or it has too many mappings, of which ours are at most three quarters of vm.max_map_count (${read('/proc/sys/vm/max_map_count').trim() || 'unknown'}): close those that are no longer needed, or raise it by sysctl.`;
     case errno.EPERM:
       if (!dma)
         return 'It is sealed against writing, and JavaScript has no read-only memory: copy() reads the contents.';

@@ -356,7 +356,8 @@ export class DmaBuf implements Disposable {
    * @throws SystemError EACCES: the descriptor is read-only; see {@link DmaBuf.copy}
    * @throws SystemError EPERM: it comes from a protected heap, which keeps the CPU out, or is a
    *   memfd that was sealed against writing meanwhile
-   * @throws SystemError ENOMEM: no room in the address space
+   * @throws SystemError ENOMEM: no room in the address space, or as many mappings in this process as leave the rest
+   *   of it enough (three quarters of vm.max_map_count)
    * @throws DmaBufError ERR_DMABUF_CLOSED
    */
   map(range: Range = {}): Mapping {

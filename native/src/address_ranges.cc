@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "mapping_count.h"
+
 namespace dmabuf {
 namespace {
 
@@ -31,6 +33,7 @@ void AddressRanges::Unmap() {
     while (++next != ranges_.cend() && next->start == whole.end) whole.end = next->end;
     munmap(whole.start, static_cast<size_t>(whole.end - whole.start));
   }
+  MappingCount::Remove(ranges_.size());
   ranges_.clear();
   bytes_ = 0;
 }

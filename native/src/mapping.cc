@@ -13,6 +13,7 @@
 
 #include "arguments.h"
 #include "bindings.h"
+#include "mapping_count.h"
 
 // Node 22.23, 24.16 and 26.1 have it, and later ones; weak, so that one binary serves all.
 extern "C" __attribute__((weak)) napi_status node_api_create_external_sharedarraybuffer(
@@ -49,6 +50,20 @@ bool EndsBefore(const FileStatus& status, uint64_t end) {
 // How to map what is only read. Before Linux 6.7 nobody maps a memfd shared that is sealed
 // against writing; a private mapping shows the same pages, and not every exporter allows one.
 int Sharing(const FileStatus& status) { return S_ISREG(status.mode) ? MAP_PRIVATE : MAP_SHARED; }
+
+// Whether the process may not have another mapping, be it that the program has made them. The
+// kernel asks that first (do_mmap, mm/mmap.c), so it is not the addresses that are missing.
+bool NoMappingLeft() {
+  void* const page = mmap(nullptr, PageSize(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (page == MAP_FAILED) return true;
+  munmap(page, PageSize());
+  return false;
+}
+
+void UnmapOne(void* address, size_t length) {
+  munmap(address, length);
+  MappingCount::Remove();
+}
 
 // Node-API has no call for it, but V8 collects at once where external memory explodes.
 void CollectGarbage(napi_env env) {
@@ -101,7 +116,9 @@ void Mapping::Park() {
   constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
   if (mmap(address_, mapped_, PROT_READ | PROT_WRITE, kFlags, -1, 0) == MAP_FAILED) {
     // Strict overcommit counts even this, and kernels before 6.12 refuse it after they have
-    // unmapped what was there: PROT_NONE costs nothing and keeps others out of the hole.
+    // unmapped what was there: PROT_NONE costs nothing and keeps others out of the hole. Where
+    // the program has left the process no mapping at all, both are refused before anything is
+    // touched: what is under way goes on in the buffer itself, and stays ours until it is done.
     (void)mmap(address_, mapped_, PROT_NONE, kFlags, -1, 0);
   }
   environment_->mappings.erase(handle_);
@@ -115,7 +132,7 @@ void Mapping::Unmap() {
   if (unmapped_) return;
   unmapped_ = true;
   if (!parked_) {
-    munmap(address_, mapped_);
+    UnmapOne(address_, mapped_);
     environment_->mappings.erase(handle_);
     return;
   }
@@ -146,6 +163,8 @@ void Mapping::BackingStoreFreed(napi_env, void*, void* self) {
 }
 
 void Mapping::Sweep(Napi::Env env, Environment& environment) {
+  // What is found alive is not kept so by having been looked for.
+  const Napi::HandleScope scope(env);
   std::vector<Mapping*> collected;
   for (Mapping* mapping : environment.parked) {
     napi_value object = nullptr;
@@ -197,16 +216,28 @@ Mapped MapFile(const Call& info) {
 
   if (environment.parked_bytes > environment.parked_sweep_at) Mapping::Sweep(env, environment);
   if (environment.parked_bytes > environment.parked_after_collection + kCollectFrom) Mapping::Collect(env, environment);
+  if (MappingCount::Full()) {
+    environment.unused.Unmap();
+    if (MappingCount::Full() && !environment.parked.empty()) {
+      Mapping::Collect(env, environment);
+      environment.unused.Unmap();
+    }
+    if (MappingCount::Full()) {
+      result.error = -ENOMEM;
+      return result;
+    }
+  }
   const auto map = [&] {
     return mmap(nullptr, result.length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
   };
   result.address = map();
-  if (result.address == MAP_FAILED && errno == ENOMEM) {
+  if (result.address == MAP_FAILED && errno == ENOMEM && !NoMappingLeft()) {
     if (environment.parked_bytes > 0) Mapping::Collect(env, environment);
     environment.unused.Unmap();
     result.address = map();
   }
   if (result.address == MAP_FAILED) result.error = -errno;
+  else MappingCount::Add();
   return result;
 }
 
@@ -220,7 +251,7 @@ Napi::Value Map(const Call& info) {
 // On whatever thread lets go of the memory last.
 void UnmapShared(void* address, void* hint) {
   const std::unique_ptr<size_t> length(static_cast<size_t*>(hint));
-  munmap(address, *length);
+  UnmapOne(address, *length);
 }
 
 // mapShared(file, offset, length): a SharedArrayBuffer, whose memory stays as long as any
@@ -234,7 +265,7 @@ Napi::Value MapShared(const Call& info) {
   napi_value buffer;
   if (node_api_create_external_sharedarraybuffer(env, mapped.address, mapped.visible, UnmapShared, length.get(),
                                                  &buffer) != napi_ok) {
-    munmap(mapped.address, mapped.length);
+    UnmapOne(mapped.address, mapped.length);
     return Result(env, -ENOTSUP);
   }
   // UnmapShared frees it

@@ -3,11 +3,12 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { randomFill } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, read, rmSync, writeSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, read, readFileSync, rmSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { type Heap, openHeap } from 'dmabuf';
 import { addressSpace, collect, collectUntil, leavesNothing, mappedBuffers, PAGE } from '../support.ts';
@@ -97,6 +98,22 @@ describe('Mapping', () => {
     }
     assert(most < 8 * MIB, `${most} of 12 Mi KiB of address space were in use`);
   });
+
+  it('is refused before there are more than the process survives, and can be made again when others are closed', () => {
+    const script = fileURLToPath(new URL('./children/many-mappings.mjs', import.meta.url));
+    const { status, signal, stdout, stderr } = spawnSync(process.execPath, ['--expose-gc', script], {
+      encoding: 'utf8',
+    });
+    assert.deepEqual({ status, signal }, { status: 0, signal: null }, stderr);
+    const limit = Number(readFileSync('/proc/sys/vm/max_map_count', 'utf8'));
+    const { rounds, message } = JSON.parse(stdout);
+    assert.match(message, new RegExp(`^ENOMEM.*vm\\.max_map_count \\(${limit}\\)`));
+    assert.equal(rounds.length, 3);
+    for (const { made, left } of rounds) {
+      assert(made > limit / 2 && made <= (limit * 3) / 4, `${made} of ${limit}`);
+      assert.equal(left, 0);
+    }
+  }).timeout(60_000);
 
   describe('with work under way when it is closed', () => {
     async function pipe(): Promise<{ reader: number; writer: number; [Symbol.dispose](): void }> {
