@@ -63,8 +63,9 @@ export class Waits {
     this.#ends ??= new Set();
     const ends = this.#ends;
     return new Promise<void>((resolve, reject) => {
+      let poller = 0;
       const end = (error?: unknown) => {
-        ends.delete(end);
+        if (!ends.delete(end)) return;
         signal?.removeEventListener('abort', abort);
         if (poller > 0) native.pollerClose(poller);
         native.close(own);
@@ -72,11 +73,17 @@ export class Waits {
         else reject(error);
       };
       const abort = () => end(signal?.reason ?? new Error('aborted'));
-      const poller = native.pollerCreate(own, (happened) =>
-        end(happened < 0 ? systemError(happened, 'poll', path) : undefined),
-      );
       ends.add(end);
       signal?.addEventListener('abort', abort);
+      const made = native.pollerCreate(own, (happened) =>
+        end(happened < 0 ? systemError(happened, 'poll', path) : undefined),
+      );
+      // Making it runs the init hooks of async_hooks, which may have ended the waiting.
+      if (!ends.has(end)) {
+        if (made > 0) native.pollerClose(made);
+        return;
+      }
+      poller = made;
       const error = poller < 0 ? poller : native.pollerUpdate(poller, events, true);
       if (error < 0) end(systemError(error, 'poll', path, descriptorAdvice(error)));
     });

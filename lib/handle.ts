@@ -94,7 +94,10 @@ export class OwnedHandle extends Watched {
     if (this.#poller === 0) {
       const poller = native.pollerCreate(this.get('poll'), callback);
       if (poller < 0) return poller;
-      this.#poller = poller;
+      // Making it runs the init hooks of async_hooks, which may close its owner, or have made another.
+      if (this.closed || this.#poller !== 0) native.pollerClose(poller);
+      if (this.closed) return -constants.errno.EBADF;
+      this.#poller ||= poller;
     }
     return this.#poller;
   }

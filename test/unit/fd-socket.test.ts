@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import assert from 'node:assert/strict';
+import { createHook } from 'node:async_hooks';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, fstatSync, openSync, rmSync, writeFileSync } from 'node:fs';
@@ -239,6 +240,24 @@ describe('FdSocket', () => {
     assert.throws(() => left.takeFd(), { code: 'ERR_DMABUF_CLOSED' });
     assert.equal(await waiting, undefined);
     assert(left.closed && !right.closed);
+  });
+
+  it('may be closed by a hook of what waiting for it makes', async () => {
+    await leavesNothing(async () => {
+      const [socket, other] = FdSocket.pair();
+      const hook = createHook({
+        init(_id, type) {
+          if (type.startsWith('dmabuf')) socket.close();
+        },
+      }).enable();
+      try {
+        assert.equal(await socket.receive(), undefined);
+        assert(socket.closed);
+      } finally {
+        hook.disable();
+        other.close();
+      }
+    });
   });
 
   it('tells lost descriptors from none', async () => {
