@@ -660,8 +660,9 @@ export class DmaBuf implements Disposable {
     if (!this.dma) return;
     const error = native.sync(this.#handle.get('ioctl'), flags | constants.DMA_BUF_SYNC_START);
     if (error < 0) throw this.#beginError(error, flags);
+    // Calls nothing, so that a full stack leaves no bracket that is not counted.
     this.#brackets ??= [0, 0, 0, 0];
-    this.#brackets[flags] = this.#open(flags) + 1;
+    this.#brackets[flags] = (this.#brackets[flags] ?? 0) + 1;
   }
 
   #open(flags: number): number {
@@ -710,16 +711,28 @@ export class DmaBuf implements Disposable {
     if (typeof fn !== 'function') throw invalidType('fn', 'of type function', fn);
     const flags = directionFlags[direction];
     const bytes = this.#shown(direction);
+    const handle = this.#handle.get('ioctl');
     this.#begin(flags);
     let result: T;
+    let pending = false;
+    let error = 0;
     try {
       result = fn(bytes);
-      if (isThenable(result)) return this.#settle(flags, result) as T;
-    } catch (error) {
-      this.#end(flags, false);
-      throw error;
+      if (isThenable(result)) {
+        const settled = this.#settle(flags, result) as T;
+        pending = true;
+        return settled;
+      }
+    } finally {
+      // No function of JavaScript is called: one would not even begin where the stack is full, and leave it open.
+      if (!pending && this.dma) {
+        const brackets = this.#brackets as number[];
+        brackets[flags] = (brackets[flags] ?? 0) - 1;
+        error = native.sync(handle, flags | constants.DMA_BUF_SYNC_END);
+      }
     }
-    this.#end(flags, true);
+    // Closing the buffer has ended it.
+    if (error < 0 && !this.closed) throw this.#syncError(error);
     return result;
   }
 
