@@ -215,6 +215,10 @@ function contract(info: HeapInfo, large: number): void {
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
         assert.deepEqual([code, /later one of 22, 24 or 26/.test(message)], ['ERR_DMABUF_UNSUPPORTED', true]);
+        // where node_api_create_external_sharedarraybuffer came
+        const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+        const since: Record<number, number> = { 22: 23, 24: 16, 26: 1 };
+        assert(major < 27 && minor < (since[major] ?? Number.POSITIVE_INFINITY), `Node.js ${process.version} can`);
         return;
       }
       assert.equal(shared.byteLength, PAGE + 4);
