@@ -53,8 +53,8 @@ describe('the bridge under sanitizers', function () {
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
-  /** Runs a program there; what the sanitizers said of the bridge. */
-  function reports(args: string[], leaks: boolean): string[] {
+  /** Runs a program there, whose last words match; what the sanitizers said of the bridge. */
+  function reports(args: string[], leaks: boolean, lastWords: RegExp): string[] {
     const options = `detect_leaks=${Number(leaks)}:exitcode=0:log_path=${join(logs, 'address')}`;
     const { status, stdout, stderr } = spawnSync(process.execPath, args, {
       cwd: folder,
@@ -63,6 +63,8 @@ describe('the bridge under sanitizers', function () {
       maxBuffer: 1 << 26,
     });
     assert.equal(status, 0, `${stdout}${stderr}`);
+    // A report ends the program with 0 wherever it is.
+    assert.match(stdout, lastWords, `${stdout}${stderr}`.slice(-10_000));
     const texts = readdirSync(logs).map((name) => readFileSync(join(logs, name), 'utf8'));
     return texts.flatMap((text) => text.split('\n\n')).filter((part) => OURS.test(part));
   }
@@ -78,10 +80,13 @@ describe('the bridge under sanitizers', function () {
       ...['--invert', '--grep', 'from a source of memfds holds no more at its end'],
       ...files.map((name) => `test/unit/${name}`),
     ];
-    assert.deepEqual(reports(['--expose-gc', '--import', 'tsx', ...mocha], false), []);
+    assert.deepEqual(reports(['--expose-gc', '--import', 'tsx', ...mocha], false, /^ +\d+ passing/m), []);
   });
 
   it('survives anything, and leaks nothing of its own', () => {
-    assert.deepEqual(reports(['--expose-gc', 'test/unit/children/api-fuzz.mjs', '3000'], true), []);
+    assert.deepEqual(
+      reports(['--expose-gc', 'test/unit/children/api-fuzz.mjs', '3000'], true, /^\d+ steps, \d+ threads stopped$/m),
+      [],
+    );
   });
 });
