@@ -141,7 +141,14 @@ function tried(info: DeviceHeapInfo, open: (path: string) => Heap): DeviceHeapIn
 
 function dmaHeapInfos(absent: boolean): DeviceHeapInfo[] {
   const common = { kind: 'dma-heap', dma: true } as const;
-  const found = dmaHeapNames().map((name) => {
+  let names: string[];
+  try {
+    names = dmaHeapNames();
+  } catch (error) {
+    const path = DMA_HEAP_DIRECTORY;
+    return [{ ...common, path, ...dmaHeapTraits(path), error: error as SystemError }];
+  }
+  const found = names.map((name) => {
     const path = join(DMA_HEAP_DIRECTORY, name);
     return tried({ ...common, path, ...dmaHeapTraits(path) }, DmaHeap.open);
   });

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 import { readdirSync } from 'node:fs';
+import { constants } from 'node:os';
 import { basename } from 'node:path';
+import { openAdvice } from '../advice.js';
+import { systemError } from '../errors.js';
 import { type Handle, native } from '../native.js';
 import type { HeapTraits } from './choice.js';
 import { DeviceHeap, ifAvailable, ifAvailableSync, openDevice, type Request, sysfsDevice } from './heap.js';
@@ -9,12 +12,20 @@ import { type DeviceLimit, ION_SYSFS, readStats } from './stats.js';
 /** Where the kernel's dma-heaps are, one device each. */
 export const DMA_HEAP_DIRECTORY = '/dev/dma_heap';
 
-/** The names of the dma-heaps there are. @internal */
-export function dmaHeapNames(): string[] {
+/**
+ * The names of the dma-heaps there are.
+ *
+ * @param directory - where they are
+ * @throws SystemError where that cannot be told
+ * @internal
+ */
+export function dmaHeapNames(directory = DMA_HEAP_DIRECTORY): string[] {
   try {
-    return readdirSync(DMA_HEAP_DIRECTORY).sort();
-  } catch {
-    return [];
+    return readdirSync(directory).sort();
+  } catch (error) {
+    const { code, errno = -constants.errno.EIO } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return [];
+    throw systemError(errno, 'scandir', directory, openAdvice(errno, directory));
   }
 }
 

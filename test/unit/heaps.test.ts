@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,6 +24,22 @@ describe('heaps', () => {
         assert.match(error?.message ?? '', /modprobe|CONFIG_UDMABUF/);
       }
     });
+  });
+
+  it('does not take what it cannot look into for absent', () => {
+    const script = `
+      const { openSync, closeSync } = require('node:fs');
+      const { heaps } = require('dmabuf');
+      heaps({ absent: true });
+      const all = [];
+      try { for (;;) all.push(openSync('/dev/null')); } catch {}
+      const said = heaps({ absent: true }).map(({ kind, error }) => [kind, error?.code]);
+      all.forEach((fd) => closeSync(fd));
+      console.log(JSON.stringify(said));`;
+    const limited = ['-c', 'ulimit -n 64 && exec "$0" -e "$1"', process.execPath, script];
+    const { stdout, stderr } = spawnSync('sh', limited, { encoding: 'utf8' });
+    const said = JSON.parse(stdout || '[]').filter(([kind]: [string]) => kind === 'dma-heap');
+    assert.deepEqual([...new Set(said.map(([, code]: [string, string]) => code))], ['EMFILE'], stderr);
   });
 
   it('refuses options there are not', () => {
