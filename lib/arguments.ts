@@ -82,10 +82,16 @@ export interface Range {
   length?: number;
 }
 
+/** Whether it was written as a literal, be it in another realm of V8 or without a prototype. */
+function isPlain(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
 /** What was written for a range has no misspelt name; planes, mappings and regions are ranges with more. */
 function checkRangeNames(range: object, call: CallOrSaid): void {
   const names = Object.keys(range);
-  if (names.length === 0 || names.includes('stride') || Object.getPrototypeOf(range) !== Object.prototype) return;
+  if (names.length === 0 || names.includes('stride') || !isPlain(range)) return;
   const unknown = names.find((name) => name !== 'offset' && name !== 'length');
   if (unknown !== undefined) throw invalidValue('range', `has no '${unknown}': there are offset and length`, call);
 }

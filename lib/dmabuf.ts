@@ -105,10 +105,13 @@ export function liveBuffers(): DmaBuf[] {
   return liveOwners().filter((owner) => owner instanceof DmaBuf);
 }
 
-/** A line of /proc/self/fdinfo of a dma-buf (Documentation/filesystems/proc.rst). */
+/**
+ * A line of /proc/self/fdinfo of a dma-buf (Documentation/filesystems/proc.rst), `''` where there is none; undefined
+ * where it cannot be read now, as without a descriptor left.
+ */
 function fdinfo(fd: number, key: string): string | undefined {
   try {
-    return new RegExp(`^${key}:\\t(.*)$`, 'm').exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+    return new RegExp(`^${key}:\\t(.*)$`, 'm').exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '';
   } catch {
     return undefined;
   }
@@ -330,9 +333,7 @@ export class DmaBuf implements Disposable {
   get name(): string {
     if (this.#name === undefined && !this.closed) {
       const fd = this.fd;
-      this.#name = this.dma
-        ? (fdinfo(fd, 'name') ?? '')
-        : this.#path.replace(/^\/memfd:/, '').replace(/ \(deleted\)$/, '');
+      this.#name = this.dma ? fdinfo(fd, 'name') : this.#path.replace(/^\/memfd:/, '').replace(/ \(deleted\)$/, '');
     }
     return this.#name ?? '';
   }
@@ -340,7 +341,7 @@ export class DmaBuf implements Disposable {
   /** The driver that made it, as fdinfo says (`exp_name`); `'memfd'` for a memfd. */
   get exporterName(): string {
     if (this.#exporterName === undefined && !this.closed) {
-      this.#exporterName = this.dma ? (fdinfo(this.fd, 'exp_name') ?? '') : 'memfd';
+      this.#exporterName = this.dma ? fdinfo(this.fd, 'exp_name') : 'memfd';
     }
     return this.#exporterName ?? '';
   }

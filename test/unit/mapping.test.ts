@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { runInNewContext } from 'node:vm';
 import { type Heap, openHeap } from 'dmabuf';
 import { addressSpace, collect, collectUntil, leavesNothing, mappedBuffers, PAGE } from '../support.ts';
 
@@ -36,7 +37,12 @@ describe('Mapping', () => {
   it('is of no range with a name that means nothing', () => {
     using buffer = heap.allocSync(PAGE);
     const misspelt = { len: 1 } as never;
-    for (const call of [() => buffer.map(misspelt), () => buffer.copy(misspelt)]) {
+    const bare = Object.assign(Object.create(null), { len: 1 });
+    const foreign = runInNewContext('({ len: 1 })');
+    for (const call of [misspelt, bare, foreign].flatMap((range) => [
+      () => buffer.map(range),
+      () => buffer.copy(range),
+    ])) {
       assert.throws(call, {
         code: 'ERR_INVALID_ARG_VALUE',
         message: /"range" has no 'len': there are offset and length/,
