@@ -72,10 +72,12 @@ class Census {
 
   /** A list of debugfs. */
   addList(list: string): void {
+    // Each column has the width that the kernel gives it (dma_buf_debug_show): more than fits into a name, which may have
+    // line ends.
     let devices: string[] | undefined;
     for (const line of list.split('\n')) {
       const [, size, exporter, inode, name = ''] =
-        /^(\d+)\t[\da-f]{8}\t[\da-f]{8}\t\d+\t(.*?)\t(\d+)\t(.*)$/.exec(line) ?? [];
+        /^(\d{8,})\t[\da-f]{8}\t[\da-f]{8}\t\d{8,}\t(.*?)\t(\d{8,})\t(.*)$/.exec(line) ?? [];
       if (inode !== undefined) {
         devices = [];
         const known = { size: Number(size), exporter: exporter ?? '', devices };
