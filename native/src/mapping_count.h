@@ -15,10 +15,10 @@ namespace dmabuf {
 
 class MappingCount {
  public:
-  static void Add() { held_.fetch_add(1, std::memory_order_relaxed); }
-  static void Remove(size_t count = 1) { held_.fetch_sub(count, std::memory_order_relaxed); }
+  static void Add() { Held().fetch_add(1, std::memory_order_relaxed); }
+  static void Remove(size_t count = 1) { Held().fetch_sub(count, std::memory_order_relaxed); }
   // Whether another one is too many.
-  static bool Full() { return held_.load(std::memory_order_relaxed) >= Most(); }
+  static bool Full() { return Held().load(std::memory_order_relaxed) >= Most(); }
 
  private:
   // Three quarters: the rest is for the program, for Node and for collecting garbage. Read once.
@@ -32,7 +32,10 @@ class MappingCount {
     return most;
   }
 
-  static inline std::atomic<size_t> held_{0};
+  static std::atomic<size_t>& Held() {
+    static std::atomic<size_t> held{0};
+    return held;
+  }
 };
 
 }  // namespace dmabuf
