@@ -36,6 +36,7 @@ static struct dmabuf_device cmem_device = {
 		.name = "cma_mem",
 		.fops = &cmem_fops,
 	},
+	.pool_max = DMABUF_POOL_DEFAULT,
 };
 
 module_param_named(max_bytes, cmem_device.max_bytes, ullong, 0444);
@@ -44,6 +45,10 @@ MODULE_PARM_DESC(max_bytes, "Most bytes allocated at a time, by all clients (def
 module_param_named(max_bytes_per_file, cmem_device.max_bytes_per_file, ullong, 0444);
 MODULE_PARM_DESC(max_bytes_per_file,
 		 "Of these, most that one open file may allocate (default 0: all of them)");
+
+module_param_named(pool_max, cmem_device.pool_max, ullong, 0444);
+MODULE_PARM_DESC(pool_max,
+		 "Most bytes of freed memory kept for new buffers of the same open file, 0: none (default: a sixteenth of RAM)");
 
 /* struct cmamem_info as 32-bit programs lay it out. */
 struct cmamem_info32 {

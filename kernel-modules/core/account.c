@@ -10,13 +10,17 @@
 
 /**
  * struct dmabuf_account - what an open file has allocated
- * @ref:	held by the file, and by the buffers: one that outlives the file
- *		still has to be uncharged
+ * @ref:	held by the file, by the buffers, and by what is kept for others: a
+ *		buffer that outlives the file still has to be uncharged
+ * @pool:	of the device, or NULL: what keeps memory for the file
+ * @closed:	whether the file is; nothing is kept any more
  * @limit:	bytes at most
  * @bytes:	of buffers that are there
  */
 struct dmabuf_account {
 	struct kref ref;
+	struct dmabuf_pool *pool;
+	bool closed;
 	u64 limit;
 	atomic64_t bytes;
 };
@@ -35,6 +39,7 @@ struct dmabuf_account *dmabuf_account_open(const struct dmabuf_device *device)
 	if (!account)
 		return ERR_PTR(-ENOMEM);
 	kref_init(&account->ref);
+	account->pool = device->pool;
 	account->limit = device->max_bytes_per_file ?: S64_MAX;
 
 	return account;
@@ -47,12 +52,44 @@ static void free_account(struct kref *ref)
 }
 
 /**
+ * dmabuf_account_get() - take a reference
+ * @account:	the account
+ */
+void dmabuf_account_get(struct dmabuf_account *account)
+{
+	kref_get(&account->ref);
+}
+
+/**
+ * dmabuf_account_put() - drop a reference
+ * @account:	the account
+ */
+void dmabuf_account_put(struct dmabuf_account *account)
+{
+	kref_put(&account->ref, free_account);
+}
+
+/**
+ * dmabuf_account_is_closed() - whether there is no file any more
+ * @account:	the account
+ *
+ * Return: true for good, for whoever takes the lock of the pool after what was
+ * kept for the file has been given back.
+ */
+bool dmabuf_account_is_closed(const struct dmabuf_account *account)
+{
+	return READ_ONCE(account->closed);
+}
+
+/**
  * dmabuf_account_close() - drop the reference of an open file
  * @account:	its account
  */
 void dmabuf_account_close(struct dmabuf_account *account)
 {
-	kref_put(&account->ref, free_account);
+	WRITE_ONCE(account->closed, true);
+	dmabuf_kept_forget(account->pool, account);
+	dmabuf_account_put(account);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_account_close);
 
@@ -93,7 +130,7 @@ int dmabuf_account_charge(struct dmabuf_account *account, u64 size)
 		return 0;
 	ret = dmabuf_charge(&account->bytes, size, account->limit);
 	if (!ret)
-		kref_get(&account->ref);
+		dmabuf_account_get(account);
 
 	return ret;
 }
@@ -108,5 +145,5 @@ void dmabuf_account_uncharge(struct dmabuf_account *account, u64 size)
 	if (!account)
 		return;
 	atomic64_sub(size, &account->bytes);
-	kref_put(&account->ref, free_account);
+	dmabuf_account_put(account);
 }

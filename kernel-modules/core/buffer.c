@@ -13,7 +13,7 @@
 #include "trace.h"
 
 static int alloc_pages_for(struct dmabuf_memory *memory, unsigned long pages, unsigned long align,
-			   const struct dmabuf_heap *heap)
+			   const struct dmabuf_heap *heap, const struct dmabuf_account *account)
 {
 	switch (heap->backing) {
 	case DMABUF_SCATTERED:
@@ -22,7 +22,7 @@ static int alloc_pages_for(struct dmabuf_memory *memory, unsigned long pages, un
 		return dmabuf_memory_alloc_carveout(memory, pages, align, heap->carveout);
 	default:
 		return dmabuf_memory_alloc_contiguous(memory, pages, align, heap->backing,
-						      heap->device);
+						      heap->device, account);
 	}
 }
 
@@ -41,7 +41,7 @@ static int alloc_memory(struct dmabuf_buffer *buffer, unsigned long pages, unsig
 	struct dmabuf_memory *memory = &buffer->memory;
 	int ret;
 
-	ret = alloc_pages_for(memory, pages, align, buffer->heap);
+	ret = alloc_pages_for(memory, pages, align, buffer->heap, buffer->account);
 	if (ret)
 		return ret;
 	/* dmabuf_map() has it done for cached memory, if it ever has to be. */
@@ -184,7 +184,8 @@ static void free_buffer(struct kref *ref)
 
 	trace_dmabuf_free(buffer);
 	dmabuf_heap_uncount(buffer);
-	dmabuf_memory_free(&buffer->memory);
+	if (!dmabuf_kept_give(device->pool, account, buffer->heap->backing, &buffer->memory))
+		dmabuf_memory_free(&buffer->memory);
 	mutex_destroy(&buffer->lock);
 	mutex_destroy(&buffer->write_back_lock);
 	kfree(buffer->name);

@@ -52,7 +52,7 @@ struct dmabuf_block *dmabuf_block_alloc(u64 size)
 	if (!block)
 		return ERR_PTR(-ENOMEM);
 	ret = dmabuf_memory_alloc_contiguous(&block->memory, size >> PAGE_SHIFT, 1,
-					     DMABUF_CONTIGUOUS, NULL);
+					     DMABUF_CONTIGUOUS, NULL, NULL);
 	if (ret) {
 		kfree(block);
 		return ERR_PTR(ret);

@@ -135,6 +135,9 @@ struct device *dmabuf_dma_device(void);
 int dmabuf_device_charge(struct dmabuf_device *device, u64 size);
 void dmabuf_device_uncharge(struct dmabuf_device *device, u64 size);
 int dmabuf_charge(atomic64_t *bytes, u64 size, u64 limit);
+void dmabuf_account_get(struct dmabuf_account *account);
+void dmabuf_account_put(struct dmabuf_account *account);
+bool dmabuf_account_is_closed(const struct dmabuf_account *account);
 int dmabuf_account_charge(struct dmabuf_account *account, u64 size);
 void dmabuf_account_uncharge(struct dmabuf_account *account, u64 size);
 void dmabuf_heap_count(struct dmabuf_buffer *buffer);
@@ -147,11 +150,14 @@ int dmabuf_memory_alloc_scattered(struct dmabuf_memory *memory, unsigned long pa
 				  const struct dmabuf_heap *heap);
 int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
 				   unsigned long align, enum dmabuf_backing backing,
-				   const struct dmabuf_device *device);
+				   const struct dmabuf_device *device,
+				   const struct dmabuf_account *account);
 int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pages,
 				 unsigned long align, struct dmabuf_carveout *carveout);
 int dmabuf_memory_sync(const struct dmabuf_memory *memory, size_t offset, size_t len,
 		       enum dma_data_direction direction);
+int dmabuf_memory_zero(const struct dmabuf_memory *memory);
+void dmabuf_memory_move(struct dmabuf_memory *to, const struct dmabuf_memory *from);
 void dmabuf_memory_free(struct dmabuf_memory *memory);
 
 struct dmabuf_pool *dmabuf_pool_create(const char *name, u64 max_bytes);
@@ -159,6 +165,7 @@ void dmabuf_pool_destroy(struct dmabuf_pool *pool);
 struct page *dmabuf_pool_take(struct dmabuf_pool *pool, unsigned int i);
 bool dmabuf_pool_give(struct dmabuf_pool *pool, struct page *page, unsigned int order);
 void dmabuf_pool_drain(struct dmabuf_pool *pool);
+bool dmabuf_pools_give_way(void);
 u64 dmabuf_pool_bytes(const struct dmabuf_pool *pool);
 void dmabuf_pool_show(struct dmabuf_pool *pool, struct seq_file *seq);
 
@@ -175,6 +182,13 @@ static inline void dmabuf_zero_page(unsigned long pfn)
 	else
 		clear_page(page_address(page));
 }
+
+bool dmabuf_kept_give(struct dmabuf_pool *pool, struct dmabuf_account *account,
+		      enum dmabuf_backing backing, const struct dmabuf_memory *memory);
+int dmabuf_kept_take(struct dmabuf_pool *pool, const struct dmabuf_account *account,
+		     enum dmabuf_backing backing, unsigned long pages, unsigned long align,
+		     struct dmabuf_memory *memory);
+void dmabuf_kept_forget(struct dmabuf_pool *pool, const struct dmabuf_account *account);
 
 int dmabuf_carveout_alloc(struct dmabuf_carveout *carveout, unsigned long pages,
 			  unsigned long align, unsigned long *pfn);

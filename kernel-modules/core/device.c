@@ -252,6 +252,8 @@ static void fill_group(struct dmabuf_heap *heap)
  */
 void dmabuf_device_init(struct dmabuf_device *device)
 {
+	if (device->pool_max == DMABUF_POOL_DEFAULT)
+		device->pool_max = ((u64)totalram_pages() << PAGE_SHIFT) / 16;
 	mutex_init(&device->lock);
 	INIT_LIST_HEAD(&device->heaps);
 	INIT_LIST_HEAD(&device->buffers);

@@ -258,6 +258,28 @@ static int zero_pages(unsigned long pfn, unsigned long pages)
 	return 0;
 }
 
+/**
+ * dmabuf_memory_zero() - zero contiguous memory
+ * @memory:	the memory
+ *
+ * Return: 0, or -EINTR after a fatal signal.
+ */
+int dmabuf_memory_zero(const struct dmabuf_memory *memory)
+{
+	return zero_pages(memory->first.pfn, memory->pages);
+}
+
+/**
+ * dmabuf_memory_move() - let another structure say where contiguous memory is
+ * @to:		the other
+ * @from:	what says it now, and must not be used any more
+ */
+void dmabuf_memory_move(struct dmabuf_memory *to, const struct dmabuf_memory *from)
+{
+	*to = *from;
+	to->pieces = &to->first;
+}
+
 /* No kernel mapping: it could be uncached, and vmap makes the right one. */
 #define DMA_ALLOC_ATTRS	DMA_ATTR_NO_KERNEL_MAPPING
 
@@ -345,20 +367,8 @@ static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long 
 	return 0;
 }
 
-/**
- * dmabuf_memory_alloc_contiguous() - allocate one piece below 4 GiB
- * @memory:	to be filled, zero before, and where it stays
- * @pages:	how many
- * @align:	what the first of them is a multiple of, in pages, a power of two
- * @backing:	DMABUF_PAGES for nothing but the page allocator, or
- *		DMABUF_CONTIGUOUS for CMA before it
- * @device:	who hands it out, or NULL
- *
- * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
- */
-int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
-				   unsigned long align, enum dmabuf_backing backing,
-				   const struct dmabuf_device *device)
+static int alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages, unsigned long align,
+			    enum dmabuf_backing backing, const struct dmabuf_device *device)
 {
 	int ret;
 
@@ -367,6 +377,37 @@ int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long p
 	ret = backing == DMABUF_PAGES ? -ENOMEM : fill_from_dma_api(memory, pages, align);
 	if (ret == -ENOMEM)
 		ret = fill_from_page_allocator(memory, pages, align, account_for(device));
+
+	return ret;
+}
+
+/**
+ * dmabuf_memory_alloc_contiguous() - allocate one piece below 4 GiB
+ * @memory:	to be filled, zero before, and where it stays
+ * @pages:	how many
+ * @align:	what the first of them is a multiple of, in pages, a power of two
+ * @backing:	DMABUF_PAGES for nothing but the page allocator, or
+ *		DMABUF_CONTIGUOUS for CMA before it
+ * @device:	who hands it out, or NULL
+ * @account:	of the file it is allocated through, or NULL: what is kept for
+ *		it is taken first
+ *
+ * Return: 0, -ENOMEM, or -EINTR after a fatal signal.
+ */
+int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages,
+				   unsigned long align, enum dmabuf_backing backing,
+				   const struct dmabuf_device *device,
+				   const struct dmabuf_account *account)
+{
+	int ret;
+
+	ret = dmabuf_kept_take(device ? device->pool : NULL, account, backing, pages, align,
+			       memory);
+	if (ret != -ENOENT)
+		return ret;
+	ret = alloc_contiguous(memory, pages, align, backing, device);
+	if (ret == -ENOMEM && dmabuf_pools_give_way())
+		ret = alloc_contiguous(memory, pages, align, backing, device);
 
 	return ret;
 }

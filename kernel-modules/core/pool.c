@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Blocks of freed buffers, kept for new ones and zeroed meanwhile by a thread
- * of their own. The kernel takes them back when memory runs short.
+ * Memory of freed buffers, kept for new ones and zeroed meanwhile by a thread of
+ * its own: the blocks of scattered pages here, contiguous memory in kept.c. The
+ * kernel takes it back when memory runs short.
  */
 #include <linux/err.h>
 #include <linux/gfp.h>
@@ -16,11 +17,11 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
-#include <linux/vmstat.h>
 #include <linux/wait.h>
 
 #include "compat.h"
 #include "core.h"
+#include "pool.h"
 
 /*
  * Until freed blocks are zeroed: whoever frees and allocates on and on wakes
@@ -28,40 +29,12 @@
  */
 #define DELAY_MS	20
 
+/* All pools, and no one of them goes meanwhile; outside of their locks. */
+static LIST_HEAD(pools);
+static DEFINE_MUTEX(pools_lock);
+
 /* Zeroed between two looks at who else wants the processor. */
 #define RESCHED_PAGES	(SZ_64K >> PAGE_SHIFT)
-
-/**
- * struct dmabuf_pool - blocks that no buffer has
- * @max_pages:	most pages it keeps
- * @shrinker:	gives them back when memory runs short
- * @cleaner:	zeroes them
- * @dirtied:	what @cleaner waits for
- * @cleaning:	held by @cleaner while it has a block that is on no list. Not
- *		by the shrinker, which must wait for nobody.
- * @lock:	protects all below; inside of @cleaning, nothing is allocated
- *		under it
- * @dirty:	by order, as their last buffer left them
- * @clean:	by order, zeroed
- * @pages:	of all of them, and of the one that is being zeroed
- * @dirty_pages: of those that are not zeroed yet, that one among them
- * @reused:	pages that new buffers got of it
- * @reclaimed:	pages the kernel took back
- */
-struct dmabuf_pool {
-	unsigned long max_pages;
-	struct shrinker *shrinker;
-	struct task_struct *cleaner;
-	wait_queue_head_t dirtied;
-	struct mutex cleaning;	/* a block on no list */
-	spinlock_t lock;	/* all below */
-	struct list_head dirty[DMABUF_ORDERS];
-	struct list_head clean[DMABUF_ORDERS];
-	unsigned long pages;
-	unsigned long dirty_pages;
-	u64 reused;
-	u64 reclaimed;
-};
 
 /* May sleep: a mebibyte is long for whoever waits for the processor. */
 static void zero_block(struct page *block, unsigned int order)
@@ -99,18 +72,6 @@ static unsigned int index_of(unsigned int order)
 	return i;
 }
 
-/* As much of them as of other caches is free for whoever asks what is available. */
-static void count_pages(struct dmabuf_pool *pool, struct page *page, long pages)
-{
-	WRITE_ONCE(pool->pages, pool->pages + pages);
-	mod_node_page_state(page_pgdat(page), NR_KERNEL_MISC_RECLAIMABLE, pages);
-}
-
-static void count_dirty(struct dmabuf_pool *pool, long pages)
-{
-	WRITE_ONCE(pool->dirty_pages, pool->dirty_pages + pages);
-}
-
 static struct page *first_of(struct list_head *blocks)
 {
 	struct page *page = list_first_entry_or_null(blocks, struct page, lru);
@@ -126,7 +87,7 @@ static struct page *first_dirty(struct dmabuf_pool *pool, unsigned int i)
 	struct page *page = first_of(&pool->dirty[i]);
 
 	if (page)
-		count_dirty(pool, -(1L << dmabuf_orders[i]));
+		dmabuf_pool_count_dirty(pool, -(1L << dmabuf_orders[i]));
 
 	return page;
 }
@@ -154,7 +115,7 @@ struct page *dmabuf_pool_take(struct dmabuf_pool *pool, unsigned int i)
 		dirty = true;
 	}
 	if (page) {
-		count_pages(pool, page, -(long)pages);
+		dmabuf_pool_count(pool, page, -(long)pages);
 		poisoned = is_poisoned(page, dmabuf_orders[i]);
 		if (!poisoned)
 			pool->reused += pages;
@@ -193,14 +154,14 @@ bool dmabuf_pool_give(struct dmabuf_pool *pool, struct page *page, unsigned int 
 	spin_lock(&pool->lock);
 	if (pages <= pool->max_pages - pool->pages) {
 		list_add(&page->lru, &pool->dirty[i]);
-		count_pages(pool, page, pages);
+		dmabuf_pool_count(pool, page, pages);
 		wake = !pool->dirty_pages;
-		count_dirty(pool, pages);
+		dmabuf_pool_count_dirty(pool, pages);
 		kept = true;
 	}
 	spin_unlock(&pool->lock);
-	if (wake && wq_has_sleeper(&pool->dirtied))
-		wake_up(&pool->dirtied);
+	if (wake)
+		dmabuf_pool_wake(pool);
 
 	return kept;
 }
@@ -219,14 +180,12 @@ static struct page *next_to_clean(struct dmabuf_pool *pool, unsigned int *i)
 	return NULL;
 }
 
-/* False where there is nothing to do. */
-static bool clean_one(struct dmabuf_pool *pool)
+static bool clean_block(struct dmabuf_pool *pool)
 {
 	struct page *page;
 	bool poisoned;
 	unsigned int i;
 
-	mutex_lock(&pool->cleaning);
 	spin_lock(&pool->lock);
 	page = next_to_clean(pool, &i);
 	spin_unlock(&pool->lock);
@@ -235,18 +194,29 @@ static bool clean_one(struct dmabuf_pool *pool)
 		if (!poisoned)
 			zero_block(page, dmabuf_orders[i]);
 		spin_lock(&pool->lock);
-		count_dirty(pool, -(1L << dmabuf_orders[i]));
+		dmabuf_pool_count_dirty(pool, -(1L << dmabuf_orders[i]));
 		if (poisoned)
-			count_pages(pool, page, -(1L << dmabuf_orders[i]));
+			dmabuf_pool_count(pool, page, -(1L << dmabuf_orders[i]));
 		else
 			list_add(&page->lru, &pool->clean[i]);
 		spin_unlock(&pool->lock);
 		if (poisoned)
 			__free_pages(page, dmabuf_orders[i]);
 	}
-	mutex_unlock(&pool->cleaning);
 
 	return page;
+}
+
+/* False where there is nothing to do. */
+static bool clean_one(struct dmabuf_pool *pool)
+{
+	bool done;
+
+	mutex_lock(&pool->cleaning);
+	done = clean_block(pool) || dmabuf_kept_clean(pool);
+	mutex_unlock(&pool->cleaning);
+
+	return done;
 }
 
 static int clean(void *data)
@@ -276,7 +246,7 @@ static struct page *least_wanted(struct dmabuf_pool *pool, unsigned int *order)
 		page = first_dirty(pool, i) ?: first_of(&pool->clean[i]);
 	}
 	if (page)
-		count_pages(pool, page, -(1L << *order));
+		dmabuf_pool_count(pool, page, -(1L << *order));
 	spin_unlock(&pool->lock);
 
 	return page;
@@ -302,16 +272,24 @@ static unsigned long release(struct dmabuf_pool *pool, unsigned long wanted)
 
 static unsigned long count_objects(struct shrinker *shrinker, struct shrink_control *control)
 {
-	const struct dmabuf_pool *pool = compat_shrinker_private(shrinker);
+	struct dmabuf_pool *pool = compat_shrinker_private(shrinker);
+	unsigned long pages;
 
-	return READ_ONCE(pool->pages);
+	spin_lock(&pool->lock);
+	pages = pool->pages - pool->cma_pages;
+	spin_unlock(&pool->lock);
+
+	return pages;
 }
 
 static unsigned long scan_objects(struct shrinker *shrinker, struct shrink_control *control)
 {
 	struct dmabuf_pool *pool = compat_shrinker_private(shrinker);
-	unsigned long freed = release(pool, control->nr_to_scan);
+	unsigned long wanted = control->nr_to_scan;
+	unsigned long freed = release(pool, wanted);
 
+	if (freed < wanted)
+		freed += dmabuf_kept_release(pool, wanted - freed, true);
 	/* A block may be more than was asked for. */
 	control->nr_scanned = freed;
 	spin_lock(&pool->lock);
@@ -331,7 +309,31 @@ void dmabuf_pool_drain(struct dmabuf_pool *pool)
 {
 	mutex_lock(&pool->cleaning);
 	release(pool, READ_ONCE(pool->pages));
+	dmabuf_kept_release(pool, READ_ONCE(pool->pages), false);
 	mutex_unlock(&pool->cleaning);
+}
+
+/**
+ * dmabuf_pools_give_way() - give back the contiguous memory that all pools keep
+ *
+ * For whoever found none.
+ *
+ * Return: whether there was any.
+ */
+bool dmabuf_pools_give_way(void)
+{
+	unsigned long freed = 0;
+	struct dmabuf_pool *pool;
+
+	mutex_lock(&pools_lock);
+	list_for_each_entry(pool, &pools, node) {
+		mutex_lock(&pool->cleaning);
+		freed += dmabuf_kept_release(pool, READ_ONCE(pool->pages), false);
+		mutex_unlock(&pool->cleaning);
+	}
+	mutex_unlock(&pools_lock);
+
+	return freed;
 }
 
 /**
@@ -361,6 +363,7 @@ void dmabuf_pool_show(struct dmabuf_pool *pool, struct seq_file *seq)
 	show_line(seq, "max_bytes", pool->max_pages);
 	show_line(seq, "bytes", pool->pages);
 	show_line(seq, "zeroed_bytes", pool->pages - pool->dirty_pages);
+	show_line(seq, "cma_bytes", pool->cma_pages);
 	show_line(seq, "reused_bytes", pool->reused);
 	show_line(seq, "reclaimed_bytes", pool->reclaimed);
 	spin_unlock(&pool->lock);
@@ -390,6 +393,7 @@ struct dmabuf_pool *dmabuf_pool_create(const char *name, u64 max_bytes)
 		INIT_LIST_HEAD(&pool->dirty[i]);
 		INIT_LIST_HEAD(&pool->clean[i]);
 	}
+	INIT_LIST_HEAD(&pool->kept);
 	pool->cleaner = kthread_run(clean, pool, "dmabuf-%s", name);
 	if (IS_ERR(pool->cleaner)) {
 		ret = PTR_ERR(pool->cleaner);
@@ -402,6 +406,9 @@ struct dmabuf_pool *dmabuf_pool_create(const char *name, u64 max_bytes)
 		ret = PTR_ERR(pool->shrinker);
 		goto stop;
 	}
+	mutex_lock(&pools_lock);
+	list_add(&pool->node, &pools);
+	mutex_unlock(&pools_lock);
 
 	return pool;
 
@@ -421,6 +428,9 @@ void dmabuf_pool_destroy(struct dmabuf_pool *pool)
 {
 	if (!pool)
 		return;
+	mutex_lock(&pools_lock);
+	list_del(&pool->node);
+	mutex_unlock(&pools_lock);
 	kthread_stop(pool->cleaner);
 	compat_shrinker_destroy(pool->shrinker);
 	dmabuf_pool_drain(pool);

@@ -9,6 +9,7 @@
 #include <linux/atomic.h>
 #include <linux/bits.h>
 #include <linux/device.h>
+#include <linux/limits.h>
 #include <linux/list.h>
 #include <linux/miscdevice.h>
 #include <linux/mutex.h>
@@ -25,6 +26,9 @@ struct dmabuf_carveout;
 struct dmabuf_pool;
 struct seq_file;
 
+/* A dmabuf_device.pool_max that dmabuf_device_init() makes a sixteenth of RAM. */
+#define DMABUF_POOL_DEFAULT	U64_MAX
+
 /**
  * struct dmabuf_device - a misc device that hands out buffers
  * @misc:	name and file operations; the module that owns these is kept
@@ -32,8 +36,9 @@ struct seq_file;
  * @max_bytes:	most bytes that may be allocated at a time, 0: half of RAM
  * @max_bytes_per_file: of these, most that may be allocated through one open
  *		file, 0: all
- * @pool_max:	most bytes of freed scattered pages that are kept for new
- *		buffers, 0: none
+ * @pool_max:	most bytes of freed memory that are kept for new buffers, 0:
+ *		none; scattered pages for all, contiguous memory for those of
+ *		the same open file
  * @mem_accounting: whether the memory cgroup of whoever allocates is charged
  *		for what comes from the page allocator. Nothing is kept then:
  *		it would stay charged.

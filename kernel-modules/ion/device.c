@@ -17,16 +17,13 @@
 
 static const struct file_operations ion_fops;
 
-/* Nobody asks for that much. */
-#define POOL_DEFAULT	U64_MAX
-
 static struct dmabuf_device ion_device = {
 	.misc = {
 		.minor = MISC_DYNAMIC_MINOR,
 		.name = "ion",
 		.fops = &ion_fops,
 	},
-	.pool_max = POOL_DEFAULT,
+	.pool_max = DMABUF_POOL_DEFAULT,
 };
 
 module_param_named(max_bytes, ion_device.max_bytes, ullong, 0444);
@@ -38,7 +35,7 @@ MODULE_PARM_DESC(max_bytes_per_file,
 
 module_param_named(pool_max, ion_device.pool_max, ullong, 0444);
 MODULE_PARM_DESC(pool_max,
-		 "Most bytes of freed scattered memory kept for new buffers, 0: none (default: a sixteenth of RAM)");
+		 "Most bytes of freed memory kept for new buffers, 0: none (default: a sixteenth of RAM)");
 
 module_param_named(mem_accounting, ion_device.mem_accounting, bool, 0444);
 MODULE_PARM_DESC(mem_accounting,
@@ -179,8 +176,6 @@ static int __init ion_init(void)
 {
 	int ret;
 
-	if (ion_device.pool_max == POOL_DEFAULT)
-		ion_device.pool_max = ((u64)totalram_pages() << PAGE_SHIFT) / 16;
 	dmabuf_device_init(&ion_device);
 	ret = ion_heaps_init(&ion_device);
 	if (ret)

@@ -14,6 +14,7 @@ import {
   PAGE,
   program,
   skipWithout,
+  suiteWithParameters,
 } from './support.ts';
 
 /** Fewer where each takes long. */
@@ -36,6 +37,9 @@ async function regions(context: Mocha.Context, ...words: (string | number)[]): P
 const count = (said: Record<string, number>, what: string) => said[what] ?? 0;
 
 describeModules('two processes with several regions each', () => {
+  // Else each of them would have its own again.
+  suiteWithParameters('cma_mem', 'pool_max=0');
+
   it('never see a byte of the other, at any offset, where memory is given up and used again, too', async function () {
     const said = await regions(this, 'strangers', Math.min(rounds / 4, 150), 1);
     assert(count(said, 'mapped') > 50, JSON.stringify(said));

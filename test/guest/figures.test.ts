@@ -122,7 +122,7 @@ describeModules('sysfs', () => {
       const folders = [join(SYSFS, 'misc', device), ...heapFolders(device).values()];
       const names = ['name', 'buffers', 'bytes', 'peak_bytes', 'max_bytes', 'pool_bytes'];
       const files = folders.flatMap((folder) => names.map((name) => join(folder, name))).filter(existsSync);
-      assert.equal(files.length, (device === 'ion' ? 4 : 3) + 4 * (folders.length - 1));
+      assert.equal(files.length, (device === 'exporter' ? 3 : 4) + 4 * (folders.length - 1));
       for (const file of files) assert.equal(statSync(file).mode & 0o777, 0o444, file);
       assert.equal(
         execFileSync('cat', files, { uid: 65534, gid: 65534, encoding: 'utf8' }),
@@ -184,7 +184,7 @@ describeModules('debugfs', () => {
   it('shows tables to root alone', () => {
     for (const device of devices) {
       const folder = debugfs(device);
-      const pool = device === 'ion' ? ['drain', 'pool'] : [];
+      const pool = device === 'exporter' ? [] : ['drain', 'pool'];
       assert.deepEqual(readdirSync(folder).sort(), ['buffers', ...pool, 'heaps'].sort());
       for (const name of readdirSync(folder)) {
         assert.equal(statSync(join(folder, name)).mode & 0o777, name === 'drain' ? 0o200 : 0o400);
