@@ -3,27 +3,11 @@
 #include <linux/err.h>
 #include <linux/kref.h>
 #include <linux/limits.h>
+#include <linux/list.h>
 #include <linux/slab.h>
 
 #include "compat.h"
 #include "core.h"
-
-/**
- * struct dmabuf_account - what an open file has allocated
- * @ref:	held by the file, by the buffers, and by what is kept for others: a
- *		buffer that outlives the file still has to be uncharged
- * @pool:	of the device, or NULL: what keeps memory for the file
- * @closed:	whether the file is; nothing is kept any more
- * @limit:	bytes at most
- * @bytes:	of buffers that are there
- */
-struct dmabuf_account {
-	struct kref ref;
-	struct dmabuf_pool *pool;
-	bool closed;
-	u64 limit;
-	atomic64_t bytes;
-};
 
 /**
  * dmabuf_account_open() - start with no buffer
@@ -40,6 +24,7 @@ struct dmabuf_account *dmabuf_account_open(const struct dmabuf_device *device)
 		return ERR_PTR(-ENOMEM);
 	kref_init(&account->ref);
 	account->pool = device->pool;
+	INIT_LIST_HEAD(&account->kept);
 	account->limit = device->max_bytes_per_file ?: S64_MAX;
 
 	return account;
@@ -70,25 +55,12 @@ void dmabuf_account_put(struct dmabuf_account *account)
 }
 
 /**
- * dmabuf_account_is_closed() - whether there is no file any more
- * @account:	the account
- *
- * Return: true for good, for whoever takes the lock of the pool after what was
- * kept for the file has been given back.
- */
-bool dmabuf_account_is_closed(const struct dmabuf_account *account)
-{
-	return READ_ONCE(account->closed);
-}
-
-/**
  * dmabuf_account_close() - drop the reference of an open file
  * @account:	its account
  */
 void dmabuf_account_close(struct dmabuf_account *account)
 {
-	WRITE_ONCE(account->closed, true);
-	dmabuf_kept_forget(account->pool, account);
+	dmabuf_kept_close(account);
 	dmabuf_account_put(account);
 }
 EXPORT_SYMBOL_DMABUF(dmabuf_account_close);

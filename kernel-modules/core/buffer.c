@@ -184,7 +184,7 @@ static void free_buffer(struct kref *ref)
 
 	trace_dmabuf_free(buffer);
 	dmabuf_heap_uncount(buffer);
-	if (!dmabuf_kept_give(device->pool, account, buffer->heap->backing, &buffer->memory))
+	if (!dmabuf_kept_give(account, buffer->heap->backing, &buffer->memory))
 		dmabuf_memory_free(&buffer->memory);
 	mutex_destroy(&buffer->lock);
 	mutex_destroy(&buffer->write_back_lock);

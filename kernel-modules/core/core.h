@@ -52,6 +52,38 @@ struct dmabuf_memory {
 	struct dmabuf_pool *pool;
 };
 
+/*
+ * The contiguous memory a pool keeps: of the page allocator, of use to whoever
+ * wants memory, and of CMA, where most of the kernel's own cannot lie.
+ */
+enum dmabuf_kept_kind {
+	DMABUF_KEPT_PAGES,
+	DMABUF_KEPT_CMA,
+	DMABUF_KEPT_KINDS,
+};
+
+/**
+ * struct dmabuf_account - what an open file has allocated
+ * @ref:	held by the file, by the buffers, and by what is kept for others: a
+ *		buffer that outlives the file still has to be uncharged
+ * @limit:	bytes at most
+ * @bytes:	of buffers that are there
+ * @pool:	of the device, or NULL: what keeps memory for the file; its lock
+ *		protects all below
+ * @closed:	whether the file is; nothing is kept any more
+ * @kept:	pieces of memory, what came last at the end
+ * @kept_pieces: how many, with one that is being zeroed and not in @kept
+ */
+struct dmabuf_account {
+	struct kref ref;
+	u64 limit;
+	atomic64_t bytes;
+	struct dmabuf_pool *pool;
+	bool closed;
+	struct list_head kept;
+	unsigned int kept_pieces;
+};
+
 /**
  * struct dmabuf_share - a dma-buf over a buffer, the dma-buf's priv
  * @node:	in dmabuf_buffer.shares
@@ -137,7 +169,6 @@ void dmabuf_device_uncharge(struct dmabuf_device *device, u64 size);
 int dmabuf_charge(atomic64_t *bytes, u64 size, u64 limit);
 void dmabuf_account_get(struct dmabuf_account *account);
 void dmabuf_account_put(struct dmabuf_account *account);
-bool dmabuf_account_is_closed(const struct dmabuf_account *account);
 int dmabuf_account_charge(struct dmabuf_account *account, u64 size);
 void dmabuf_account_uncharge(struct dmabuf_account *account, u64 size);
 void dmabuf_heap_count(struct dmabuf_buffer *buffer);
@@ -165,7 +196,7 @@ void dmabuf_pool_destroy(struct dmabuf_pool *pool);
 struct page *dmabuf_pool_take(struct dmabuf_pool *pool, unsigned int i);
 bool dmabuf_pool_give(struct dmabuf_pool *pool, struct page *page, unsigned int order);
 void dmabuf_pool_drain(struct dmabuf_pool *pool);
-bool dmabuf_pools_give_way(void);
+bool dmabuf_pools_give_way(enum dmabuf_kept_kind kind, unsigned long before);
 u64 dmabuf_pool_bytes(const struct dmabuf_pool *pool);
 void dmabuf_pool_show(struct dmabuf_pool *pool, struct seq_file *seq);
 
@@ -183,12 +214,12 @@ static inline void dmabuf_zero_page(unsigned long pfn)
 		clear_page(page_address(page));
 }
 
-bool dmabuf_kept_give(struct dmabuf_pool *pool, struct dmabuf_account *account,
-		      enum dmabuf_backing backing, const struct dmabuf_memory *memory);
-int dmabuf_kept_take(struct dmabuf_pool *pool, const struct dmabuf_account *account,
-		     enum dmabuf_backing backing, unsigned long pages, unsigned long align,
-		     struct dmabuf_memory *memory);
-void dmabuf_kept_forget(struct dmabuf_pool *pool, const struct dmabuf_account *account);
+bool dmabuf_kept_give(struct dmabuf_account *account, enum dmabuf_backing backing,
+		      const struct dmabuf_memory *memory);
+int dmabuf_kept_take(const struct dmabuf_account *account, enum dmabuf_backing backing,
+		     unsigned long pages, unsigned long align, struct dmabuf_memory *memory);
+unsigned long dmabuf_kept_returned(void);
+void dmabuf_kept_close(struct dmabuf_account *account);
 
 int dmabuf_carveout_alloc(struct dmabuf_carveout *carveout, unsigned long pages,
 			  unsigned long align, unsigned long *pfn);

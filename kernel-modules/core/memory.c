@@ -53,6 +53,15 @@ static bool leaves_enough(unsigned long wanted)
 	return si_mem_available() >= (long)(wanted + totalram_pages() / 16);
 }
 
+/* What the kernel counts as available is not the CMA that is kept. */
+static bool may_take(unsigned long wanted)
+{
+	unsigned long before = dmabuf_kept_returned();
+
+	return leaves_enough(wanted) ||
+	       (dmabuf_pools_give_way(DMABUF_KEPT_CMA, before) && leaves_enough(wanted));
+}
+
 static int may_go_on(void)
 {
 	cond_resched();
@@ -200,7 +209,7 @@ static int fill_with_pages(struct dmabuf_memory *memory, unsigned long pages, gf
 			ret = may_go_on();
 			if (ret)
 				return ret;
-			if (!leaves_enough(pages - memory->pages))
+			if (!may_take(pages - memory->pages))
 				return -ENOMEM;
 		}
 		page = alloc_block(pages - memory->pages, memory->pool, account, &first);
@@ -259,14 +268,25 @@ static int zero_pages(unsigned long pfn, unsigned long pages)
 }
 
 /**
- * dmabuf_memory_zero() - zero contiguous memory
+ * dmabuf_memory_zero() - zero contiguous memory that a buffer had
  * @memory:	the memory
  *
  * Return: 0, or -EINTR after a fatal signal.
  */
 int dmabuf_memory_zero(const struct dmabuf_memory *memory)
 {
-	return zero_pages(memory->first.pfn, memory->pages);
+	unsigned long pfn = memory->first.pfn;
+	unsigned long i;
+	int ret;
+
+	ret = zero_pages(pfn, memory->pages);
+	if (ret)
+		return ret;
+	/* What was executed before is not taken for what is to be. */
+	for (i = 0; i < memory->pages; i++)
+		flush_dcache_page(pfn_to_page(pfn + i));
+
+	return 0;
 }
 
 /**
@@ -291,13 +311,6 @@ static int fill_from_dma_api(struct dmabuf_memory *memory, unsigned long pages, 
 	unsigned long pfn;
 	void *cookie;
 	int ret;
-
-	/*
-	 * A single page comes from the page allocator anyway, and without CMA
-	 * everything does.
-	 */
-	if (!IS_ENABLED(CONFIG_DMA_CMA) || pages == 1)
-		return -ENOMEM;
 
 	cookie = dma_alloc_attrs(dev, size, &memory->dma,
 				 GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY, DMA_ALLOC_ATTRS);
@@ -367,16 +380,35 @@ static int fill_from_page_allocator(struct dmabuf_memory *memory, unsigned long 
 	return 0;
 }
 
+/*
+ * A single page comes from the page allocator anyway, and without CMA everything
+ * does.
+ */
+static bool may_be_cma(enum dmabuf_backing backing, unsigned long pages)
+{
+	return IS_ENABLED(CONFIG_DMA_CMA) && backing != DMABUF_PAGES && pages > 1;
+}
+
+/* What is kept of either goes back before it is said to be full. */
 static int alloc_contiguous(struct dmabuf_memory *memory, unsigned long pages, unsigned long align,
 			    enum dmabuf_backing backing, const struct dmabuf_device *device)
 {
-	int ret;
+	unsigned long before = dmabuf_kept_returned();
+	gfp_t account = account_for(device);
+	int ret = -ENOMEM;
 
-	if (!leaves_enough(max(pages, align)))
+	if (!may_take(max(pages, align)))
 		return -ENOMEM;
-	ret = backing == DMABUF_PAGES ? -ENOMEM : fill_from_dma_api(memory, pages, align);
-	if (ret == -ENOMEM)
-		ret = fill_from_page_allocator(memory, pages, align, account_for(device));
+	if (may_be_cma(backing, pages)) {
+		ret = fill_from_dma_api(memory, pages, align);
+		if (ret == -ENOMEM && dmabuf_pools_give_way(DMABUF_KEPT_CMA, before))
+			ret = fill_from_dma_api(memory, pages, align);
+	}
+	if (ret != -ENOMEM)
+		return ret;
+	ret = fill_from_page_allocator(memory, pages, align, account);
+	if (ret == -ENOMEM && dmabuf_pools_give_way(DMABUF_KEPT_PAGES, before))
+		ret = fill_from_page_allocator(memory, pages, align, account);
 
 	return ret;
 }
@@ -401,15 +433,11 @@ int dmabuf_memory_alloc_contiguous(struct dmabuf_memory *memory, unsigned long p
 {
 	int ret;
 
-	ret = dmabuf_kept_take(device ? device->pool : NULL, account, backing, pages, align,
-			       memory);
+	ret = dmabuf_kept_take(account, backing, pages, align, memory);
 	if (ret != -ENOENT)
 		return ret;
-	ret = alloc_contiguous(memory, pages, align, backing, device);
-	if (ret == -ENOMEM && dmabuf_pools_give_way())
-		ret = alloc_contiguous(memory, pages, align, backing, device);
 
-	return ret;
+	return alloc_contiguous(memory, pages, align, backing, device);
 }
 
 /**
@@ -432,7 +460,7 @@ int dmabuf_memory_alloc_carveout(struct dmabuf_memory *memory, unsigned long pag
 		return ret;
 	memory->carveout = carveout;
 	set_piece(memory, pfn, pages);
-	ret = zero_pages(pfn, pages);
+	ret = dmabuf_memory_zero(memory);
 	if (ret)
 		dmabuf_memory_free(memory);
 

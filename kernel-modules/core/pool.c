@@ -13,6 +13,7 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
@@ -48,16 +49,9 @@ static void zero_block(struct page *block, unsigned int order)
 	}
 }
 
-/* Whether memory of it has failed, which nobody may touch any more. */
 static bool is_poisoned(struct page *block, unsigned int order)
 {
-	bool poisoned = false;
-	unsigned long i;
-
-	for (i = 0; i < 1UL << order; i++)
-		poisoned |= PageHWPoison(pfn_to_page(page_to_pfn(block) + i));
-
-	return poisoned;
+	return dmabuf_pool_is_poisoned(page_to_pfn(block), 1UL << order);
 }
 
 /* Where there is none of that order: DMABUF_ORDERS. */
@@ -207,13 +201,14 @@ static bool clean_block(struct dmabuf_pool *pool)
 	return page;
 }
 
-/* False where there is nothing to do. */
-static bool clean_one(struct dmabuf_pool *pool)
+/* False where nothing is left to do before @expires, which is when something goes back. */
+static bool clean_one(struct dmabuf_pool *pool, long *expires)
 {
 	bool done;
 
 	mutex_lock(&pool->cleaning);
 	done = clean_block(pool) || dmabuf_kept_clean(pool);
+	*expires = dmabuf_kept_expire(pool);
 	mutex_unlock(&pool->cleaning);
 
 	return done;
@@ -222,12 +217,14 @@ static bool clean_one(struct dmabuf_pool *pool)
 static int clean(void *data)
 {
 	struct dmabuf_pool *pool = data;
+	long expires = MAX_SCHEDULE_TIMEOUT;
 
 	while (!kthread_should_stop()) {
-		wait_event_idle(pool->dirtied,
-				READ_ONCE(pool->dirty_pages) || kthread_should_stop());
-		schedule_timeout_idle(msecs_to_jiffies(DELAY_MS));
-		while (!kthread_should_stop() && clean_one(pool))
+		if (wait_event_idle_timeout(pool->dirtied,
+					    READ_ONCE(pool->dirty_pages) || kthread_should_stop(),
+					    expires))
+			schedule_timeout_idle(msecs_to_jiffies(DELAY_MS));
+		while (!kthread_should_stop() && clean_one(pool, &expires))
 			cond_resched();
 	}
 
@@ -276,7 +273,7 @@ static unsigned long count_objects(struct shrinker *shrinker, struct shrink_cont
 	unsigned long pages;
 
 	spin_lock(&pool->lock);
-	pages = pool->pages - pool->cma_pages;
+	pages = pool->pages - pool->kept_pages[DMABUF_KEPT_CMA];
 	spin_unlock(&pool->lock);
 
 	return pages;
@@ -289,7 +286,7 @@ static unsigned long scan_objects(struct shrinker *shrinker, struct shrink_contr
 	unsigned long freed = release(pool, wanted);
 
 	if (freed < wanted)
-		freed += dmabuf_kept_release(pool, wanted - freed, true);
+		freed += dmabuf_kept_release(pool, wanted - freed, DMABUF_KEPT_PAGES);
 	/* A block may be more than was asked for. */
 	control->nr_scanned = freed;
 	spin_lock(&pool->lock);
@@ -307,33 +304,44 @@ static unsigned long scan_objects(struct shrinker *shrinker, struct shrink_contr
  */
 void dmabuf_pool_drain(struct dmabuf_pool *pool)
 {
+	enum dmabuf_kept_kind kind;
+
 	mutex_lock(&pool->cleaning);
 	release(pool, READ_ONCE(pool->pages));
-	dmabuf_kept_release(pool, READ_ONCE(pool->pages), false);
+	for (kind = 0; kind < DMABUF_KEPT_KINDS; kind++)
+		dmabuf_kept_release(pool, READ_ONCE(pool->kept_pages[kind]), kind);
 	mutex_unlock(&pool->cleaning);
 }
 
 /**
  * dmabuf_pools_give_way() - give back the contiguous memory that all pools keep
+ * @kind:	of it
+ * @before:	what dmabuf_kept_returned() said before the caller found none
  *
- * For whoever found none.
+ * What is being zeroed is waited for: it may be a closed file's.
  *
- * Return: whether there was any.
+ * Return: whether any has gone back since then, whoever gave it; false after a
+ * fatal signal, too.
  */
-bool dmabuf_pools_give_way(void)
+bool dmabuf_pools_give_way(enum dmabuf_kept_kind kind, unsigned long before)
 {
-	unsigned long freed = 0;
 	struct dmabuf_pool *pool;
+	unsigned long wanted;
 
-	mutex_lock(&pools_lock);
+	if (mutex_lock_killable(&pools_lock))
+		return false;
 	list_for_each_entry(pool, &pools, node) {
-		mutex_lock(&pool->cleaning);
-		freed += dmabuf_kept_release(pool, READ_ONCE(pool->pages), false);
+		wanted = READ_ONCE(pool->kept_pages[kind]);
+		if (!wanted)
+			continue;
+		if (mutex_lock_killable(&pool->cleaning))
+			break;
+		dmabuf_kept_release(pool, wanted, kind);
 		mutex_unlock(&pool->cleaning);
 	}
 	mutex_unlock(&pools_lock);
 
-	return freed;
+	return !fatal_signal_pending(current) && dmabuf_kept_returned() != before;
 }
 
 /**
@@ -363,8 +371,9 @@ void dmabuf_pool_show(struct dmabuf_pool *pool, struct seq_file *seq)
 	show_line(seq, "max_bytes", pool->max_pages);
 	show_line(seq, "bytes", pool->pages);
 	show_line(seq, "zeroed_bytes", pool->pages - pool->dirty_pages);
-	show_line(seq, "cma_bytes", pool->cma_pages);
+	show_line(seq, "cma_bytes", pool->kept_pages[DMABUF_KEPT_CMA]);
 	show_line(seq, "reused_bytes", pool->reused);
+	show_line(seq, "expired_bytes", pool->expired);
 	show_line(seq, "reclaimed_bytes", pool->reclaimed);
 	spin_unlock(&pool->lock);
 }
@@ -393,7 +402,10 @@ struct dmabuf_pool *dmabuf_pool_create(const char *name, u64 max_bytes)
 		INIT_LIST_HEAD(&pool->dirty[i]);
 		INIT_LIST_HEAD(&pool->clean[i]);
 	}
-	INIT_LIST_HEAD(&pool->kept);
+	for (i = 0; i < DMABUF_KEPT_KINDS; i++) {
+		INIT_LIST_HEAD(&pool->kept_dirty[i]);
+		INIT_LIST_HEAD(&pool->kept_clean[i]);
+	}
 	pool->cleaner = kthread_run(clean, pool, "dmabuf-%s", name);
 	if (IS_ERR(pool->cleaner)) {
 		ret = PTR_ERR(pool->cleaner);

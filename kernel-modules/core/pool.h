@@ -18,7 +18,7 @@
  * @node:	in the list of all pools
  * @max_pages:	most pages it keeps
  * @shrinker:	gives them back when memory runs short
- * @cleaner:	zeroes them
+ * @cleaner:	zeroes them, and gives back contiguous memory that nobody wants
  * @dirtied:	what @cleaner waits for
  * @cleaning:	held by @cleaner while it has something that is on no list. Not
  *		by the shrinker, which must wait for nobody.
@@ -26,12 +26,14 @@
  *		under it
  * @dirty:	blocks by order, as their last buffer left them
  * @clean:	blocks by order, zeroed
- * @kept:	contiguous memory, each for the buffers of one open file, the
- *		oldest first
+ * @kept_dirty:	contiguous memory by kind, each piece for the buffers of one
+ *		open file, as its last one left it, the oldest first
+ * @kept_clean:	the same, zeroed; all of it is older than @kept_dirty
  * @pages:	of all of them, and of what is being zeroed
  * @dirty_pages: of those that are not zeroed yet, these among them
- * @cma_pages:	of those that are CMA's
+ * @kept_pages:	of those that are contiguous memory, by kind
  * @reused:	pages that new buffers got of it
+ * @expired:	pages of contiguous memory that nobody wanted in time
  * @reclaimed:	pages the kernel took back
  */
 struct dmabuf_pool {
@@ -44,11 +46,13 @@ struct dmabuf_pool {
 	spinlock_t lock;	/* all below */
 	struct list_head dirty[DMABUF_ORDERS];
 	struct list_head clean[DMABUF_ORDERS];
-	struct list_head kept;
+	struct list_head kept_dirty[DMABUF_KEPT_KINDS];
+	struct list_head kept_clean[DMABUF_KEPT_KINDS];
 	unsigned long pages;
 	unsigned long dirty_pages;
-	unsigned long cma_pages;
+	unsigned long kept_pages[DMABUF_KEPT_KINDS];
 	u64 reused;
+	u64 expired;
 	u64 reclaimed;
 };
 
@@ -73,7 +77,21 @@ static inline void dmabuf_pool_wake(struct dmabuf_pool *pool)
 		wake_up(&pool->dirtied);
 }
 
+/* Whether memory of it has failed, which nobody may touch any more. */
+static inline bool dmabuf_pool_is_poisoned(unsigned long pfn, unsigned long pages)
+{
+	bool poisoned = false;
+	unsigned long i;
+
+	for (i = 0; i < pages; i++)
+		poisoned |= PageHWPoison(pfn_to_page(pfn + i));
+
+	return poisoned;
+}
+
 bool dmabuf_kept_clean(struct dmabuf_pool *pool);
-unsigned long dmabuf_kept_release(struct dmabuf_pool *pool, unsigned long wanted, bool reclaim);
+long dmabuf_kept_expire(struct dmabuf_pool *pool);
+unsigned long dmabuf_kept_release(struct dmabuf_pool *pool, unsigned long wanted,
+				  enum dmabuf_kept_kind kind);
 
 #endif /* _POOL_H */

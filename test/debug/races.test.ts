@@ -42,6 +42,7 @@ const drains = existsSync('/sys/module/ion_lite/parameters/pool_max') ? ['drain 
 const meetings: Record<string, string[]> = {
   ion: [...both('alloc', 'EBADF'), 'counters ok'],
   limit: [...both('alloc', 'ENOMEM'), 'alloc EBADF'],
+  kept: [...both('alloc', 'EBADF'), 'cmem alloc ok', 'drain ok', 'drop caches ok', 'reuse ok'],
   regions: [
     ...both('allocate', 'EBADF'),
     'allocate untold EFAULT',

@@ -27,7 +27,15 @@ const LENGTH = MIB + 64 * 1024 + 1;
 const SIZE = Math.ceil(LENGTH / PAGE) * PAGE;
 const EMPTY = Buffer.alloc(16 * MIB);
 
-const names = ['max_bytes', 'bytes', 'zeroed_bytes', 'cma_bytes', 'reused_bytes', 'reclaimed_bytes'] as const;
+const names = [
+  'max_bytes',
+  'bytes',
+  'zeroed_bytes',
+  'cma_bytes',
+  'reused_bytes',
+  'expired_bytes',
+  'reclaimed_bytes',
+] as const;
 type Figures = Record<(typeof names)[number], number>;
 
 function figures(): Figures {

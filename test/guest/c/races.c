@@ -718,6 +718,92 @@ static void limit_after(struct racer *r)
 	TRY(r, "close the device", close(SLOT), NONE);
 }
 
+/* ---- kept: what is kept of freed buffers for one open file, while others want all of it ---- */
+
+#define KEPT_CLIENTS	3
+#define KEPT_BUFFERS	12
+
+#define ION_POOL	"/sys/kernel/debug/ion/pool"
+#define ION_DRAIN	"/sys/kernel/debug/ion/drain"
+
+static long long reused_before;
+/* Of CMA, so much that the rest must be given up for it. */
+static size_t kept_large_pages;
+
+static void kept_set_up(struct racer *r)
+{
+	long long kb = number_in("/proc/meminfo", "CmaTotal:");
+
+	kept_large_pages = kb > 0 ? kb * 1024 / 4 * 3 / page_size : 256;
+	/* What the system heap has left. */
+	TRY(r, "drain", write_text(ION_DRAIN, "1"), NONE);
+}
+
+static void kept_before(struct racer *r)
+{
+	closing = round_now % 2;
+	at_work = KEPT_CLIENTS;
+	reused_before = number_in(ION_POOL, "reused_bytes");
+	open_as(r, "/dev/ion", SLOT);
+}
+
+/* Few sizes: most of them are kept. */
+static void kept_client(struct racer *r)
+{
+	static const uint32_t heaps[] = { ION_DMA_HEAP, ION_CONTIG_HEAP };
+
+	for (int i = 0; i < KEPT_BUFFERS; i++) {
+		size_t pages = 1 << 2 * below(r, 3);
+		int fd = ion_alloc(r, SLOT, pages, heaps[below(r, ARRAY_SIZE(heaps))], unless_closing());
+
+		if (fd < 0)
+			break;
+		use_buffer(r, fd, pages);
+		TRY(r, "close", close(fd), NONE);
+	}
+	at_work--;
+}
+
+static void kept_drain(struct racer *r)
+{
+	while (at_work) {
+		doze(r, 2000);
+		TRY(r, "drain", write_text(ION_DRAIN, "1"), NONE);
+		doze(r, 2000);
+		TRY(r, "drop caches", write_text("/proc/sys/vm/drop_caches", "2"), NONE);
+	}
+}
+
+static void kept_large(struct racer *r)
+{
+	int device = must_open(r, "/dev/cma_mem");
+	int fd;
+
+	while (at_work) {
+		fd = cmem_alloc(r, device, kept_large_pages, ERRNOS(ENOMEM));
+		if (fd >= 0)
+			TRY(r, "close", close(fd), NONE);
+	}
+	close(device);
+}
+
+/* With the file goes all that was kept for it. */
+static void kept_after(struct racer *r)
+{
+	long until = ms_now() + PATIENCE_MS;
+
+	if (number_in(ION_POOL, "reused_bytes") > reused_before)
+		count(r, "reuse", 0);
+	if (!closing)
+		TRY(r, "close the device", close(SLOT), NONE);
+	r->at = "looking for what is kept";
+	while (number_in(ION_POOL, "\nbytes") != 0) {
+		if (ms_now() > until)
+			breach(r, "%lld bytes are kept", number_in(ION_POOL, "\nbytes"));
+		usleep(2000);
+	}
+}
+
 /* ---- regions: of one /dev/cma_mem, found by others while they come up ---- */
 
 #define REGIONS		6	/* of each of the two that allocate */
@@ -2940,6 +3026,14 @@ static const struct scenario scenarios[] = {
 		.racers = { limit_client, limit_client, limit_client, limit_client, close_slot },
 		.after = limit_after,
 		.tear_down = default_heaps,
+	}, {
+		.name = "kept",
+		.title = "threads whose buffers get what others of one /dev/ion gave up, and those that want it back",
+		.rounds = 12,
+		.set_up = kept_set_up,
+		.before = kept_before,
+		.racers = { kept_client, kept_client, kept_client, kept_drain, kept_large, close_slot },
+		.after = kept_after,
 	}, {
 		.name = "regions",
 		.title = "regions of one /dev/cma_mem, exported and mapped while they come up",
