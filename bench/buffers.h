@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Heaps of all kinds, for the benchmarks: ion:ID, cma_mem or dma_heap:NAME. */
+/*
+ * Heaps of all kinds, for the benchmarks: ion:ID, cma_mem or dma_heap:NAME; ion:ID:warm
+ * and cma_mem:warm where what is kept of freed buffers is not drained.
+ */
 #ifndef _BENCH_BUFFERS_H
 #define _BENCH_BUFFERS_H
 
@@ -16,9 +19,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DRAIN	"/sys/kernel/debug/ion/drain"
+#define DEBUGFS	"/sys/kernel/debug/"
 
 struct heap {
+	const char *name;
 	int device;
 	int drain;	/* or -1 */
 	bool warm;
@@ -61,17 +65,19 @@ static int dma_heap_alloc(const struct heap *heap, size_t size)
 
 static struct heap open_heap(const char *name)
 {
-	struct heap heap = { .drain = -1 };
+	struct heap heap = { .drain = -1, .warm = strstr(name, ":warm") };
 	char path[256];
 
+	/* With pool_max=0 there is nothing to drain. */
 	if (sscanf(name, "ion:%u", &heap.ion_id) == 1) {
 		heap.alloc = ion_alloc;
-		heap.warm = strstr(name, ":warm");
-		/* There is none with pool_max=0. */
-		heap.drain = open(DRAIN, O_WRONLY | O_CLOEXEC);
+		heap.name = "ion";
+		heap.drain = open(DEBUGFS "ion/drain", O_WRONLY | O_CLOEXEC);
 		strcpy(path, "/dev/ion");
-	} else if (!strcmp(name, "cma_mem")) {
+	} else if (!strncmp(name, "cma_mem", 7)) {
 		heap.alloc = cma_mem_alloc;
+		heap.name = "cma_mem";
+		heap.drain = open(DEBUGFS "cma_mem/drain", O_WRONLY | O_CLOEXEC);
 		strcpy(path, "/dev/cma_mem");
 	} else if (!strncmp(name, "dma_heap:", 9)) {
 		heap.alloc = dma_heap_alloc;
@@ -91,7 +97,7 @@ static struct heap open_heap(const char *name)
 static void drain(const struct heap *heap)
 {
 	if (heap->drain >= 0 && write(heap->drain, "1", 1) != 1)
-		fail(DRAIN);
+		fail("drain");
 }
 
 static double now(void)

@@ -2,9 +2,9 @@
 /*
  * The life of a buffer, step by step, on one of our heaps and on the kernel's
  * own, in turns: heap SIZE ROUNDS OURS PEER. A heap is ion:ID, cma_mem or
- * dma_heap:NAME. What ION keeps of freed buffers is drained after each life;
- * with ion:ID:warm it is zeroed instead, which is waited for. Prints a line a
- * step: its name, and the nanoseconds of each.
+ * dma_heap:NAME. What is kept of freed buffers is drained after each life; with
+ * ion:ID:warm and cma_mem:warm it is zeroed instead, which is waited for. Prints
+ * a line a step: its name, and the nanoseconds of each.
  *
  * heap profile STEP SIZE HEAP does one step of one life while somebody else
  * counts instructions: before it a line with the addresses of the functions at
@@ -16,8 +16,6 @@
 
 #include "buffers.h"
 #include "../test/guest/c/drm.h"
-
-#define POOL	"/sys/kernel/debug/ion/pool"
 
 /* A driver that imports what it is given, and maps it for a device. */
 #define CARD	"/dev/dri/card0"
@@ -97,13 +95,16 @@ static void step_sustained(struct buffer *buffer)
 		drain(buffer->heap);
 }
 
-static bool is_zeroed(void)
+static bool is_zeroed(const struct heap *heap)
 {
 	long long bytes, zeroed;
-	FILE *file = fopen(POOL, "re");
+	char path[64];
+	FILE *file;
 
+	snprintf(path, sizeof(path), DEBUGFS "%s/pool", heap->name);
+	file = fopen(path, "re");
 	if (!file || fscanf(file, "max_bytes %*d bytes %lld zeroed_bytes %lld", &bytes, &zeroed) != 2)
-		fail(POOL);
+		fail(path);
 	fclose(file);
 
 	return bytes == zeroed;
@@ -113,7 +114,7 @@ static bool is_zeroed(void)
 static void settle(const struct heap *heap)
 {
 	if (heap->warm)
-		while (!is_zeroed())
+		while (!is_zeroed(heap))
 			usleep(1000);
 	else
 		drain(heap);

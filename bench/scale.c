@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * What allocating costs as there is more of it, on one heap: ion:ID, cma_mem or
- * dma_heap:NAME. What ION keeps of freed buffers is drained, or not wanted.
+ * dma_heap:NAME. What is kept of freed buffers is drained, or not wanted.
  *
  * scale size HEAP BYTES ROUNDS		nanoseconds a mebibyte, of one buffer
  * scale live HEAP BUFFERS ROUNDS	nanoseconds of alloc and close of a page,

@@ -46,6 +46,8 @@ interface Goal {
 
 const system = { group: 'ION SYSTEM heap', peer: 'dma_heap:system', peerName: 'in-tree system' };
 const contiguous = { peer: 'dma_heap:reserved', peerName: 'in-tree reserved' };
+/** Sizes of what cameras and codecs use, of which the next buffer is often as large. */
+const reused: Pair['steps'] = { alloc: { most: 0.2, from: 64 << 10, to: 8 << 20 } };
 const eightMebi = { from: 8 << 20, to: 8 << 20 };
 const ofContiguous: Pair['steps'] = {
   alloc: { most: 1 },
@@ -72,7 +74,9 @@ const pairs: Pair[] = [
   },
   { ...system, name: 'SYSTEM, pool warm,', ours: 'ion:0:warm', steps: { alloc: { most: 0.15, from: 64 << 10 } } },
   { ...contiguous, group: 'ION DMA heap', name: 'DMA', ours: 'ion:4', steps: ofContiguous },
+  { ...contiguous, group: 'ION DMA heap', name: 'DMA, reused,', ours: 'ion:4:warm', steps: reused },
   { ...contiguous, group: 'cma_mem', name: 'cma_mem', ours: 'cma_mem', steps: ofContiguous },
+  { ...contiguous, group: 'cma_mem', name: 'cma_mem, reused,', ours: 'cma_mem:warm', steps: reused },
 ];
 
 /** Bytes, and how often a buffer lives: until the figures repeat, and no longer. */
