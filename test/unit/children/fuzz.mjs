@@ -76,7 +76,7 @@ const right = {
   socketSend: () => [socket(), new Uint8Array(10), 0, [functions.fd(memfd())].slice(random(2))],
   socketReceive: () => [socket(), new Uint8Array(100), false],
   pollerCreate: () => [functions.duplicate(socket()), () => 0],
-  pollerUpdate: () => [pick(pollers), pick([0, 1, 2, 3])],
+  pollerUpdate: () => [pick(pollers), pick([0, 1, 2, 3]), pick([true, false])],
   pollerClose: () => [pick(pollers)],
 };
 
