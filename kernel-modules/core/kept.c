@@ -10,6 +10,7 @@
 #include <linux/jiffies.h>
 #include <linux/list.h>
 #include <linux/lockdep.h>
+#include <linux/log2.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/sched.h>
@@ -255,7 +256,8 @@ int dmabuf_kept_take(const struct dmabuf_account *account, enum dmabuf_backing b
 	struct dmabuf_kept *kept;
 	int ret = 0;
 
-	if (!pool)
+	/* More than its size aligns it to would be a matter of luck. */
+	if (!pool || align > roundup_pow_of_two(pages))
 		return -ENOENT;
 	spin_lock(&pool->lock);
 	kept = find(pool, account, backing, pages, align);
