@@ -101,7 +101,8 @@ describe('a loop over frames', () => {
       let gaps = 0;
       for await (using frame of stream) {
         if (frame.sequence % (RUN + 1) === 0) gaps++;
-        if (stream.frames === FRAMES / 10) begin = await measure();
+        // Until then V8 of Node.js 24 makes room for what is young, 80 MiB of it.
+        if (stream.frames === FRAMES / 2) begin = await measure();
         if (stream.frames === FRAMES) break;
       }
       assert(begin);
