@@ -2,6 +2,7 @@
 // What processes that allocate at the same time wait for: the kernel says so of each lock (lock:contention_begin).
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type Counts, ranked } from './bench-counts.ts';
 import { compileForGuest, KERNEL, PROCESSES, togetherWanted } from './bench-guest.ts';
 import { digits, type Subject } from './bench-results.ts';
 import { Failure } from './failure.ts';
@@ -42,8 +43,8 @@ grep -h '^overrun:' per_cpu/cpu*/stats >/share/overrun.${i}`,
 `;
 
 /** How often they waited where: what was called by what, and the kind of lock. */
-function waits(trace: string): Map<string, number> {
-  const counts = new Map<string, number>();
+function waits(trace: string): Counts {
+  const counts: Counts = new Map();
   // An event's line, and its stack.
   for (const event of trace.split(/^(?=.*contention_begin: )/m).slice(1)) {
     // "SPIN|MUTEX" is a mutex whose owner runs.
@@ -57,14 +58,10 @@ function waits(trace: string): Map<string, number> {
   return counts;
 }
 
-function table(counts: Map<string, number>[]): string {
-  const sums = counts.map((each) => [...each.values()].reduce((sum, one) => sum + one, 0));
-  const most = Math.max(...sums);
-  const places = [...new Set(counts.flatMap((each) => [...each.keys()]))]
-    .map((where) => ({ where, times: counts.map((each) => each.get(where) ?? 0) }))
-    .sort((a, b) => Math.max(...b.times) - Math.max(...a.times));
-  const shown = places.filter(({ times }) => Math.max(...times) >= WORTH_SHOWING * most);
-  const rest = sums.map((sum, i) => sum - shown.reduce((part, { times }) => part + (times[i] as number), 0));
+function table(counts: Counts[]): string {
+  const { shown, rest, others, all } = ranked(counts, (times, sums) => {
+    return Math.max(...times) >= WORTH_SHOWING * Math.max(...sums);
+  });
   const line = (where: string, times: readonly number[]) =>
     `| ${where} | ${times.map((one) => (one === 0 ? '' : digits((one * 1000) / (PROCESSES * ROUNDS)))).join(' | ')} |`;
   return [
@@ -72,9 +69,9 @@ function table(counts: Map<string, number>[]): string {
     '',
     `| in | lock | ${HEAPS.map(({ name }) => name).join(' | ')} |`,
     `| --- | --- | ${HEAPS.map(() => '---: |').join(' ')}`,
-    ...shown.map(({ where, times }) => line(where, times)),
-    ...(shown.length < places.length ? [line(`${places.length - shown.length} others |`, rest)] : []),
-    line('all |', sums),
+    ...shown.map(({ name, counts: times }) => line(name, times)),
+    ...(others > 0 ? [line(`${others} others |`, rest)] : []),
+    line('all |', all),
   ].join('\n');
 }
 

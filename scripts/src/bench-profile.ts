@@ -5,6 +5,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { type Counts, ranked } from './bench-counts.ts';
 import { benchGuest, compileForGuest, type Profiled, SWEEP, stepsWanted } from './bench-guest.ts';
 import { digits, label, type Subject } from './bench-results.ts';
 import { Failure } from './failure.ts';
@@ -17,9 +18,6 @@ const PAGE = 4096;
 const WORTH_SHOWING = 0.02;
 const PROGRAM = '(the program)';
 const PROMPT = '(qemu) ';
-
-/** Instructions by function. */
-type Counts = Map<string, number>;
 
 /** QEMU's monitor, which is asked one thing after the other. */
 class Monitor {
@@ -108,17 +106,11 @@ async function count(log: string, kallsyms: string, begin: string, end: string):
   return counts;
 }
 
-const total = (counts: Counts) => [...counts.values()].reduce((sum, each) => sum + each, 0);
-
 function table({ peerName, size, ...row }: Profiled, ours: Counts, peer: Counts): string {
   const pages = size / PAGE;
-  const all = [ours, peer].map(total) as [number, number];
-  const names = [...new Set([...ours.keys(), ...peer.keys()])];
-  const both = names.map((name) => ({ name, counts: [ours.get(name) ?? 0, peer.get(name) ?? 0] as const }));
-  const shown = both
-    .filter(({ counts }) => counts.some((one, i) => one >= WORTH_SHOWING * (all[i] as number)))
-    .sort((a, b) => Math.max(...b.counts) - Math.max(...a.counts));
-  const rest = all.map((sum, i) => sum - shown.reduce((part, { counts }) => part + (counts[i] as number), 0));
+  const { shown, rest, others, all } = ranked([ours, peer], (counts, sums) => {
+    return counts.some((one, i) => one >= WORTH_SHOWING * (sums[i] as number));
+  });
   const line = (name: string, counts: readonly number[]) =>
     `| ${[name, ...counts.map((one) => (one === 0 ? '' : digits(one / pages)))].join(' | ')} |`;
   return [
@@ -127,7 +119,7 @@ function table({ peerName, size, ...row }: Profiled, ours: Counts, peer: Counts)
     `| | ours | ${peerName} |`,
     '| --- | ---: | ---: |',
     ...shown.map(({ name, counts }) => line(name === PROGRAM ? name : `\`${name}\``, counts)),
-    line(`${names.length - shown.length} others`, rest),
+    line(`${others} others`, rest),
     line('all', all),
   ].join('\n');
 }
