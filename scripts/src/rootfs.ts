@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // The guest's file systems: an image of Debian packages, and the archive the kernel starts from.
-import { createHash } from 'node:crypto';
 import { chmod, copyFile, cp, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,7 +7,8 @@ import { contentOf, packagesWithDependencies, unpack } from './apt.ts';
 import { cached, hashOf } from './cache.ts';
 import { Failure } from './failure.ts';
 import type { KernelFiles } from './kernel.ts';
-import type { Architecture, Machine } from './machines.ts';
+import type { Architecture, Machine, NodeLine } from './machines.ts';
+import { fileOfPackage } from './npm-package.ts';
 import { step } from './progress.ts';
 import { projectRoot } from './project.ts';
 import { run } from './run.ts';
@@ -20,6 +20,8 @@ const PROGRAMS =
   'nodejs busybox-static bash coreutils dash findutils grep gzip kmod libc-bin libuv1-dev procps sed util-linux'.split(
     ' ',
   );
+/** A library that releases of Node.js take from the system. */
+const RELEASES_NEED = 'libatomic1';
 /** Busybox stands in where its own package would be large. */
 const APPLETS =
   'awk clear diff hexdump hostname ifconfig ip killall less mount nc ping reset route tar time umount vi wget which xxd'.split(
@@ -48,16 +50,18 @@ export interface Userland {
   uvInclude: string;
 }
 
-export async function userland(architecture: Architecture, suite: string): Promise<Userland> {
+export async function userland(architecture: Architecture, { suite, release }: NodeLine): Promise<Userland> {
   const sources = [{ suite, architectures: [architecture.name] }];
   const debs = await packagesWithDependencies(
     `the guest's programs (${suite}, ${architecture.name})`,
     sources,
-    PROGRAMS,
+    release ? [...PROGRAMS, RELEASES_NEED] : PROGRAMS,
   );
   const esbuild = await esbuildFor(architecture);
+  const node = release && (await fileOfPackage(release, 'bin/node', 400 << 20));
+  const ofPackages = [esbuild, ...(node === undefined ? [] : [node])].map((path) => basename(dirname(path)));
   const sourcesOfOurs = [import.meta.filename, ...OWN_FILES.map((file) => join(own, file))];
-  const key = [await contentOf(debs), basename(dirname(esbuild)), await hashOf(sourcesOfOurs)];
+  const key = [await contentOf(debs), ofPackages, await hashOf(sourcesOfOurs)];
   const directory = await cached('userland', key, 700 << 20, (part) =>
     step(`making the guest's root file system for ${architecture.name}`, async () => {
       const root = join(part, 'root');
@@ -77,6 +81,11 @@ export async function userland(architecture: Architecture, suite: string): Promi
       }
       await copyFile(esbuild, join(root, 'usr/lib/dmabuf/esbuild'));
       await chmod(join(root, 'usr/lib/dmabuf/esbuild'), 0o755);
+      if (node !== undefined) {
+        await rm(join(root, 'usr/bin/node'));
+        await copyFile(node, join(root, 'usr/bin/node'));
+        await chmod(join(root, 'usr/bin/node'), 0o755);
+      }
       // Uncompressed: an emulated processor unpacks slowly, and the host caches the file.
       const plain = ['-noappend', '-all-root', '-noI', '-noD', '-noF', '-noX', '-quiet', '-no-progress'];
       await run('mksquashfs', [root, join(part, 'image'), ...plain], {
@@ -89,27 +98,11 @@ export async function userland(architecture: Architecture, suite: string): Promi
 }
 
 /** esbuild's program for the guest, as the lock file names it. */
-async function esbuildFor(architecture: Architecture): Promise<string> {
+async function esbuildFor({ esbuild: name }: Architecture): Promise<string> {
   const lock = JSON.parse(await readFile(join(projectRoot, 'package-lock.json'), 'utf8'));
-  const entry = lock.packages[`node_modules/${architecture.esbuild}`];
-  if (!entry) throw new Failure(`package-lock.json does not know ${architecture.esbuild}`);
-  const what = `${architecture.esbuild}@${entry.version}`;
-  const directory = await cached('esbuild', [what, entry.integrity], 40 << 20, (part) =>
-    step(`fetching ${what}`, async () => {
-      const purpose = `fetching ${what}`;
-      const packed = JSON.parse(await run('npm', ['pack', '--json', '--silent', what], { cwd: part, purpose }));
-      const file = join(part, [packed].flat()[0].filename);
-      const integrity = `sha512-${createHash('sha512')
-        .update(await readFile(file))
-        .digest('base64')}`;
-      if (integrity !== entry.integrity) {
-        throw new Failure(`${what} is not what package-lock.json expects (${integrity}); nothing was kept`);
-      }
-      await run('tar', ['-xzf', file, '-C', part, '--strip-components=2', 'package/bin/esbuild'], { purpose });
-      await rm(file);
-    }),
-  );
-  return join(directory, 'esbuild');
+  const entry = lock.packages[`node_modules/${name}`];
+  if (!entry) throw new Failure(`package-lock.json does not know ${name}`);
+  return await fileOfPackage({ name, version: entry.version, integrity: entry.integrity }, 'bin/esbuild', 40 << 20);
 }
 
 /** Drivers the guest cannot reach its root without, in no particular order. */

@@ -189,10 +189,10 @@ describe('an empty cache', function () {
     // Two sets of packages: the kernel's and the programs'. All else once.
     assert.deepEqual(kinds.sort(), [
       'bridge',
-      'esbuild',
       'initrd',
       'kernel',
       'modules',
+      'npm',
       'packages',
       'packages',
       'userland',

@@ -56,11 +56,18 @@ describe('scripts/guest', function () {
       assert.equal(`${stdout}`, '1\n');
     });
 
-    it('has the node that --node names, and runs TypeScript on it', async () => {
-      const { code, stdout, stderr } = await guest(['--node', '24', '--', 'node', 'test/lab/version.ts']);
-      assert.equal(code, 0, stderr);
-      assert.match(`${stdout}`, /^v24\..* arm\n$/);
-    });
+    for (const [node, options, version] of [
+      ['20', [], /^v20\..* arm\n$/],
+      ['26', ['--arch', 'arm64'], /^v26\..* arm64\n$/],
+    ] as [string, string[], RegExp][]) {
+      it(`has the node that --node ${node} names, and runs TypeScript on it`, async () => {
+        const command = ['--', 'node', 'test/lab/version.ts'];
+        const { code, stdout, stderr } = await guest([...options, '--node', node, ...command]);
+        assert.equal(code, 0, stderr);
+        assert.match(`${stdout}`, version);
+        assert.doesNotMatch(stderr, /^\(node:\d+\)/m);
+      });
+    }
 
     it('that cannot be set up ends with 125 and says why', async () => {
       for (const [line, why] of [

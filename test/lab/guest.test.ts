@@ -191,7 +191,8 @@ describe('scripts/guest', function () {
       ['a port that is none', ['--forward', '70000:80', '--', 'true'], /--forward 70000:80/],
       ['a module line that is none', ['--module', 'a;b', '--', 'true'], /--module/],
       ['a userland that the kernel cannot run', ['--userland', 'arm64', '--', 'true'], /--userland arm64/],
-      ['a node that is not there', ['--node', '4', '--', 'true'], /--node 4/],
+      ['a node that is not there', ['--node', '4', '--', 'true'], /--node 4: .*there is 20, 24$/m],
+      ['a node that is not there for 32-bit programs', ['--node', '26', '--', 'true'], /--node 26: .*20, 24$/m],
     ];
     for (const [what, args, message] of cases) {
       it(what, async () => {

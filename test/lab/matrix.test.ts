@@ -22,12 +22,18 @@ describe('the matrix', function () {
     assert.deepEqual(shown.splice(-2), ['debug-armhf', 'debug-arm64'], 'which test:debug runs');
     // What differs in more than the kernel and the architecture is not in the table.
     assert.deepEqual(names(stdout).slice(0, shown.length), shown);
-    assert.deepEqual(names(stdout).slice(shown.length), ['6.1-arm64-armhf', '6.12-arm64-armhf', '6.1-armhf-node20']);
+    const others = ['6.1-arm64-armhf', '6.12-arm64-armhf', '6.1-armhf-node20', '7.2-arm64-node26'];
+    assert.deepEqual(names(stdout).slice(shown.length), others);
   });
 
   it('takes a name for itself, and patterns', () => {
     assert.deepEqual(names(matrix('--list', '--only', '6.1-armhf').stdout), ['6.1-armhf']);
-    assert.deepEqual(names(matrix('--list', '--only', '7.*').stdout), ['7.2-armhf', '7.2-arm64', '7.2-amd64']);
+    assert.deepEqual(names(matrix('--list', '--only', '7.*').stdout), [
+      '7.2-armhf',
+      '7.2-arm64',
+      '7.2-amd64',
+      '7.2-arm64-node26',
+    ]);
     assert.deepEqual(names(matrix('--list', '--only', 'amd64', '--only', 'lab').stdout).length, 6);
   });
 
@@ -55,7 +61,7 @@ describe('the matrix', function () {
       const chosen = turn(number).map(({ name }) => name);
       assert.equal(chosen.length, 2);
       assert(!chosen.includes('6.1-armhf') && !chosen.includes('lab-arm64'));
-      assert(chosen.some((name) => name.endsWith('-arm64')));
+      assert(chosen.some((name) => /-arm64(-node\d+)?$/.test(name)));
       for (const name of chosen) seen.add(name);
     }
     assert.equal(seen.size, combinations.length - 2);

@@ -9,7 +9,11 @@ const said = [...process.argv.slice(1), ...process.execArgv, ...(code === undefi
 if (said.some((word) => typescript.test(word))) {
   const { register, default: Module } = await import('node:module');
   const { transformSync } = await import('./transform.mjs');
+  // node 26 calls register() deprecated, aloud in every process. Its successor's hooks are those of require(), too.
+  const { noDeprecation } = process;
+  process.noDeprecation = true;
   register('./hooks.mjs', import.meta.url);
+  process.noDeprecation = noDeprecation;
   process.setSourceMapsEnabled(true);
   for (const extension of ['.ts', '.cts']) {
     Module._extensions[extension] = (module, path) => module._compile(transformSync(path), path);
