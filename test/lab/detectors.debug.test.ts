@@ -28,6 +28,7 @@ const regions = (from: string, to: string): Edit => ({ file: 'cma_mem/regions.c'
 const exporter = (from: string, to: string): Edit => ({ file: 'exporter/exporter.c', from, to });
 const memory = (from: string, to: string): Edit => ({ file: 'core/memory.c', from, to });
 const pool = (from: string, to: string): Edit => ({ file: 'core/pool.c', from, to });
+const kept = (from: string, to: string): Edit => ({ file: 'core/kept.c', from, to });
 const debugfs = (from: string, to: string): Edit => ({ file: 'core/debugfs.c', from, to });
 
 /** The end of cmem_regions_close(). */
@@ -96,6 +97,16 @@ const mistakes: Mistake[] = [
     report: /churn: bytes of somebody else at \d+ of \d+/,
     code: 1,
     command: '/share/c/churn 64',
+  },
+  {
+    title: 'what the last buffer of an open file held',
+    edits: [
+      kept('\tif (wanted)\n\t\tdmabuf_memory_zero(&kept->memory);\n', ''),
+      kept('\telse if (kept->dirty)\n\t\tret = dmabuf_memory_zero(&kept->memory);\n', ''),
+    ],
+    report: /races: kept, .*page \d+ holds /,
+    code: 1,
+    command: 'rmmod ion_lite; insmod /share/ion_lite.ko; /share/c/races --rounds 20 kept',
   },
   {
     title: 'blocks a pool keeps when its device is gone',
