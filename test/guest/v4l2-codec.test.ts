@@ -544,6 +544,27 @@ for (const planes of ['single', 'multi'] as const) {
         });
       });
 
+      it('goes on after what it cannot read, marks what it made of it, and counts it', async () => {
+        await leavesNoPage(async () => {
+          const [first, second, third] = grey(3) as [Uint8Array, Uint8Array, Uint8Array];
+          const [one, other] = (await encoded(CODED_WIDTH, CODED_HEIGHT, [first, second])) as [Uint8Array, Uint8Array];
+          // A version there is not.
+          const broken = Uint8Array.from(other).fill(0xff, 8, 12);
+          const noise = new Uint8Array(500);
+          // Of an encoder that has seen no other: it builds on none.
+          const stream = [one, broken, noise, ...(await encoded(CODED_WIDTH, CODED_HEIGHT, [third]))];
+          using decoder = Codec.open({ from: 'FWHT', to: 'GREY' });
+          const decoding = decoder.process(stream, { count: 2 });
+          const damaged: boolean[] = [];
+          for await (using frame of decoding) {
+            damaged.push(frame.damaged);
+            if (!frame.damaged) checkGrey(frame, damaged.length - 1);
+          }
+          assert.deepEqual(damaged, [false, true, false]);
+          assert.deepEqual([decoding.inputs, decoding.damagedInputs], [4, 2]);
+        });
+      });
+
       it('goes on with new buffers where pictures change their size, and those from before stay', async () => {
         await leavesNoPage(async () => {
           const taller = CODED_HEIGHT + 40;
