@@ -10,13 +10,13 @@ import { type SystemError, systemError } from '../errors.js';
 import type { Heap } from '../heap/heap.js';
 import { native } from '../native.js';
 import { videoError } from './advice.js';
-import { type CodecInput, fillSlot, type Given, readInput } from './codec-input.js';
+import { CodecFeed, type CodecFeedListener, type CodecSource } from './codec-feed.js';
 import type { CodecSide } from './codec-side.js';
 import type { VideoDevice } from './device.js';
 import type { Listener } from './events.js';
 import type { Frame } from './frame.js';
 import { FrameSource, type ReadyFrame } from './frame-source.js';
-import { BufferQueue, type Done, type Slot } from './queue.js';
+import { BufferQueue, type Done } from './queue.js';
 import { Ready } from './readiness.js';
 import { joinStages, type Stage } from './report.js';
 
@@ -25,9 +25,6 @@ const { errno } = osConstants;
 
 /** What a device makes of what, as far as this library has to know. */
 export type CodecKind = 'encoder' | 'decoder' | 'converter';
-
-/** Where input comes from. @internal */
-export type CodecSource = AsyncIterator<CodecInput> | Iterator<CodecInput>;
 
 /** What {@link Codec.process} has checked. @internal */
 export interface CheckedCodecOptions {
@@ -58,25 +55,13 @@ export let startCodec: (
  * left, its frames are closed, and all buffers are freed, but for those of frames that are not closed yet.
  */
 export class CodecStream extends FrameSource {
-  /** what the driver reads, V4L2's OUTPUT */
-  readonly #input: BufferQueue;
+  /** fills what the driver reads, V4L2's OUTPUT */
+  readonly #feed: CodecFeed;
   readonly #side: CodecSide;
   readonly #options: CheckedCodecOptions;
-  /** undefined: it has ended, or was left */
-  #source: CodecSource | undefined;
   #loop: Promise<void> | undefined;
   #over = false;
   #failure: { error: unknown } | undefined;
-
-  /** whether the source is being asked, or its answer put into a buffer */
-  #pulling = false;
-  /** whether the driver is fed bytes; undefined before the first input */
-  #copies: boolean | undefined;
-  /** what the driver reads, by its slot */
-  readonly #lent = new Map<Slot, Given>();
-  /** the buffer that a slot had last: the kernel keeps its mapping */
-  readonly #inodes = new Map<Slot, number>();
-  #inputs = 0;
 
   /** hears of changes of what comes out, where the driver tells of them */
   #listener: Listener | undefined;
@@ -98,7 +83,6 @@ export class CodecStream extends FrameSource {
   #stirred = false;
   #resume: (() => void) | undefined;
   #waiters: (() => void)[] = [];
-  #leaving: Promise<unknown> = Promise.resolve();
 
   static {
     startCodec = (device, input, output, options) => new CodecStream(secret, device, input, output, options);
@@ -114,10 +98,19 @@ export class CodecStream extends FrameSource {
     if (key !== secret) throw new TypeError('A CodecStream is made by process()');
     // what it writes, V4L2's CAPTURE
     super(device, new BufferQueue(device, output.type));
-    this.#input = new BufferQueue(device, input.type);
     this.#side = output;
     this.#options = options;
-    this.#source = options.source;
+    const { kind, source, inputCount } = options;
+    const told: CodecFeedListener = {
+      begin: () => this.#begin(),
+      stir: () => this.#stir(),
+      fail: (error) => this.#fail(error),
+      mishap: (error) => {
+        this.#failure ??= { error };
+      },
+    };
+    const queue = new BufferQueue(device, input.type);
+    this.#feed = new CodecFeed(device, queue, { source, inputCount, pieces: kind === 'decoder' }, told);
   }
 
   /** Whether it has ended. Frames that it made before may still be there to be asked for. */
@@ -127,12 +120,12 @@ export class CodecStream extends FrameSource {
 
   /** Inputs that the driver has got. */
   get inputs(): number {
-    return this.#inputs;
+    return this.#feed.inputs;
   }
 
   /** Those of them that the driver could not read as they were (V4L2_BUF_FLAG_ERROR). */
   get damagedInputs(): number {
-    return this.#input.damaged;
+    return this.#feed.queue.damaged;
   }
 
   /** How often the frames of a stream have changed their size, each with new buffers. */
@@ -142,7 +135,7 @@ export class CodecStream extends FrameSource {
 
   /** What went through it, for {@link pipelineReport}. @internal */
   override get stage(): Stage {
-    return joinStages(this.#input.stage, this.output.stage, this.frames);
+    return joinStages(this.#feed.queue.stage, this.output.stage, this.frames);
   }
 
   /**
@@ -164,7 +157,7 @@ export class CodecStream extends FrameSource {
         return { value: this.frameOf(ready), done: false };
       }
       if (this.#over) {
-        await this.#leave();
+        await this.#feed.left();
         const failure = this.#failure;
         this.#failure = undefined;
         if (failure !== undefined) throw failure.error;
@@ -180,7 +173,7 @@ export class CodecStream extends FrameSource {
   /** Leaves the loop, and that over the input: ends the stream. */
   override async return(): Promise<IteratorResult<Frame, undefined>> {
     this.close();
-    await this.#leave();
+    await this.#feed.left();
     return { value: undefined, done: true };
   }
 
@@ -218,28 +211,9 @@ export class CodecStream extends FrameSource {
     this.#options.signal?.removeEventListener('abort', this.#abort);
     this.#listener?.end();
     this.output.release();
-    this.#input.release();
-    for (const given of this.#lent.values()) this.#release(given);
-    this.#lent.clear();
-    const source = this.#source;
-    this.#source = undefined;
-    // An iterator may have nothing to do at its end, and what it says there comes too late for anybody.
-    this.#leaving = (async () => source?.return?.())().catch(() => {});
+    this.#feed.end();
     this.#stir();
     for (const waiter of this.#waiters.splice(0)) waiter();
-  }
-
-  /** Waits for the end of the loop over the input, unless that waits itself for what may never come. */
-  async #leave(): Promise<void> {
-    if (!this.#pulling) await this.#leaving;
-  }
-
-  #release(given: Given): void {
-    try {
-      given.release();
-    } catch (error) {
-      this.#failure ??= { error };
-    }
   }
 
   /** Never rejects. */
@@ -250,7 +224,7 @@ export class CodecStream extends FrameSource {
       signal?.addEventListener('abort', this.#abort);
       while (!this.#over) {
         this.#stirred = false;
-        this.#reap();
+        if (this.#feed.reap()) this.#silent = false;
         this.#collect();
         this.#hear();
         if (this.#changed && (this.#last || !this.output.streaming)) {
@@ -259,25 +233,11 @@ export class CodecStream extends FrameSource {
         }
         if (this.#isDone()) return this.#end();
         this.#drain();
-        void this.#pull();
+        void this.#feed.pull();
         await this.#rest();
       }
     } catch (error) {
       this.#fail(error);
-    }
-  }
-
-  /** Takes back what the driver has read. */
-  #reap(): void {
-    while (this.#input.streaming) {
-      const done = this.#input.dequeue();
-      if (done === undefined) return;
-      this.#silent = false;
-      const { slot } = done;
-      slot.holder = 'idle';
-      const given = this.#lent.get(slot);
-      this.#lent.delete(slot);
-      given?.release();
     }
   }
 
@@ -342,14 +302,9 @@ export class CodecStream extends FrameSource {
     this.output.start();
   }
 
-  /** The source has ended, and everything of it is the driver's. */
-  get #fed(): boolean {
-    return this.#source === undefined && !this.#pulling;
-  }
-
   /** Tells the driver that there is no more to come: it hands out what it still has. */
   #drain(): void {
-    if (!this.#fed || this.#draining || this.#counting || this.#last || !this.output.streaming) return;
+    if (!this.#feed.done || this.#draining || this.#counting || this.#last || !this.output.streaming) return;
     const encoder = this.#options.kind === 'encoder';
     const command = encoder ? v4l2.ENC_CMD_STOP : v4l2.DEC_CMD_STOP;
     const error =
@@ -364,77 +319,26 @@ export class CodecStream extends FrameSource {
   }
 
   #isDone(): boolean {
-    if (!this.#fed) return false;
-    if (this.#inputs === 0) return true;
+    if (!this.#feed.done) return false;
+    if (this.#feed.inputs === 0) return true;
     if (!this.output.streaming) {
-      if (this.#input.queued > 0 && !this.#silent) return false;
-      const advice = `It has met no picture in what it was given: is that ${this.#input.format?.pixelFormat}?`;
+      if (this.#feed.queue.queued > 0 && !this.#silent) return false;
+      const advice = `It has met no picture in what it was given: is that ${this.#feed.queue.format?.pixelFormat}?`;
       throw systemError(-errno.EILSEQ, 'ioctl', this.device.path, advice);
     }
-    if (this.#counting) return this.#input.queued === 0 && (this.frames >= this.#inputs || this.#silent);
+    if (this.#counting) return this.#feed.queue.queued === 0 && (this.frames >= this.#feed.inputs || this.#silent);
     return this.#draining && this.#last;
   }
 
   /** Whether a silence is all that tells that nothing comes any more. */
   get #listening(): boolean {
-    if (!this.#fed) return false;
-    return this.#counting ? this.#input.queued === 0 && this.output.queued > 0 : !this.output.streaming;
+    if (!this.#feed.done) return false;
+    return this.#counting ? this.#feed.queue.queued === 0 && this.output.queued > 0 : !this.output.streaming;
   }
 
-  /** Asks the source for one more, where there is a buffer for it. Never rejects. */
-  async #pull(): Promise<void> {
-    const source = this.#source;
-    if (this.#pulling || source === undefined) return;
-    if (this.#copies !== undefined && !this.#input.slots.some(({ holder }) => holder === 'idle')) return;
-    this.#pulling = true;
-    try {
-      const result = await this.#ask(source);
-      if (result.done === true) this.#source = undefined;
-      else await this.#take(result.value);
-    } catch (error) {
-      this.#fail(error);
-    } finally {
-      this.#pulling = false;
-      this.#stir();
-    }
-  }
-
-  async #ask(source: CodecSource): Promise<IteratorResult<CodecInput>> {
-    try {
-      return await source.next();
-    } catch (error) {
-      // It has ended by that.
-      this.#source = undefined;
-      throw error;
-    }
-  }
-
-  async #take(value: unknown): Promise<void> {
-    const given = readInput(value, { syscall: 'ioctl', path: this.device.path });
-    try {
-      await this.#begin(given);
-      if (this.#over) this.#release(given);
-      else this.#give(given);
-    } catch (error) {
-      this.#release(given);
-      throw error;
-    }
-  }
-
-  /** Makes the queues for what the first input is. */
-  async #begin(given: Given): Promise<void> {
-    const copies = given.buffers === undefined;
-    if (this.#copies !== undefined || this.#over) {
-      if (this.#over || this.#copies === copies) return;
-      const advice = `Its input began with ${copies ? 'buffers, and goes on with bytes' : 'bytes, and goes on with buffers'}: process() takes one or the other.`;
-      throw systemError(-errno.EINVAL, 'ioctl', this.device.path, advice);
-    }
-    const { kind, inputCount } = this.#options;
-    if (copies) await this.#input.allocate({ count: inputCount });
-    else this.#input.reserve(inputCount);
-    this.#copies = copies;
-    if (this.#over) return;
-    if (kind === 'decoder') this.#subscribe();
+  /** What comes out, where the driver does not say first what that is. */
+  async #begin(): Promise<void> {
+    if (this.#options.kind === 'decoder') this.#subscribe();
     if (this.#listener === undefined) await this.#open();
   }
 
@@ -447,24 +351,9 @@ export class CodecStream extends FrameSource {
     }
   }
 
-  #give(given: Given): void {
-    const idle = this.#input.slots.filter(({ holder }) => holder === 'idle');
-    const inode = given.buffers?.[0]?.inode;
-    const slot = idle.find((one) => inode !== undefined && this.#inodes.get(one) === inode) ?? (idle[0] as Slot);
-    if (given.frame !== undefined && [...this.#lent.values()].some(({ frame }) => frame === given.frame)) {
-      throw systemError(-errno.EBUSY, 'ioctl', this.device.path, 'The driver has this frame already.');
-    }
-    const info = fillSlot(this.#input, slot, given, this.#options.kind === 'decoder');
-    this.#input.enqueue(slot, info);
-    this.#inputs++;
-    this.#lent.set(slot, given);
-    if (inode !== undefined) this.#inodes.set(slot, inode);
-    if (!this.#input.streaming) this.#input.start();
-  }
-
   /** There is a frame that nobody asks for, and nobody is to be told of inputs that were read. */
   get #unwanted(): boolean {
-    return this.#ready.length > 0 && this.#waiters.length === 0 && ![...this.#lent.values()].some(({ told }) => told);
+    return this.#ready.length > 0 && this.#waiters.length === 0 && !this.#feed.awaited;
   }
 
   /** Until something happens. */
@@ -501,7 +390,7 @@ export class CodecStream extends FrameSource {
   }
 
   #awaited(): number {
-    const reads = this.#input.streaming && this.#input.queued > 0;
+    const reads = this.#feed.queue.streaming && this.#feed.queue.queued > 0;
     const writes = this.output.streaming && this.output.queued > 0;
     if (!reads && !writes) return 0;
     return (
