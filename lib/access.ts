@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { checkInteger } from './arguments.js';
 import { Watched } from './collected.js';
-import { DmaBufError } from './errors.js';
+import { DmaBufError, illegalConstructor } from './errors.js';
 import type { AccessDirection } from './fences.js';
 import { type Plane, rows, somePlanes } from './planes.js';
 
@@ -58,7 +58,7 @@ export class Access implements Disposable {
   }
 
   private constructor(key: symbol, source: AccessSource) {
-    if (key !== secret) throw new TypeError('An Access is made by access() of a DmaBuf');
+    if (key !== secret) throw illegalConstructor('An Access is made by access() of a DmaBuf');
     this.direction = source.direction;
     this.#source = source;
     this.#forgotten = new Forgotten(this, source);

@@ -4,6 +4,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { constants, totalmem } from 'node:os';
 import type { Origin } from './dmabuf.js';
 import type { DeviceLimit } from './heap/stats.js';
+import { native } from './native.js';
 
 const { errno } = constants;
 
@@ -64,7 +65,10 @@ function refused(path: string): string {
         ? `add this user to the group ${group} (\`usermod -aG ${group} USER\`) and log in again`
         : 'run as root, or give the device to a group by a udev rule';
     return `It belongs to ${words}: ${cure}.`;
-  } catch {
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ERR_ACCESS_DENIED') {
+      return `Node.js runs with --permission, and --allow-fs-read=${path} is missing.`;
+    }
     return 'Run as root, or give the device to a group by a udev rule.';
   }
 }
@@ -160,6 +164,14 @@ export function descriptorAdvice(error: number): string | undefined {
   return undefined;
 }
 
+/** What to do with a descriptor that is not O_RDWR. */
+export function accessAdvice(mode: number): string {
+  if (mode === native.constants.O_RDONLY) {
+    return 'The descriptor is not O_RDWR (or sealed against writing), and JavaScript has no read-only memory: copy() reads the contents.';
+  }
+  return 'The descriptor is write-only, and there is no memory of that kind: have whoever gave it open it O_RDWR.';
+}
+
 /**
  * What to do where mmap(2) failed.
  *
@@ -175,6 +187,8 @@ export function mapAdvice(error: number, dma: boolean): string | undefined {
       return 'It comes from a protected heap: devices may use it, the CPU may not look. A heap that is not protected has memory for both.';
     case errno.ENODEV:
       return 'Its exporter cannot be mapped by programs.';
+    case errno.ENOTSUP:
+      return 'This runtime lets no ArrayBuffer have memory of others (Electron is built so): copy() reads the contents, and a process of Node.js can map it.';
     default:
       return descriptorAdvice(error);
   }
@@ -186,6 +200,8 @@ export function allocationAdvice(error: number, path: string, contiguous: boolea
     case errno.ENOMEM:
     case errno.ENOSPC:
       return memoryAdvice(contiguous);
+    case errno.EFBIG:
+      return 'The size of files is limited for this process (`ulimit -f`), and a memfd is one.';
     case errno.ENOTTY:
       return `${path} is not the device its name says: heaps() lists what this machine has.`;
     case errno.ENODEV:

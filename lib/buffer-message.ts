@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { type Watched, whenCollected } from './collected.js';
 import { DmaBuf } from './dmabuf.js';
+import { illegalConstructor } from './errors.js';
 import type { FdMessage, FdSocket } from './fd-socket.js';
 import { native } from './native.js';
 
@@ -20,7 +21,7 @@ export class BufferMessage implements Disposable {
   #watched: Watched | undefined;
 
   private constructor(key: symbol, socket: FdSocket, value: unknown, buffers: DmaBuf[], loan: number | undefined) {
-    if (key !== secret) throw new TypeError('A BufferMessage is what FdSocket.buffers() gives');
+    if (key !== secret) throw illegalConstructor('A BufferMessage is what FdSocket.buffers() gives');
     this.value = value;
     this.buffers = buffers;
     this.#socket = socket;

@@ -3,7 +3,7 @@ import { constants as osConstants } from 'node:os';
 import { checkInteger, checkOptions } from './arguments.js';
 import { type Watched, whenCollected } from './collected.js';
 import type { DmaBuf } from './dmabuf.js';
-import { DmaBufError, invalidType } from './errors.js';
+import { DmaBufError, illegalConstructor, invalidType } from './errors.js';
 import { FdSocket, lend } from './fd-socket.js';
 import { checkWaitOptions, type WaitOptions } from './fences.js';
 import { type AllocOptions, Heap } from './heap/heap.js';
@@ -63,7 +63,7 @@ export class BufferPool implements Disposable {
   #closed = false;
 
   private constructor(key: symbol, buffers: DmaBuf[], length: number) {
-    if (key !== secret) throw new TypeError('A BufferPool is made by create() or createSync()');
+    if (key !== secret) throw illegalConstructor('A BufferPool is made by create() or createSync()');
     this.#all = buffers;
     this.#free = [...buffers].reverse();
     this.count = buffers.length;
@@ -185,7 +185,7 @@ export class PoolBuffer implements Disposable {
   #released = false;
 
   private constructor(key: symbol, loan: Loan) {
-    if (key !== secret) throw new TypeError('A PoolBuffer is what BufferPool.acquire() gives');
+    if (key !== secret) throw illegalConstructor('A PoolBuffer is what BufferPool.acquire() gives');
     this.#loan = loan;
     this.#watched = whenCollected(this, () => wasLeft(loan));
   }

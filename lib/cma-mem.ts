@@ -18,6 +18,7 @@ import { type DmaBuf, ownDmaBuf } from './dmabuf.js';
 import {
   type Call,
   DmaBufError,
+  illegalConstructor,
   invalidType,
   invalidValue,
   outOfRange,
@@ -83,8 +84,9 @@ export class Region implements Disposable {
   #closed = false;
 
   /** @internal */
-  constructor(key: symbol, device: Device, { id, offset, length, physicalBase }: CmaRegion) {
-    if (key !== secret) throw new TypeError('A Region is made by CmaMem.allocate() or CmaMem.region()');
+  constructor(key: symbol, device: Device, region: CmaRegion) {
+    if (key !== secret) throw illegalConstructor('A Region is made by CmaMem.allocate() or CmaMem.region()');
+    const { id, offset, length, physicalBase } = region;
     this.#device = device;
     this.id = id;
     this.offset = offset;
@@ -216,7 +218,7 @@ export class CmaMem implements Disposable {
   readonly #device: Device;
 
   private constructor(key: symbol, device: Handle, path: string) {
-    if (key !== secret) throw new TypeError('A CmaMem is made by CmaMem.open() or CmaMem.fromFd()');
+    if (key !== secret) throw illegalConstructor('A CmaMem is made by CmaMem.open() or CmaMem.fromFd()');
     this.path = path;
     const handle = new OwnedHandle(this, device, `CmaMem ${path}`, path);
     this.#device = { handle, path, sysfs: sysfsFolder(device), owner: this };

@@ -2,20 +2,24 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { type Access, openAccess } from './access.js';
-import { descriptorAdvice, importAdvice, mapAdvice } from './advice.js';
+import { accessAdvice, descriptorAdvice, importAdvice, kibibytes, mapAdvice } from './advice.js';
 import {
   checkFd,
   checkFlag,
   checkInteger,
   checkOptionNames,
   checkOptions,
+  checkPath,
   checkRange,
   type Range,
 } from './arguments.js';
+import { fits } from './available.js';
 import { countCopy } from './copies.js';
 import {
+  answeredError,
   type Call,
   DmaBufError,
+  illegalConstructor,
   invalidType,
   invalidValue,
   outOfRange,
@@ -199,7 +203,8 @@ export class DmaBuf implements Disposable {
   readonly dma: boolean;
   /** Where the planes of the picture in it lie, as it was told. */
   readonly planes: readonly Plane[];
-  readonly #writable: boolean;
+  /** what mmap may do with the descriptor: O_RDONLY, O_WRONLY or O_RDWR */
+  readonly #mode: number;
   /** what errors call it */
   readonly #link: Link;
   readonly #handle: OwnedHandle;
@@ -225,14 +230,15 @@ export class DmaBuf implements Disposable {
   }
 
   private constructor(key: symbol, handle: Handle, description: Description, options: DmaBufOptions = {}) {
-    if (key !== secret) throw new TypeError('A DmaBuf is made by Heap.alloc() or DmaBuf.fromFd()');
+    if (key !== secret) throw illegalConstructor('A DmaBuf is made by Heap.alloc() or DmaBuf.fromFd()');
     this.size = description.size;
     this.length = options.length ?? description.size;
     this.inode = description.inode;
     this.dma = description.kind === FileKind.dmaBuf;
     this.planes = options.planes ?? [];
     const writeSeals = constants.F_SEAL_WRITE | constants.F_SEAL_FUTURE_WRITE;
-    this.#writable = description.access === constants.O_RDWR && (description.seals & writeSeals) === 0;
+    const { access, seals } = description;
+    this.#mode = access === constants.O_RDWR && (seals & writeSeals) !== 0 ? constants.O_RDONLY : access;
     this.#name = options.name;
     this.#heap = options.heap;
     this.#link = new Link(handle, description, options.name);
@@ -373,13 +379,8 @@ export class DmaBuf implements Disposable {
   #checkMap(range: Range): Required<Range> {
     this.#handle.get('mmap');
     const checked = checkRange(range, this.size, this.length, constants.PAGE_SIZE, this.#call('mmap'));
-    if (this.#writable) return checked;
-    throw systemError(
-      -errno.EACCES,
-      'mmap',
-      this.#path,
-      'The descriptor is not O_RDWR (or sealed against writing), and JavaScript has no read-only memory: copy() reads the contents.',
-    );
+    if (this.#mode === constants.O_RDWR) return checked;
+    throw systemError(-errno.EACCES, 'mmap', this.#path, accessAdvice(this.#mode));
   }
 
   /**
@@ -557,13 +558,17 @@ export class DmaBuf implements Disposable {
    *
    * @param range - default: all {@link DmaBuf.length} bytes
    * @throws RangeError ERR_OUT_OF_RANGE
-   * @throws SystemError EPERM: it comes from a protected heap
+   * @throws SystemError EPERM: it comes from a protected heap; EACCES: the descriptor is write-only; ENOMEM: there is no
+   *   room for a copy, of which large ones are refused where they would leave less than a sixteenth of RAM
    * @throws DmaBufError ERR_DMABUF_BUSY: a device is at work on it; ERR_DMABUF_CLOSED
    */
   copy(range: Range = {}): ArrayBuffer {
     this.#handle.get('mmap');
     const { offset, length } = checkRange(range, this.size, this.length, 1, this.#call('mmap'));
-    const destination = new ArrayBuffer(length);
+    if (this.#mode === constants.O_WRONLY) {
+      throw systemError(-errno.EACCES, 'mmap', this.#path, accessAdvice(this.#mode));
+    }
+    const destination = this.#roomFor(length);
     this.#begin(constants.DMA_BUF_SYNC_READ);
     const error = native.copy(this.#handle.get('mmap'), offset, destination);
     this.#end(constants.DMA_BUF_SYNC_READ, error === 0);
@@ -573,6 +578,18 @@ export class DmaBuf implements Disposable {
     return destination;
   }
 
+  #roomFor(length: number): ArrayBuffer {
+    if (fits(length, true)) {
+      try {
+        return new ArrayBuffer(length);
+      } catch {
+        // more than V8 gets
+      }
+    }
+    const advice = `This process has no room for a copy of ${kibibytes(length)}: copy a part of it at a time, or map it.`;
+    throw systemError(-errno.ENOMEM, 'malloc', this.#path, advice);
+  }
+
   /**
    * The error for a driver that was given the buffer and did not take it; its message says why, as far as that lies
    * in the buffer: a heap of scattered pages where the driver wants one piece of memory, a protected heap where it
@@ -580,11 +597,13 @@ export class DmaBuf implements Disposable {
    *
    * @param errno - negative: what the driver answered, such as -14 (EFAULT), which is what V4L2 has for both
    * @param path - the driver's device
-   * @throws RangeError ERR_OUT_OF_RANGE: no errno
+   * @throws RangeError ERR_OUT_OF_RANGE: no errno; TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
    */
   importError(errno: number, path: string, syscall = 'ioctl'): SystemError {
     checkInteger(errno, 'errno', -MAX_ERRNO, -1);
-    return systemError(errno, syscall, path, importAdvice(errno, this.dma, this.size, this.#heap));
+    if (typeof syscall !== 'string') throw invalidType('syscall', 'of type string', syscall);
+    checkPath(path, 'path', syscall);
+    return answeredError(errno, syscall, path, importAdvice(errno, this.dma, this.size, this.#heap));
   }
 
   /**
@@ -767,5 +786,6 @@ function notABuffer(description: Description): string | undefined {
     return 'is a memfd without F_SEAL_SHRINK: whoever made it could truncate it under a mapping, which kills the process. Seal it first';
   }
   if (description.size === 0) return 'is an empty memfd';
+  if (!Number.isSafeInteger(description.size)) return 'is a memfd of more bytes than a number can count';
   return undefined;
 }

@@ -3,8 +3,8 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { basename } from 'node:path';
-import { descriptorAdvice } from './advice.js';
-import { systemError } from './errors.js';
+import { descriptorAdvice, openAdvice } from './advice.js';
+import { errnoOf, systemError } from './errors.js';
 
 const { errno } = osConstants;
 
@@ -45,7 +45,10 @@ function ifSeen<T>(read: () => T): T | undefined {
   try {
     return read();
   } catch (error) {
-    const { errno: number = -errno.EIO, syscall = 'read', path } = error as NodeJS.ErrnoException;
+    const { code, syscall = 'read', path } = error as NodeJS.ErrnoException;
+    const number = errnoOf(error);
+    // Nothing could be seen at all.
+    if (code === 'ERR_ACCESS_DENIED') throw systemError(number, syscall, '/proc', openAdvice(number, '/proc'));
     if ([errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM].includes(-number)) return undefined;
     throw systemError(number, syscall, path, descriptorAdvice(number));
   }

@@ -7,6 +7,7 @@ import { native } from './native.js';
 /** Errnos that Node has no names for. */
 const unnamed: ReadonlyMap<number, [string, string]> = new Map([
   [-native.constants.ETOOMANYREFS, ['ETOOMANYREFS', 'too many references']],
+  [-constants.errno.ESTALE, ['ESTALE', 'stale file handle']],
 ]);
 
 /** Codes of the errors that are neither the kernel's nor about arguments. */
@@ -75,11 +76,32 @@ export interface SystemError extends Error {
 export function systemError(errno: number, syscall: string, path?: string, advice?: string): SystemError {
   // No call of ours answers that: the bridge does, of a descriptor that is not the one it knows.
   if (errno === -constants.errno.ESTALE) return lost(path === undefined ? 'the object' : `'${path}'`, syscall, path);
+  return answeredError(errno, syscall, path, advice);
+}
+
+/**
+ * The error for a negative errno that is somebody else's answer, whatever it is.
+ *
+ * @param advice - what to do about it, a sentence
+ * @internal
+ */
+export function answeredError(errno: number, syscall: string, path?: string, advice?: string): SystemError {
   const [code, text] = getSystemErrorMap().get(errno) ?? unnamed.get(errno) ?? [`E${-errno}`, 'unknown error'];
   // An abstract name of a socket begins with NUL, which tools show as @.
   const where = path === undefined ? syscall : `${syscall} '${path.replace(/^\0/, '@')}'`;
   const error = new Error(`${code}: ${text}, ${where}${advice === undefined ? '' : `. ${advice}`}`);
   return Object.assign(error, { errno, code, syscall }, path === undefined ? {} : { path });
+}
+
+/**
+ * What an error of node:fs says, as an errno. The permission model of Node.js has none: what it refuses, it refuses as a
+ * file's mode would.
+ *
+ * @internal
+ */
+export function errnoOf(error: unknown): number {
+  const { code, errno } = error as NodeJS.ErrnoException;
+  return code === 'ERR_ACCESS_DENIED' ? -constants.errno.EACCES : (errno ?? -constants.errno.EIO);
 }
 
 /** The error where something else has closed a descriptor of ours. @internal */
@@ -127,4 +149,9 @@ export function outOfRange(name: string, range: string, actual: unknown, call?: 
     `The value of "${name}" is out of range. It must be ${range}. Received ${String(actual)}`,
   );
   return argumentError(error, 'ERR_OUT_OF_RANGE', call);
+}
+
+/** The error where a script makes itself what only this library makes; Node's own classes have the same. @internal */
+export function illegalConstructor(made: string): TypeError {
+  return argumentError(new TypeError(`Illegal constructor. ${made}`), 'ERR_ILLEGAL_CONSTRUCTOR', undefined);
 }

@@ -3,7 +3,7 @@ import { constants as osConstants } from 'node:os';
 import { allocationAdvice } from './advice.js';
 import { checkFlag, checkOptionNames, checkOptions, checkPath, checkRange, type Range } from './arguments.js';
 import { type DmaBuf, ownDmaBuf } from './dmabuf.js';
-import { systemError } from './errors.js';
+import { illegalConstructor, systemError } from './errors.js';
 import { OwnedHandle } from './handle.js';
 import { openDevice } from './heap/heap.js';
 import { createMapping, type Mapping } from './mapping.js';
@@ -38,7 +38,7 @@ export class Exporter implements Disposable {
   #size = 0;
 
   private constructor(key: symbol, device: Handle, path: string, readonly: boolean) {
-    if (key !== secret) throw new TypeError('An Exporter is made by Exporter.open()');
+    if (key !== secret) throw illegalConstructor('An Exporter is made by Exporter.open()');
     this.path = path;
     this.readonly = readonly;
     this.#device = new OwnedHandle(this, device, `Exporter ${path}`, path);

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { descriptorAdvice } from './advice.js';
 import { checkFlag } from './arguments.js';
-import { systemError } from './errors.js';
+import { illegalConstructor, systemError } from './errors.js';
 import { type FdSocket, ownSocket } from './fd-socket.js';
 import { OwnedHandle } from './handle.js';
 import { type Handle, native } from './native.js';
@@ -34,7 +34,7 @@ export class FdServer implements AsyncIterable<FdSocket>, Disposable {
   #waiters: Waiter[] = [];
 
   private constructor(key: symbol, handle: Handle, path: string, options: Checked) {
-    if (key !== secret) throw new TypeError('An FdServer is made by FdSocket.listen()');
+    if (key !== secret) throw illegalConstructor('An FdServer is made by FdSocket.listen()');
     this.path = path;
     this.#options = options;
     this.#identity = identify(path);

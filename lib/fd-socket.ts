@@ -4,7 +4,7 @@ import { descriptorAdvice } from './advice.js';
 import { checkFd, checkInteger } from './arguments.js';
 import { BufferMessage } from './buffer-message.js';
 import { DmaBuf } from './dmabuf.js';
-import { DmaBufError, invalidType, invalidValue, outOfRange, systemError } from './errors.js';
+import { DmaBufError, illegalConstructor, invalidType, invalidValue, outOfRange, systemError } from './errors.js';
 import { FdServer } from './fd-server.js';
 import { OwnedHandle } from './handle.js';
 import {
@@ -157,7 +157,7 @@ export class FdSocket implements AsyncIterable<FdMessage>, Disposable {
   }
 
   private constructor(key: symbol, handle: Handle, options: Checked) {
-    if (key !== secret) throw new TypeError('An FdSocket is made by pair(), connect(), listen() or fromFd()');
+    if (key !== secret) throw illegalConstructor('An FdSocket is made by pair(), connect(), listen() or fromFd()');
     this.#options = options;
     this.#handle = new OwnedHandle(this, handle, 'FdSocket', undefined);
     registry.register(this, this.#held);

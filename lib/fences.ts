@@ -3,7 +3,7 @@
 import { constants as osConstants, release } from 'node:os';
 import { descriptorAdvice } from './advice.js';
 import { checkFd, checkOptionNames, checkOptions } from './arguments.js';
-import { DmaBufError, invalidType, invalidValue, systemError } from './errors.js';
+import { DmaBufError, illegalConstructor, invalidType, invalidValue, systemError } from './errors.js';
 import { OwnedHandle } from './handle.js';
 import { type Handle, native } from './native.js';
 
@@ -127,7 +127,7 @@ export class SyncFile implements Disposable {
   }
 
   private constructor(key: symbol, handle: Handle) {
-    if (key !== secret) throw new TypeError('A SyncFile is made by exportSyncFile() or SyncFile.fromFd()');
+    if (key !== secret) throw illegalConstructor('A SyncFile is made by exportSyncFile() or SyncFile.fromFd()');
     this.#handle = new OwnedHandle(this, handle, 'SyncFile', PATH);
   }
 

@@ -5,7 +5,7 @@ import { constants as osConstants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { openAdvice } from './advice.js';
 import { checkFlag, checkInteger, checkOptionNames, checkOptions, checkPath } from './arguments.js';
-import { type Call, invalidType, invalidValue, type SystemError, systemError } from './errors.js';
+import { type Call, errnoOf, invalidType, invalidValue, type SystemError, systemError } from './errors.js';
 import { choose, type HeapChoice, type HeapTraits, inWords, noSuchHeap } from './heap/choice.js';
 import { CMA_MEM_PATH, CmaMemHeap, cmaMemTraits } from './heap/cma-mem.js';
 import { DMA_HEAP_DIRECTORY, DmaHeap, dmaHeapNames, dmaHeapTraits } from './heap/dma-heap.js';
@@ -60,6 +60,9 @@ export interface HeapsOptions {
   /** true: an entry for each kind that this machine lacks, too, whose `error` says what would bring it */
   absent?: boolean;
 }
+
+/** A heap of a known kind. */
+export type HeapOf<Kind extends HeapKind> = Heap & { readonly kind: Kind };
 
 /** What `openHeap()` is told where neither a kind nor a path matters: at least one of them. */
 export interface HeapNeeds extends Pick<HeapChoice, 'contiguous' | 'protected' | 'cached'> {
@@ -192,7 +195,7 @@ function kindOf(path: string): HeapKind {
   try {
     statSync(path);
   } catch (error) {
-    const number = (error as NodeJS.ErrnoException).errno ?? -errno.ENOENT;
+    const number = errnoOf(error);
     throw systemError(number, 'open', path, openAdvice(number, path));
   }
   const device = sysfsDevice(path) ?? '';
@@ -236,10 +239,12 @@ function only<T extends Heap>(heap: T, choice: HeapChoice): T {
   throw noSuchHeap('open', heap.path, inWords(choice), [heap]);
 }
 
-function checkOpenOptions(options: unknown, call: Call): asserts options is OpenHeapOptions {
+/** What was asked for, read once. */
+function checkOpenOptions(options: unknown, call: Call): OpenHeapOptions {
   checkOptions(options, 'options', call);
   checkOptionNames(options, Object.keys(openOptions), call);
-  const { heap, type, mask, ...needs } = options as OpenHeapOptions;
+  const read = { ...(options as OpenHeapOptions) };
+  const { heap, type, mask, ...needs } = read;
   if (heap !== undefined && typeof heap !== 'string') {
     if (typeof heap !== 'number') throw invalidType('heap', 'a name or an id', heap, call);
     checkInteger(heap, 'heap', 0, 31, call);
@@ -252,10 +257,11 @@ function checkOpenOptions(options: unknown, call: Call): asserts options is Open
     }
   }
   for (const [name, value] of Object.entries(needs)) checkFlag(value, name, call);
-  if (mask === undefined) return;
+  if (mask === undefined) return read;
   checkInteger(mask, 'mask', 1, 0xffffffff, call);
   const other = Object.entries({ heap, type, ...needs }).find(([, value]) => value !== undefined)?.[0];
   if (other !== undefined) throw invalidValue('mask', `says all: leave it or '${other}' out`, call);
+  return read;
 }
 
 /** The names of {@link HeapNeeds}. */
@@ -267,8 +273,9 @@ const needNames: Readonly<Record<keyof HeapNeeds, true>> = {
 };
 
 /** The first heap there is that has what is needed and can be opened. */
-function openByNeed(needs: HeapNeeds): Heap {
+function openByNeed(asked: HeapNeeds): Heap {
   const call = { syscall: 'open' };
+  const needs = { ...asked };
   checkOptionNames(needs, Object.keys(needNames), call);
   for (const [name, value] of Object.entries(needs)) checkFlag(value, name, call);
   const { dma = true, ...choice } = needs;
@@ -282,7 +289,7 @@ function openByNeed(needs: HeapNeeds): Heap {
   }
   const usable = found.filter(({ error }) => error === undefined).map(({ kind, name }) => `${kind} ${name}`);
   const list = `there are ${usable.join(', ')}`;
-  const wanted = `There is no heap ${inWords({ ...needs })}: ${list}. These cannot be opened: ${reasons.join(' ')}`;
+  const wanted = `There is no heap ${inWords(needs)}: ${list}. These cannot be opened: ${reasons.join(' ')}`;
   throw systemError(-errno.ENODEV, 'open', undefined, wanted);
 }
 
@@ -290,14 +297,15 @@ function openByNeed(needs: HeapNeeds): Heap {
  * Opens a heap by its kind, by the path of its device, or by what is needed: the one that is named, or
  * one that has what is needed.
  *
- * @param kindOrPath - `'ion'`, `'dma-heap'`, `'cma-mem'`, `'udmabuf'`, `'memfd'`, or a path
- *   such as `/dev/dma_heap/system`
+ * @param kind - `'ion'`, `'dma-heap'`, `'cma-mem'`, `'udmabuf'` or `'memfd'`; or a path such as `/dev/dma_heap/system`
  * @throws TypeError ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE: neither a kind nor a path, an
  *   option that there is not or that does not go with another; RangeError ERR_OUT_OF_RANGE
  * @throws SystemError ENOENT (module not loaded), EACCES, ENOTTY (not such a device),
  *   ENODEV (no such heap there); the message says what to do
  */
-export function openHeap(kindOrPath: HeapKind | (string & {}), options?: OpenHeapOptions): Heap;
+export function openHeap<Kind extends HeapKind>(kind: Kind, options?: OpenHeapOptions): HeapOf<Kind>;
+/** By a path, or by what is one or the other: `kind` tells afterwards. */
+export function openHeap(kindOrPath: string, options?: OpenHeapOptions): Heap;
 /**
  * Opens the first heap, in the order of {@link heaps}, that has what is needed and can be opened.
  *
@@ -316,13 +324,12 @@ export function openHeap(which: string | HeapNeeds, options: OpenHeapOptions = {
   checkPath(which, 'kindOrPath', 'open');
   const path = isKind(which) ? paths[which] : which;
   const call = { syscall: 'open', path };
-  checkOpenOptions(options, call);
+  const { mask, ...choice } = checkOpenOptions(options, call);
   if (!isKind(which) && !which.includes('/')) {
     const choice = `must be one of ${Object.keys(paths).join(', ')}, or a path. heaps() lists what this machine has: openHeap(path, { heap: name }). Received '${which}'`;
     throw invalidValue('kindOrPath', choice, call);
   }
   const kind = isKind(which) ? which : kindOf(path);
-  const { mask, ...choice } = options;
   if (mask !== undefined && kind !== 'ion') throw invalidValue('mask', `is for heaps of ion, not of ${kind}`, call);
   switch (kind) {
     case 'ion':

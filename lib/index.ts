@@ -26,6 +26,7 @@ export {
   type DeviceHeapInfo,
   type HeapInfo,
   type HeapNeeds,
+  type HeapOf,
   type HeapsOptions,
   heaps,
   type IonHeapInfo,

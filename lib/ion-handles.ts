@@ -19,7 +19,7 @@ import {
   type Range,
 } from './arguments.js';
 import { DmaBuf, ownDmaBuf } from './dmabuf.js';
-import { DmaBufError, invalidType, outOfRange, systemError } from './errors.js';
+import { DmaBufError, illegalConstructor, invalidType, outOfRange, systemError } from './errors.js';
 import { OwnedHandle } from './handle.js';
 import { openDevice } from './heap/heap.js';
 import { ION_PATH, IonHeap } from './heap/ion.js';
@@ -70,7 +70,7 @@ export class IonClient implements Disposable {
   readonly #device: OwnedHandle;
 
   private constructor(key: symbol, device: Handle, path: string) {
-    if (key !== secret) throw new TypeError('An IonClient is made by IonClient.open()');
+    if (key !== secret) throw illegalConstructor('An IonClient is made by IonClient.open()');
     this.path = path;
     this.#device = new OwnedHandle(this, device, `IonClient ${path}`, path);
   }

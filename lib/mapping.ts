@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { mapAdvice } from './advice.js';
-import { systemError } from './errors.js';
+import { illegalConstructor, systemError } from './errors.js';
 import type { Name } from './handle.js';
 import { type Handle, native, numbers } from './native.js';
 
@@ -52,7 +52,7 @@ export class Mapping implements Disposable {
   }
 
   private constructor(key: symbol, buffer: ArrayBuffer, handle: Handle, offset: number) {
-    if (key !== secret) throw new TypeError('A Mapping is made by map()');
+    if (key !== secret) throw illegalConstructor('A Mapping is made by map()');
     this.#handle = handle;
     this.buffer = buffer;
     this.offset = offset;

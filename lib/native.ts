@@ -575,13 +575,20 @@ function load(): Native {
   try {
     return bindings({ bindings: 'dmabuf.node', module_root: root });
   } catch (error) {
-    const built = existsSync(release) ? readdirSync(release).filter((name) => name.endsWith('.node')) : [];
-    const found = built.length > 0 ? `found ${built.join(', ')} in ${release}` : `${release} holds no addon`;
+    const found = () => {
+      const built = existsSync(release) ? readdirSync(release).filter((name) => name.endsWith('.node')) : [];
+      return built.length > 0 ? `found ${built.join(', ')} in ${release}` : `${release} holds no addon`;
+    };
     const reason = isMissing(error) ? 'it is in none of the usual places' : String(error);
+    const { code } = error as NodeJS.ErrnoException;
+    // Of the permission model: looking for files has failed by it as well.
+    const refused = code === 'ERR_DLOPEN_DISABLED' || code === 'ERR_ACCESS_DENIED';
+    const cure = refused
+      ? `Node.js runs with --permission: add --allow-addons and --allow-fs-read=${root}`
+      : `Looked below ${root}; ${found()}. Build it with: cd ${root} && npm run build:native`;
     throw new Error(
       `dmabuf: cannot load its native part, dmabuf.node for ${process.platform}-${process.arch}, ` +
-        `Node ${process.version}: ${reason}. Looked below ${root}; ${found}. ` +
-        `Build it with: cd ${root} && npm run build:native`,
+        `Node ${process.version}: ${reason}. ${cure}`,
       { cause: error },
     );
   }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { carveoutAdvice, memoryAdvice } from '../advice.js';
 import { type Handle, native } from '../native.js';
 import type { HeapTraits } from './choice.js';
-import { DeviceHeap, openDevice, type Request } from './heap.js';
+import { admitted, DeviceHeap, heapSecret, openDevice, type Request } from './heap.js';
 import { ifReadable, readStats } from './stats.js';
 
 /** Where contiguous memory is. */
@@ -31,13 +31,13 @@ export function cmaMemoryAdvice(sysfs: string, size: number): string {
 export class CmaMemHeap extends DeviceHeap {
   override readonly kind = 'cma-mem';
 
-  private constructor(device: Handle, path: string) {
-    super(device, path, cmaMemTraits);
+  private constructor(key: symbol, device: Handle, path: string) {
+    super(admitted(key), device, path, cmaMemTraits);
   }
 
   /** @internal */
   static open(path: string): CmaMemHeap {
-    return new CmaMemHeap(openDevice(path, native.constants.O_RDWR), path);
+    return new CmaMemHeap(heapSecret, openDevice(path, native.constants.O_RDWR), path);
   }
 
   protected override start({ length, cached }: Request): Promise<Handle> {

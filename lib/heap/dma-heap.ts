@@ -3,10 +3,11 @@ import { readdirSync } from 'node:fs';
 import { constants } from 'node:os';
 import { basename } from 'node:path';
 import { openAdvice } from '../advice.js';
-import { systemError } from '../errors.js';
+import { ifAvailable, ifAvailableSync } from '../available.js';
+import { errnoOf, systemError } from '../errors.js';
 import { type Handle, native } from '../native.js';
 import type { HeapTraits } from './choice.js';
-import { DeviceHeap, ifAvailable, ifAvailableSync, openDevice, type Request, sysfsDevice } from './heap.js';
+import { admitted, DeviceHeap, heapSecret, openDevice, type Request, sysfsDevice } from './heap.js';
 import { type DeviceLimit, ION_SYSFS, readStats } from './stats.js';
 
 /** Where the kernel's dma-heaps are, one device each. */
@@ -23,8 +24,8 @@ export function dmaHeapNames(directory = DMA_HEAP_DIRECTORY): string[] {
   try {
     return readdirSync(directory).sort();
   } catch (error) {
-    const { code, errno = -constants.errno.EIO } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT') return [];
+    const errno = errnoOf(error);
+    if (errno === -constants.errno.ENOENT) return [];
     throw systemError(errno, 'scandir', directory, openAdvice(errno, directory));
   }
 }
@@ -48,13 +49,13 @@ export function dmaHeapTraits(path: string): HeapTraits {
 export class DmaHeap extends DeviceHeap {
   override readonly kind = 'dma-heap';
 
-  private constructor(device: Handle, path: string) {
-    super(device, path, dmaHeapTraits(path));
+  private constructor(key: symbol, device: Handle, path: string) {
+    super(admitted(key), device, path, dmaHeapTraits(path));
   }
 
   /** @internal */
   static open(path: string): DmaHeap {
-    return new DmaHeap(openDevice(path, native.constants.O_RDONLY), path);
+    return new DmaHeap(heapSecret, openDevice(path, native.constants.O_RDONLY), path);
   }
 
   /** Those of ion_lite have their device for themselves, and share the limit of /dev/ion. */

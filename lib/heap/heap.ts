@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 import { readlinkSync, statSync } from 'node:fs';
-import { constants as osConstants, totalmem } from 'node:os';
+import { constants as osConstants } from 'node:os';
 import { join } from 'node:path';
-import { allocationAdvice, memoryAdvice, memoryInfo, openAdvice, shortageAdvice } from '../advice.js';
+import { allocationAdvice, memoryAdvice, openAdvice, shortageAdvice } from '../advice.js';
 import { checkFlag, checkLength, checkName, checkOptionNames, checkOptions } from '../arguments.js';
 import { type DmaBuf, type Origin, ownDmaBuf } from '../dmabuf.js';
-import { type Call, DmaBufError, systemError } from '../errors.js';
+import { type Call, DmaBufError, illegalConstructor, systemError } from '../errors.js';
 import { OwnedHandle } from '../handle.js';
 import { wholePages } from '../mapping.js';
 import { type Description, describe, type Handle, native } from '../native.js';
@@ -32,6 +32,15 @@ export interface Request {
   name: string;
   cached: boolean;
   planes: readonly Plane[];
+}
+
+/** What the classes of heaps know, and scripts do not. @internal */
+export const heapSecret = Symbol('heap');
+
+/** The same, where the caller knows it. @internal */
+export function admitted(key: symbol): symbol {
+  if (key !== heapSecret) throw illegalConstructor('A Heap is made by openHeap()');
+  return key;
 }
 
 /**
@@ -66,7 +75,8 @@ export abstract class Heap implements Disposable, HeapTraits {
   readonly #origin: Origin;
 
   /** @internal */
-  protected constructor(path: string, traits: HeapTraits) {
+  protected constructor(key: symbol, path: string, traits: HeapTraits) {
+    admitted(key);
     this.path = path;
     this.name = traits.name;
     this.contiguous = traits.contiguous;
@@ -188,40 +198,6 @@ export abstract class Heap implements Disposable, HeapTraits {
   }
 }
 
-/** Bytes of allocations under way, which the kernel's figures may not show yet. */
-let pending = 0;
-/** A small one is not worth the look. */
-const UNSEEN = 1 << 24;
-
-function fits(size: number, usesCma: boolean): boolean {
-  if (size + pending < UNSEEN) return true;
-  const available = memoryInfo('MemAvailable');
-  if (available === undefined) return true;
-  // Free pages of CMA count as available, and go only to memory that can be moved.
-  const others = usesCma ? 0 : (memoryInfo('CmaFree') ?? 0);
-  return size + pending <= available - others - totalmem() / 16;
-}
-
-/**
- * Memory that the kernel would end a process for rather than refuse it: -ENOMEM instead, where what is
- * available does not go round.
- * @param usesCma whether its pages can be moved @internal
- */
-export async function ifAvailable(size: number, usesCma: boolean, start: () => Promise<Handle>): Promise<Handle> {
-  if (!fits(size, usesCma)) return -osConstants.errno.ENOMEM;
-  pending += size;
-  try {
-    return await start();
-  } finally {
-    pending -= size;
-  }
-}
-
-/** The same, blocking. @internal */
-export function ifAvailableSync(size: number, usesCma: boolean, start: () => Handle): Handle {
-  return fits(size, usesCma) ? start() : -osConstants.errno.ENOMEM;
-}
-
 /** The path of a device below /sys/devices, wherever its node lies. @internal */
 export function sysfsDevice(path: string): string | undefined {
   try {
@@ -285,8 +261,8 @@ export abstract class DeviceHeap extends Heap {
   protected readonly sysfs: string;
 
   /** @internal */
-  protected constructor(handle: Handle, path: string, traits: HeapTraits) {
-    super(path, traits);
+  protected constructor(key: symbol, handle: Handle, path: string, traits: HeapTraits) {
+    super(key, path, traits);
     this.device = new OwnedHandle(this, handle, `Heap ${path}`, path);
     this.sysfs = sysfsFolder(handle);
   }

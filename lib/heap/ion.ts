@@ -4,7 +4,7 @@ import { allocationAdvice, blockAdvice, carveoutAdvice, memoryAdvice } from '../
 import { systemError } from '../errors.js';
 import { type Handle, type IonHeap as IonHeapEntry, native } from '../native.js';
 import { choose, type HeapChoice, type HeapTraits, type IonHeapType, inWords, maskOf, noSuchHeap } from './choice.js';
-import { DeviceHeap, openDevice, type Request } from './heap.js';
+import { admitted, DeviceHeap, heapSecret, openDevice, type Request } from './heap.js';
 import { ifReadable, readStats } from './stats.js';
 
 const { constants } = native;
@@ -75,8 +75,8 @@ export class IonHeap extends DeviceHeap {
   readonly #heaps: readonly IonTraits[];
   readonly #mask: number;
 
-  private constructor(device: Handle, path: string, heaps: readonly [IonTraits, ...IonTraits[]]) {
-    super(device, path, together(heaps));
+  private constructor(key: symbol, device: Handle, path: string, heaps: readonly [IonTraits, ...IonTraits[]]) {
+    super(admitted(key), device, path, together(heaps));
     this.#heaps = heaps;
     this.#mask = maskOf(heaps);
   }
@@ -99,7 +99,7 @@ export class IonHeap extends DeviceHeap {
         const wanted = mask === undefined ? inWords(choice) : `of the mask 0x${mask.toString(16)}`;
         throw noSuchHeap('ioctl', path, wanted, heaps);
       }
-      return new IonHeap(device, path, [first, ...others]);
+      return new IonHeap(heapSecret, device, path, [first, ...others]);
     } catch (error) {
       native.close(device);
       throw error;

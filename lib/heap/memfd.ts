@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 import { constants as osConstants } from 'node:os';
+import { ifAvailable, ifAvailableSync } from '../available.js';
 import { DmaBufError } from '../errors.js';
 import { wholePages } from '../mapping.js';
 import { type Description, FileKind, type Handle, native } from '../native.js';
 import type { HeapTraits } from './choice.js';
-import { Heap, ifAvailable, ifAvailableSync, type Request } from './heap.js';
+import { admitted, Heap, heapSecret, type Request } from './heap.js';
 
 /** What stands for the path of a heap that is no device. */
 export const MEMFD_PATH = 'memfd';
@@ -25,13 +26,13 @@ export class MemfdHeap extends Heap {
   override readonly dma = false;
   #closed = false;
 
-  private constructor() {
-    super(MEMFD_PATH, memfdTraits);
+  private constructor(key: symbol) {
+    super(admitted(key), MEMFD_PATH, memfdTraits);
   }
 
   /** @internal */
   static open(): MemfdHeap {
-    return new MemfdHeap();
+    return new MemfdHeap(heapSecret);
   }
 
   override close(): void {

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { join } from 'node:path';
 import { descriptorAdvice } from '../advice.js';
-import { systemError } from '../errors.js';
+import { errnoOf, systemError } from '../errors.js';
 
 /** What is allocated from a heap, by all processes. */
 export interface HeapStats {
@@ -48,7 +48,8 @@ function ifThere<T>(path: string, read: (path: string) => T): T | undefined {
   try {
     return read(path);
   } catch (error) {
-    const { errno = -osConstants.errno.EIO, syscall = 'read' } = error as NodeJS.ErrnoException;
+    const { syscall = 'read' } = error as NodeJS.ErrnoException;
+    const errno = errnoOf(error);
     if (errno === -osConstants.errno.ENOENT) return undefined;
     throw systemError(errno, syscall, path, descriptorAdvice(errno));
   }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 import { readFileSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
+import { ifAvailable, ifAvailableSync } from '../available.js';
 import { wholePages } from '../mapping.js';
 import { type Handle, native } from '../native.js';
 import type { HeapTraits } from './choice.js';
-import { DeviceHeap, ifAvailable, ifAvailableSync, openDevice, type Request } from './heap.js';
+import { admitted, DeviceHeap, heapSecret, openDevice, type Request } from './heap.js';
 
 /** Where memfds become dma-bufs. */
 export const UDMABUF_PATH = '/dev/udmabuf';
@@ -31,13 +32,13 @@ function sizeLimit(): number | undefined {
 export class UdmabufHeap extends DeviceHeap {
   override readonly kind = 'udmabuf';
 
-  private constructor(device: Handle, path: string) {
-    super(device, path, udmabufTraits);
+  private constructor(key: symbol, device: Handle, path: string) {
+    super(admitted(key), device, path, udmabufTraits);
   }
 
   /** @internal */
   static open(path: string): UdmabufHeap {
-    return new UdmabufHeap(openDevice(path, native.constants.O_RDWR), path);
+    return new UdmabufHeap(heapSecret, openDevice(path, native.constants.O_RDWR), path);
   }
 
   protected override async start({ length }: Request): Promise<Handle> {

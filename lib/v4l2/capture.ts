@@ -3,7 +3,7 @@
 import { constants as osConstants } from 'node:os';
 import { checkFlag, checkInteger, checkOptionNames, checkOptions } from '../arguments.js';
 import { DmaBuf } from '../dmabuf.js';
-import { invalidType, invalidValue, systemError } from '../errors.js';
+import { illegalConstructor, invalidType, invalidValue, systemError } from '../errors.js';
 import { checkWaitOptions, type WaitOptions } from '../fences.js';
 import { Heap } from '../heap/heap.js';
 import { native } from '../native.js';
@@ -41,7 +41,7 @@ export class Capture extends OneWayDevice {
   #stream: FrameStream | undefined;
 
   private constructor(key: symbol, opened: Opened, type: number) {
-    if (key !== secret) throw new TypeError('A Capture is made by Capture.open()');
+    if (key !== secret) throw illegalConstructor('A Capture is made by Capture.open()');
     super(opened, 'Capture', type);
   }
 

@@ -6,7 +6,7 @@
  * @module
  */
 import { constants as osConstants } from 'node:os';
-import { type SystemError, systemError } from '../errors.js';
+import { illegalConstructor, type SystemError, systemError } from '../errors.js';
 import type { Heap } from '../heap/heap.js';
 import { native } from '../native.js';
 import { videoError } from './advice.js';
@@ -95,7 +95,7 @@ export class CodecStream extends FrameSource {
     output: CodecSide,
     options: CheckedCodecOptions,
   ) {
-    if (key !== secret) throw new TypeError('A CodecStream is made by process()');
+    if (key !== secret) throw illegalConstructor('A CodecStream is made by process()');
     // what it writes, V4L2's CAPTURE
     super(device, new BufferQueue(device, output.type));
     this.#side = output;

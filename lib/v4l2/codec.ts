@@ -2,7 +2,7 @@
 /** Devices that make frames of frames: encoders, decoders and converters. @module */
 import { constants as osConstants } from 'node:os';
 import { checkInteger, checkOptionNames, checkOptions } from '../arguments.js';
-import { type Call, invalidType, systemError } from '../errors.js';
+import { type Call, illegalConstructor, invalidType, systemError } from '../errors.js';
 import { checkWaitOptions, type WaitOptions } from '../fences.js';
 import { Heap } from '../heap/heap.js';
 import { native } from '../native.js';
@@ -48,7 +48,7 @@ export class Codec extends VideoDevice {
   #stream: CodecStream | undefined;
 
   private constructor(key: symbol, opened: Opened) {
-    if (key !== secret) throw new TypeError('A Codec is made by Codec.open()');
+    if (key !== secret) throw illegalConstructor('A Codec is made by Codec.open()');
     super(opened, 'Codec');
     const { capabilities } = opened.capability;
     const side = (planes: number, multi: number, single: number) =>

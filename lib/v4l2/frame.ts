@@ -2,7 +2,7 @@
 /** One picture and the buffers it is in. @module */
 import { constants as osConstants } from 'node:os';
 import type { DmaBuf } from '../dmabuf.js';
-import { DmaBufError, outOfRange } from '../errors.js';
+import { DmaBufError, illegalConstructor, outOfRange } from '../errors.js';
 import { native } from '../native.js';
 import { type FieldOrder, type Format, fieldName } from './formats.js';
 import type { Done } from './queue.js';
@@ -64,7 +64,7 @@ export class Frame implements Disposable {
   }
 
   private constructor(key: symbol, done: Done, format: Format, what: string, end: Return) {
-    if (key !== secret) throw new TypeError('A Frame comes from a stream of frames');
+    if (key !== secret) throw illegalConstructor('A Frame comes from a stream of frames');
     this.format = format;
     this.sequence = done.sequence;
     this.flags = done.flags;

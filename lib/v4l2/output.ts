@@ -2,7 +2,7 @@
 /** Devices that frames go to. @module */
 import { constants as osConstants } from 'node:os';
 import { checkInteger, checkOptionNames, checkOptions } from '../arguments.js';
-import { invalidType, systemError } from '../errors.js';
+import { illegalConstructor, invalidType, systemError } from '../errors.js';
 import { checkWaitOptions, type WaitOptions } from '../fences.js';
 import { Heap } from '../heap/heap.js';
 import { native } from '../native.js';
@@ -37,7 +37,7 @@ export class Output extends OneWayDevice {
   #sink: FrameSink | undefined;
 
   private constructor(key: symbol, opened: Opened, type: number) {
-    if (key !== secret) throw new TypeError('An Output is made by Output.open()');
+    if (key !== secret) throw illegalConstructor('An Output is made by Output.open()');
     super(opened, 'Output', type);
   }
 

@@ -2,7 +2,7 @@
 /** Frames that are shown one after the other. @module */
 import { constants as osConstants } from 'node:os';
 import type { DmaBuf } from '../dmabuf.js';
-import { DmaBufError, outOfRange, systemError } from '../errors.js';
+import { DmaBufError, illegalConstructor, outOfRange, systemError } from '../errors.js';
 import type { Heap } from '../heap/heap.js';
 import type { VideoDevice } from './device.js';
 import type { Format } from './formats.js';
@@ -57,7 +57,7 @@ export class OutputFrame implements Disposable {
 
   /** @internal */
   constructor(key: symbol, path: string, slot: Slot, format: Format, end: End) {
-    if (key !== secret) throw new TypeError('An OutputFrame is made by acquire()');
+    if (key !== secret) throw illegalConstructor('An OutputFrame is made by acquire()');
     this.#slot = slot;
     this.format = format;
     this.#end = end;
@@ -146,7 +146,7 @@ export class FrameSink implements Disposable {
   }
 
   private constructor(key: symbol, device: VideoDevice, type: number, options: CheckedSinkOptions) {
-    if (key !== secret) throw new TypeError('A FrameSink is made by sink()');
+    if (key !== secret) throw illegalConstructor('A FrameSink is made by sink()');
     this.#device = device;
     this.#queue = new BufferQueue(device, type);
     this.#options = options;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /** Frames that come one after the other. @module */
 import type { DmaBuf } from '../dmabuf.js';
+import { illegalConstructor } from '../errors.js';
 import type { Heap } from '../heap/heap.js';
 import type { VideoDevice } from './device.js';
 import type { Frame } from './frame.js';
@@ -43,7 +44,7 @@ export class FrameStream extends FrameSource {
   }
 
   private constructor(key: symbol, device: VideoDevice, queue: FrameQueue, options: StreamOptions) {
-    if (key !== secret) throw new TypeError('A FrameStream is made by frames()');
+    if (key !== secret) throw illegalConstructor('A FrameStream is made by frames()');
     super(device, queue);
     this.#options = options;
   }

@@ -76,8 +76,11 @@ export async function promises(
   is<HeapInfo['kind'], HeapKind>();
 
   is<ReturnType<typeof openHeap>, Heap>();
-  openHeap('ion', { heap: 4 });
-  openHeap('/dev/somewhere/else');
+  is<ReturnType<typeof openHeap<'memfd'>>['kind'], 'memfd'>();
+  const byKind = openHeap('ion', { heap: 4 });
+  is<typeof byKind.kind, 'ion'>();
+  const byPath = openHeap('/dev/somewhere/else');
+  is<typeof byPath.kind, HeapKind>();
   openHeap({ contiguous: true, dma: false });
   // @ts-expect-error a need there is not
   openHeap({ contigous: true });

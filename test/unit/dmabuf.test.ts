@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 import assert from 'node:assert/strict';
+import { constants as bufferConstants } from 'node:buffer';
 import { spawnSync } from 'node:child_process';
-import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants as fsConstants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { DmaBuf, type Heap, liveBuffers, openHeap, rows, SyncFile } from 'dmabuf';
 import { collect, collectUntil, leavesNothing, openFds, PAGE, withoutDescriptors } from '../support.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
 
 describe('DmaBuf', () => {
   let heap: Heap;
@@ -15,7 +18,7 @@ describe('DmaBuf', () => {
   it('is made by a heap or from a descriptor only', () => {
     const Constructor = DmaBuf as unknown as new (...args: unknown[]) => DmaBuf;
     for (const args of [[], [1], [Symbol('dmabuf'), 1, {}, {}]]) {
-      assert.throws(() => new Constructor(...args), { name: 'TypeError' });
+      assert.throws(() => new Constructor(...args), { name: 'TypeError', code: 'ERR_ILLEGAL_CONSTRUCTOR' });
     }
   });
 
@@ -46,7 +49,7 @@ describe('DmaBuf', () => {
       b.write((bytes) => bytes.fill(0x33)); console.log(b.name, b.size, b.inode); b.close();`;
     const { stdout, stderr } = spawnSync(process.execPath, ['-e', code], {
       stdio: [0, 'pipe', 'pipe', buffer.fd],
-      cwd: fileURLToPath(new URL('../..', import.meta.url)),
+      cwd: root,
       encoding: 'utf8',
     });
     assert.equal(stdout, `handed over ${PAGE} ${buffer.inode}\n`, stderr);
@@ -265,6 +268,47 @@ describe('DmaBuf', () => {
         assert.deepEqual([...new Uint8Array(readonly.copy({ offset: PAGE - 6, length: 3 }))], [5, 5, 5]);
       });
     });
+
+    it('refuses to map and to copy one that is write-only, of which no memory can be seen', async () => {
+      await leavesNothing(() => {
+        using buffer = heap.allocSync(PAGE);
+        const { O_WRONLY } = fsConstants;
+        using writeonly = DmaBuf.fromFd(openSync(`/proc/self/fd/${buffer.fd}`, O_WRONLY));
+        const message = /write-only.*O_RDWR\.$/;
+        for (const use of [() => writeonly.map(), () => writeonly.copy(), () => writeonly.read(() => 0)]) {
+          assert.throws(use, { code: 'EACCES', errno: -13, syscall: 'mmap', message });
+        }
+      });
+    });
+
+    it('takes of a memfd with nothing in it no more than there is memory for', function () {
+      /** Runs a script whose descriptor 9 is a memfd of so many bytes, none of which is there. */
+      const withHole = (bytes: string, script: string) => {
+        const number = { x64: 319, arm64: 279, arm: 385 }[process.arch as string] ?? 0;
+        // MFD_ALLOW_SEALING; F_ADD_SEALS, F_SEAL_SHRINK: node has neither
+        const perl = `use POSIX; $^F = 99; my $name = "hole"; my $fd = syscall(${number}, $name, 2);
+          open(my $file, "+<&=$fd") or die $!; truncate($file, ${bytes}) or die $!;
+          fcntl($file, 1033, 2) or die $!; POSIX::dup2($fd, 9) or die $!; exec(@ARGV) or die $!`;
+        const code = `const { DmaBuf } = require('dmabuf'); const use = (fn) => {
+          try { console.log(fn()); } catch (error) { console.log(error.code, error.message); } }; ${script}`;
+        return spawnSync('perl', ['-e', perl, process.execPath, '-e', code], {
+          cwd: root,
+          encoding: 'utf8',
+        });
+      };
+      const huge = withHole('2 ** 42', 'use(() => DmaBuf.fromFd(9).copy().byteLength)');
+      if (huge.error !== undefined) this.skip();
+      // Node.js 20 has no ArrayBuffer of more than 4 GiB, which this machine may have.
+      const refused =
+        bufferConstants.MAX_LENGTH < 2 ** 42
+          ? /^ERR_OUT_OF_RANGE /
+          : /^ENOMEM .*no room for a copy of 4294967296 KiB: copy a part/;
+      assert.match(huge.stdout, refused, huge.stderr);
+      const part = withHole('2 ** 42', 'use(() => DmaBuf.fromFd(9).copy({ offset: 2 ** 41, length: 5 }).byteLength)');
+      assert.equal(part.stdout, '5\n', part.stderr);
+      const uncounted = withHole('2 ** 60', 'use(() => DmaBuf.fromFd(9))');
+      assert.match(uncounted.stdout, /^ERR_DMABUF_NOT_A_DMABUF .*more bytes than a number can count/, uncounted.stderr);
+    });
   });
 
   it('copies a memfd that is sealed against writing', async function () {
@@ -352,6 +396,12 @@ describe('DmaBuf', () => {
     for (const wrong of [0, 22, -4096, 1.5]) {
       assert.throws(() => buffer.importError(wrong, '/dev/video0'), { code: 'ERR_OUT_OF_RANGE' });
     }
+    for (const wrong of [Symbol(), null, 3]) {
+      assert.throws(() => buffer.importError(-22, wrong as never), { code: 'ERR_INVALID_ARG_TYPE' });
+      assert.throws(() => buffer.importError(-22, '/dev/video0', wrong as never), { code: 'ERR_INVALID_ARG_TYPE' });
+    }
+    // What a driver answers is not about the descriptor here.
+    assert.equal(buffer.importError(-116, '/dev/video0').code, 'ESTALE');
   });
 
   it('refuses callbacks that are none', () => {
@@ -366,8 +416,17 @@ describe('DmaBuf', () => {
       await withoutDescriptors(async () => {
         assert.throws(() => heap.allocSync(PAGE), { code: 'EMFILE', errno: -24, message: /ulimit -n/ });
         await assert.rejects(heap.alloc(PAGE), { code: 'EMFILE' });
-        assert.throws(() => openHeap('/dev/ion'), { code: /EMFILE|ENOENT/ });
       });
     });
+  });
+
+  it('says that the size of files is limited, and by what', () => {
+    const script = `
+      process.on('SIGXFSZ', () => {});
+      const { openHeap } = require('dmabuf');
+      try { openHeap('memfd').allocSync(100 << 20); } catch (error) { console.log(error.code, error.message); }`;
+    const limited = ['-c', 'ulimit -f 1024 && exec "$0" -e "$1"', process.execPath, script];
+    const { stdout, stderr } = spawnSync('sh', limited, { cwd: root, encoding: 'utf8' });
+    assert.match(stdout, /^EFBIG EFBIG: .*\(`ulimit -f`\)/, stderr);
   });
 });

@@ -56,6 +56,17 @@ describe('openHeap', () => {
   });
   after(() => rmSync(folder, { recursive: true }));
 
+  it('reads what it was told once', () => {
+    let read = 0;
+    const options = {
+      get heap() {
+        return read++ === 0 ? 'memfd' : 5;
+      },
+    };
+    openHeap('memfd', options as never).close();
+    assert.equal(read, 1);
+  });
+
   it('always finds memfd, which is no DMA memory', () => {
     const traits = { contiguous: false, dma: false, protected: false, uncached: false };
     assert.deepEqual(heaps().at(-1), { kind: 'memfd', path: 'memfd', name: 'memfd', ...traits });

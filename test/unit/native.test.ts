@@ -63,9 +63,52 @@ describe('the addon', () => {
   });
 });
 
+describe('the permission model of Node.js', () => {
+  const flag = ['--permission', '--experimental-permission'].find((one) =>
+    process.allowedNodeEnvironmentFlags.has(one),
+  ) as string;
+  /** What the script says that may not do more than these. */
+  function said(allowed: string[], script: string): string {
+    const args = [flag, '--no-warnings', `--allow-fs-read=${root}*`, ...allowed, '-e', script];
+    const { stdout, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' });
+    return `${stdout}${stderr}`;
+  }
+
+  it('keeps the addon out, and the error names what lets it in', () => {
+    assert.match(said([], 'require("dmabuf")'), /--permission: add --allow-addons and --allow-fs-read=/);
+  });
+
+  it('keeps /proc and /dev from being read, which is not taken for absence', () => {
+    const script = `const { dmabufs, heaps } = require('dmabuf');
+      try { dmabufs(); } catch (error) { console.log(error.code, error.message); }
+      for (const { kind, error } of heaps({ absent: true })) if (kind === 'dma-heap') console.log(error.code, error.message);`;
+    const refused = (path: string) =>
+      `^EACCES EACCES: .*'. Node.js runs with --permission, and --allow-fs-read=${path} is missing`;
+    const text = said(['--allow-addons'], script);
+    assert.match(text, new RegExp(refused('/proc'), 'm'));
+    assert.match(text, new RegExp(refused('/dev/dma_heap'), 'm'));
+  });
+});
+
 describe('the package', () => {
   it('knows the page size of this machine', () => {
     assert.equal(library.PAGE_SIZE, PAGE);
+  });
+
+  it('makes its objects itself', async () => {
+    const entries = [library, await import('dmabuf/v4l2'), await import('dmabuf/ion-handles')];
+    using heap = library.openHeap('memfd');
+    const exported = entries
+      .flatMap((entry) => Object.entries(entry))
+      .filter(([name, value]) => /^class /.test(String(value)) && name !== 'DmaBufError')
+      .map(([, value]) => value);
+    assert(exported.length > 15);
+    const classes = [...exported, heap.constructor] as (new (...args: unknown[]) => object)[];
+    for (const one of classes) {
+      for (const args of [[], [undefined], [{}, {}, {}, {}], [Symbol('dmabuf'), 1, {}, {}], ['/dev/ion', 1, 2, 3]]) {
+        assert.throws(() => new one(...args), { name: 'TypeError', code: 'ERR_ILLEGAL_CONSTRUCTOR' }, one.name);
+      }
+    }
   });
 
   it('is the same by require and by import', () => {
