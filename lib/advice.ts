@@ -4,7 +4,6 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { constants, totalmem } from 'node:os';
 import type { Origin } from './dmabuf.js';
 import type { DeviceLimit } from './heap/stats.js';
-import { native } from './native.js';
 
 const { errno } = constants;
 
@@ -165,8 +164,8 @@ export function descriptorAdvice(error: number): string | undefined {
 }
 
 /** What to do with a descriptor that is not O_RDWR. */
-export function accessAdvice(mode: number): string {
-  if (mode === native.constants.O_RDONLY) {
+export function accessAdvice(writeOnly: boolean): string {
+  if (!writeOnly) {
     return 'The descriptor is not O_RDWR (or sealed against writing), and JavaScript has no read-only memory: copy() reads the contents.';
   }
   return 'The descriptor is write-only, and there is no memory of that kind: have whoever gave it open it O_RDWR.';

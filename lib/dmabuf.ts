@@ -380,7 +380,7 @@ export class DmaBuf implements Disposable {
     this.#handle.get('mmap');
     const checked = checkRange(range, this.size, this.length, constants.PAGE_SIZE, this.#call('mmap'));
     if (this.#mode === constants.O_RDWR) return checked;
-    throw systemError(-errno.EACCES, 'mmap', this.#path, accessAdvice(this.#mode));
+    throw systemError(-errno.EACCES, 'mmap', this.#path, accessAdvice(this.#mode === constants.O_WRONLY));
   }
 
   /**
@@ -566,7 +566,7 @@ export class DmaBuf implements Disposable {
     this.#handle.get('mmap');
     const { offset, length } = checkRange(range, this.size, this.length, 1, this.#call('mmap'));
     if (this.#mode === constants.O_WRONLY) {
-      throw systemError(-errno.EACCES, 'mmap', this.#path, accessAdvice(this.#mode));
+      throw systemError(-errno.EACCES, 'mmap', this.#path, accessAdvice(this.#mode === constants.O_WRONLY));
     }
     const destination = this.#roomFor(length);
     this.#begin(constants.DMA_BUF_SYNC_READ);
