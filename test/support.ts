@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setImmediate as nextTick } from 'node:timers/promises';
+import { setImmediate as nextTick, setTimeout as sleep } from 'node:timers/promises';
 
 /** Bytes of a page, as the kernel says and not the library. */
 export const PAGE = 1024 * Number(/^KernelPageSize:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/smaps', 'utf8'))?.[1]);
@@ -37,6 +37,31 @@ export function mappedBuffers(): string[] {
     .filter((line) => /\/memfd:|dmabuf|\/dev\/(ion|cma_mem|exporter|dma_heap)/.test(line));
 }
 
+/** Where the buffers of a name are mapped in this process: from the first address to before the second. */
+export function addressesOf(name: string): [number, number][] {
+  return mappedBuffers()
+    .filter((line) => line.includes(`:${name} `))
+    .map(addresses);
+}
+
+/** Bytes of these addresses that something is mapped at, whatever it is. */
+export function inUse(ranges: readonly [number, number][]): number {
+  const maps = readFileSync('/proc/self/maps', 'utf8').trim().split('\n').map(addresses);
+  const common = ([start, end]: [number, number]) =>
+    maps.reduce((sum, [from, to]) => sum + Math.max(0, Math.min(end, to) - Math.max(start, from)), 0);
+  return ranges.reduce((sum, range) => sum + common(range), 0);
+}
+
+/** Of a line of /proc/self/maps. */
+function addresses(line: string): [number, number] {
+  const [start, end] =
+    line
+      .split(' ', 1)[0]
+      ?.split('-')
+      .map((each) => Number.parseInt(each, 16)) ?? [];
+  return [start as number, end as number];
+}
+
 /** Kibibytes of address space in use. */
 export function addressSpace(): number {
   return Number(/^VmSize:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]);
@@ -51,9 +76,17 @@ export async function collect(): Promise<void> {
   }
 }
 
-/** Waits until `condition` holds, collecting garbage meanwhile. */
+/** Milliseconds in which a busy machine gets round to it, and less than a test has. */
+const PATIENCE = 8000;
+
+/** Waits until `condition` holds, collecting garbage meanwhile. V8 frees memory in threads of its own, which take a while. */
 export async function collectUntil(condition: () => boolean): Promise<void> {
-  for (let round = 0; round < 50 && !condition(); round++) await collect();
+  const end = Date.now() + PATIENCE;
+  // In an emulated guest so many rounds take longer.
+  for (let round = 0; !condition() && (round < 50 || Date.now() < end); round++) {
+    await collect();
+    await sleep(1);
+  }
 }
 
 /** Runs `body` and checks that it leaves neither a descriptor nor a mapping behind. */

@@ -12,7 +12,16 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { runInNewContext } from 'node:vm';
 import { type Heap, openHeap } from 'dmabuf';
-import { addressSpace, collect, collectUntil, leavesNothing, mappedBuffers, PAGE } from '../support.ts';
+import {
+  addressesOf,
+  addressSpace,
+  collect,
+  collectUntil,
+  inUse,
+  leavesNothing,
+  mappedBuffers,
+  PAGE,
+} from '../support.ts';
 
 const MIB = 1 << 20;
 
@@ -56,25 +65,30 @@ describe('Mapping', () => {
   });
 
   it('gives up its addresses when the ArrayBuffer is collected', async () => {
-    const before = addressSpace();
+    const ranges: [number, number][] = [];
     (() => {
-      using buffer = heap.allocSync(64 * MIB);
-      for (let round = 0; round < 8; round++) buffer.map().close();
+      using buffer = heap.allocSync(64 * MIB, { name: 'large' });
+      for (let round = 0; round < 8; round++) {
+        using _ = buffer.map();
+        ranges.push(...addressesOf('large'));
+      }
     })();
-    await collectUntil(() => addressSpace() < before + 64 * 1024);
-    assert(addressSpace() < before + 64 * 1024);
+    assert.equal(ranges.length, 8);
+    await collectUntil(() => inUse(ranges) < 64 * MIB);
+    assert(inUse(ranges) < 64 * MIB, `${inUse(ranges) / MIB} MiB of 512 are in use`);
   });
 
   it('gives up its addresses however small it is', async () => {
-    await collect();
-    const before = addressSpace();
+    const ranges: [number, number][] = [];
     (() => {
-      using buffer = heap.allocSync(PAGE);
+      using buffer = heap.allocSync(PAGE, { name: 'small' });
       const mappings = Array.from({ length: 4000 }, () => buffer.map());
+      ranges.push(...addressesOf('small'));
       for (const mapping of mappings) mapping.close();
     })();
-    await collectUntil(() => addressSpace() < before + 8 * 1024);
-    assert(addressSpace() < before + 8 * 1024, `${addressSpace() - before} KiB of 16,000 are in use`);
+    assert.equal(ranges.length, 4000);
+    await collectUntil(() => inUse(ranges) < 2000 * PAGE);
+    assert(inUse(ranges) < 2000 * PAGE, `${inUse(ranges) / PAGE} pages of 4000 are in use`);
   });
 
   it('is unmapped when nobody closes it and its ArrayBuffer is collected', async () => {
