@@ -280,6 +280,14 @@ function withoutDescriptors(body) {
   }
 }
 
+/**
+ * Where a socket is: in the folder of this run, as root may make one anywhere, which the fuzzers of other processes would
+ * find. /dev/null is no socket, and stays.
+ */
+function inFolder(path) {
+  return typeof path === 'string' && path !== '/dev/null' ? path.replace(/^\/dev\//, '') : path;
+}
+
 /** What gives numbers away: in a thread that is stopped they are nobody's. */
 const GIVING = ['takeFd', 'takeSocket', 'receive', 'buffers'];
 
@@ -428,13 +436,16 @@ const calls = [
     for (const one of FdSocket.pair(on < 5 ? options : { ...usual, maxFds: on < 8 ? type : 3 })) w.keep('sockets', one);
   },
   function listen(w, { on }, [path, options]) {
-    w.keep('servers', FdSocket.listen(on < 3 ? path : `socket${on}`, on < 9 ? options : { replaceStale: true }));
+    w.keep(
+      'servers',
+      FdSocket.listen(on < 3 ? inFolder(path) : `socket${on}`, on < 9 ? options : { replaceStale: true }),
+    );
   },
   async function accept(w, { on }) {
     w.keep('sockets', await w.pick('servers', on)?.accept());
   },
   async function connect(w, { on }, [path]) {
-    w.keep('sockets', await FdSocket.connect(on < 3 ? path : `socket${on}`));
+    w.keep('sockets', await FdSocket.connect(on < 3 ? inFolder(path) : `socket${on}`));
   },
   async function send(w, { on, inner }, [value, fds]) {
     const toJSON = () => {
