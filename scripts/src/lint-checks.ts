@@ -219,6 +219,18 @@ async function clangTidy(): Promise<string> {
   });
 }
 
+/** What is missing or wrong in the comments of what programs can import. */
+async function apiComments(): Promise<string> {
+  // Loading it takes longer than most checks.
+  const { extractApi } = await import('./api-model.ts');
+  const directory = await mkdtemp(join(tmpdir(), 'dmabuf-api-'));
+  try {
+    return (await extractApi(directory)).join('\n');
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
 /** Those that take longest first. */
 export const checks: Record<string, Check> = {
   'clang-tidy': {
@@ -249,6 +261,11 @@ export const checks: Record<string, Check> = {
       await ensureDist();
       return complaints(inProject('node_modules/.bin/tsc'), ['-p', 'tsconfig.json']);
     },
+  },
+  api: {
+    title: 'comments of the API',
+    packages: [],
+    findings: apiComments,
   },
   biome: {
     title: 'style of TypeScript',
