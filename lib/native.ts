@@ -389,7 +389,7 @@ interface Native {
   /** Fills `destination` through a read-only mapping that is gone afterwards. */
   copy(handle: Handle, offset: number, destination: ArrayBuffer): number;
 
-  /** DMA_BUF_IOCTL_SYNC, repeated on EINTR and EAGAIN; -EBUSY where its start would wait for a fence. */
+  /** DMA_BUF_IOCTL_SYNC, repeated on EINTR, and on EAGAIN for two seconds; -EBUSY where its start would wait for a fence. */
   sync(handle: Handle, flags: number): number;
   /** poll(2) of a dma-buf: 1 where no fence is in the way of such an access (DMA_BUF_SYNC_READ, …_WRITE), else 0. */
   ready(handle: Handle, flags: number): number;

@@ -3,6 +3,9 @@
 #include <linux/dma-buf.h>
 #include <poll.h>
 
+#include <chrono>
+#include <thread>
+
 #include "bindings.h"
 #include "device.h"
 
@@ -18,6 +21,27 @@ int Ready(int fd, uint64_t flags) {
     count = poll(&descriptor, 1, 0);
   } while (count < 0 && errno == EINTR);
   return count < 0 ? -errno : count;
+}
+
+// Exporters ask to be called again while they reset their device. One that says nothing else does not
+// get this thread for ever.
+constexpr auto kPatience = std::chrono::seconds(2);
+
+// DMA_BUF_IOCTL_SYNC, until the exporter has an answer. No test sees it called again: -EINTR wants a signal
+// in the wait for a fence that came after Ready() has looked, -EAGAIN an exporter that neither the kernel's
+// udmabuf and heaps nor our modules are.
+int Bracket(int fd, uint64_t flags) {
+  using Clock = std::chrono::steady_clock;
+  dma_buf_sync data = {};
+  data.flags = flags;
+  int error = Ioctl(fd, DMA_BUF_IOCTL_SYNC, &data);
+  if (error != -EAGAIN) return error;
+  const auto end = Clock::now() + kPatience;
+  while (error == -EAGAIN && Clock::now() < end) {
+    std::this_thread::yield();
+    error = Ioctl(fd, DMA_BUF_IOCTL_SYNC, &data);
+  }
+  return error;
 }
 
 // The dma-buf of argument 0, checked, and the DMA_BUF_SYNC_ bits of another argument.
@@ -43,13 +67,7 @@ Napi::Value Sync(const Call& info) {
     const int ready = Ready(request.fd, request.flags);
     if (ready <= 0) return Result(env, ready == 0 ? -EBUSY : ready);
   }
-  dma_buf_sync data = {};
-  data.flags = request.flags;
-  int error;
-  do {
-    error = Ioctl(request.fd, DMA_BUF_IOCTL_SYNC, &data);
-  } while (error == -EAGAIN);
-  return Result(env, error);
+  return Result(env, Bracket(request.fd, request.flags));
 }
 
 // ready(buffer, flags)
