@@ -84,6 +84,11 @@ export interface OpenHeapOptions extends HeapChoice {
   mask?: number;
 }
 
+/** What of them a kind has: a `type` or a `mask` chooses among the heaps of `ion`. */
+export type OpenHeapOptionsOf<Kind extends HeapKind> = Kind extends 'ion'
+  ? OpenHeapOptions
+  : Omit<OpenHeapOptions, 'type' | 'mask'>;
+
 /** Their names. */
 const openOptions: Readonly<Record<keyof OpenHeapOptions, true>> = {
   heap: true,
@@ -303,9 +308,12 @@ function openByNeed(asked: HeapNeeds): Heap {
  * @throws SystemError ENOENT (module not loaded), EACCES, ENOTTY (not such a device),
  *   ENODEV (no such heap there); the message says what to do
  */
-export function openHeap<Kind extends HeapKind>(kind: Kind, options?: OpenHeapOptions): HeapOf<Kind>;
+export function openHeap<Kind extends HeapKind>(kind: Kind, options?: OpenHeapOptionsOf<Kind>): HeapOf<Kind>;
 /** By a path, or by what is one or the other: `kind` tells afterwards. */
-export function openHeap(kindOrPath: string, options?: OpenHeapOptions): Heap;
+export function openHeap<Path extends string>(
+  kindOrPath: Path extends HeapKind ? never : Path,
+  options?: OpenHeapOptions,
+): Heap;
 /**
  * Opens the first heap, in the order of {@link heaps}, that has what is needed and can be opened.
  *

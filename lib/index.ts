@@ -32,6 +32,7 @@ export {
   type IonHeapInfo,
   type MemfdHeapInfo,
   type OpenHeapOptions,
+  type OpenHeapOptionsOf,
   openHeap,
 } from './heaps.js';
 export { Mapping, PAGE_SIZE } from './mapping.js';

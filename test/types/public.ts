@@ -76,7 +76,16 @@ export async function promises(
   is<HeapInfo['kind'], HeapKind>();
 
   is<ReturnType<typeof openHeap>, Heap>();
-  is<ReturnType<typeof openHeap<'memfd'>>['kind'], 'memfd'>();
+  const memfd = openHeap('memfd', { heap: 'memfd', contiguous: false });
+  is<typeof memfd.kind, 'memfd'>();
+  // @ts-expect-error of ION only
+  openHeap('memfd', { mask: 1 });
+  // @ts-expect-error and so is this
+  openHeap('dma-heap', { type: 'carveout' });
+  const someKind = (kind: HeapKind) => openHeap(kind, { mask: 1 });
+  is<ReturnType<typeof someKind>['kind'], HeapKind>();
+  const anything = (kindOrPath: string) => openHeap(kindOrPath, { type: 'carveout' });
+  is<ReturnType<typeof anything>, Heap>();
   const byKind = openHeap('ion', { heap: 4 });
   is<typeof byKind.kind, 'ion'>();
   const byPath = openHeap('/dev/somewhere/else');

@@ -126,7 +126,10 @@ describe('openHeap', () => {
     for (const mask of [0, -1, 0.5, Number.NaN, 2 ** 32]) {
       assert.throws(() => openHeap('ion', { mask }), { name: 'RangeError', code: 'ERR_OUT_OF_RANGE', ...call });
     }
-    assert.throws(() => openHeap('memfd', { mask: 1 }), { code: 'ERR_INVALID_ARG_VALUE', message: /for heaps of ion/ });
+    assert.throws(() => openHeap('memfd', { mask: 1 } as never), {
+      code: 'ERR_INVALID_ARG_VALUE',
+      message: /for heaps of ion/,
+    });
   });
 
   it('opens a heap that has what is needed, and no other', () => {
@@ -138,7 +141,7 @@ describe('openHeap', () => {
       [{ type: 'dma', heap: 'memfd' }, '"memfd" of type dma'],
     ] as const) {
       const message = `ENODEV: no such device, open 'memfd'. There is no heap ${words} there; its only heap is memfd.`;
-      assert.throws(() => openHeap('memfd', needs), { code: 'ENODEV', message });
+      assert.throws(() => openHeap('memfd', needs as never), { code: 'ENODEV', message });
     }
   });
 
