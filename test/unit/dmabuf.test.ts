@@ -416,6 +416,7 @@ describe('DmaBuf', () => {
       await withoutDescriptors(async () => {
         assert.throws(() => heap.allocSync(PAGE), { code: 'EMFILE', errno: -24, message: /ulimit -n/ });
         await assert.rejects(heap.alloc(PAGE), { code: 'EMFILE' });
+        assert.throws(() => openHeap('dma-heap'), { code: 'EMFILE', message: /ulimit -n/ });
       });
     });
   });
