@@ -52,7 +52,13 @@ export function videoError(error: number, request: Request, path: string, import
   return systemError(error, 'ioctl', path, why === undefined ? `${request} was refused.` : `${request}: ${why}`);
 }
 
-/** What to do where a device could not be opened that should be a camera or the like. */
-export function noDeviceAdvice(error: number): string | undefined {
-  return [errno.ENOENT, errno.ENODEV, errno.ENXIO].includes(-error) ? NO_DEVICE : undefined;
+/**
+ * What to do where a device could not be opened that should be a camera or the like.
+ *
+ * @param path - what it was called, where that should have been its path
+ */
+export function noDeviceAdvice(error: number, path = '/'): string | undefined {
+  if (![errno.ENOENT, errno.ENODEV, errno.ENXIO].includes(-error)) return undefined;
+  if (path.includes('/')) return NO_DEVICE;
+  return `That is no path: what a device is called is asked for by open({ name: '${path}' }), and its driver by open({ driver: '${path}' }). videoDevices() lists what there is.`;
 }

@@ -35,7 +35,7 @@ export interface Opened {
 export function openNode(path: string): Opened {
   checkPath(path, 'path', 'open');
   const handle = native.open(path, constants.O_RDWR);
-  if (handle < 0) throw systemError(handle, 'open', path, noDeviceAdvice(handle) ?? openAdvice(handle, path));
+  if (handle < 0) throw systemError(handle, 'open', path, noDeviceAdvice(handle, path) ?? openAdvice(handle, path));
   const description = describe(handle);
   const device = typeof description !== 'number' && description.deviceMajor >= 0;
   const capability = device ? native.v4l2Capability(handle) : -errno.ENOTTY;
