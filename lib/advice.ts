@@ -87,10 +87,11 @@ export function cmaAdvice(): string {
  * How much memory there is.
  *
  * @param whose - the heap it is for
+ * @param left - a sentence about the memory that is available
  */
-export function memoryAdvice(contiguous: boolean, whose = 'it'): string {
+export function memoryAdvice(contiguous: boolean, whose = 'it', left = ''): string {
   const available = memoryInfo('MemAvailable');
-  const now = available === undefined ? '' : ` ${kibibytes(available)} of memory are available now.`;
+  const now = available === undefined ? '' : ` ${kibibytes(available)} of memory are available now.${left}`;
   if (!contiguous) return `There is not that much memory for ${whose}.${now} Close buffers that are no longer needed.`;
   return `There is no piece of contiguous memory that large for ${whose}. ${cmaAdvice()}`;
 }
@@ -193,12 +194,16 @@ export function mapAdvice(error: number, dma: boolean): string | undefined {
   }
 }
 
-/** What to do where an allocation failed. */
-export function allocationAdvice(error: number, path: string, contiguous: boolean): string | undefined {
+/**
+ * What to do where an allocation failed.
+ *
+ * @param left - what is to be said of memory that is available
+ */
+export function allocationAdvice(error: number, path: string, contiguous: boolean, left = ''): string | undefined {
   switch (-error) {
     case errno.ENOMEM:
     case errno.ENOSPC:
-      return memoryAdvice(contiguous);
+      return memoryAdvice(contiguous, 'it', left);
     case errno.EFBIG:
       return 'The size of files is limited for this process (`ulimit -f`), and a memfd is one.';
     case errno.ENOTTY:

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 /** Memory that the kernel would end a process for rather than refuse it. @module */
 import { constants as osConstants, totalmem } from 'node:os';
-import { memoryInfo } from './advice.js';
+import { kibibytes, memoryInfo } from './advice.js';
 import type { Handle } from './native.js';
 
 /** Bytes of allocations under way, which the kernel's figures may not show yet. */
 let pending = 0;
 /** A small one is not worth the look. */
 const UNSEEN = 1 << 24;
+/** Of RAM, what other programs keep. */
+const LEFT = 1 / 16;
 
 /**
  * Whether so much memory is to be had beside what was asked for before.
@@ -19,7 +21,12 @@ export function fits(size: number, usesCma: boolean): boolean {
   if (available === undefined) return true;
   // Free pages of CMA count as available, and go only to memory that can be moved.
   const others = usesCma ? 0 : (memoryInfo('CmaFree') ?? 0);
-  return size + pending <= available - others - totalmem() / 16;
+  return size + pending <= available - others - totalmem() * LEFT;
+}
+
+/** What to know of an allocation that was refused so: it may be less than is available. @internal */
+export function leftAdvice(size: number): string {
+  return size < UNSEEN ? '' : ` ${kibibytes(totalmem() * LEFT)} of that are left to other programs.`;
 }
 
 /**

@@ -4,6 +4,7 @@ import { constants as osConstants } from 'node:os';
 import { join } from 'node:path';
 import { allocationAdvice, memoryAdvice, openAdvice, shortageAdvice } from '../advice.js';
 import { checkFlag, checkLength, checkName, checkOptionNames, checkOptions } from '../arguments.js';
+import { leftAdvice } from '../available.js';
 import { type DmaBuf, type Origin, ownDmaBuf } from '../dmabuf.js';
 import { type Call, DmaBufError, illegalConstructor, systemError } from '../errors.js';
 import { OwnedHandle } from '../handle.js';
@@ -155,8 +156,8 @@ export abstract class Heap implements Disposable, HeapTraits {
   }
 
   /** What to do where the kernel has refused. @internal */
-  protected advice(error: number, _length: number): string | undefined {
-    return allocationAdvice(error, this.path, this.contiguous);
+  protected advice(error: number, length: number): string | undefined {
+    return allocationAdvice(error, this.path, this.contiguous, leftAdvice(length));
   }
 
   #check(length: unknown, options: unknown): Request {

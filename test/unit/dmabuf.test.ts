@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { constants as bufferConstants } from 'node:buffer';
 import { spawnSync } from 'node:child_process';
 import { closeSync, constants as fsConstants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { DmaBuf, type Heap, liveBuffers, openHeap, rows, SyncFile } from 'dmabuf';
 import { collect, collectUntil, leavesNothing, openFds, PAGE, withoutDescriptors } from '../support.ts';
@@ -419,6 +420,11 @@ describe('DmaBuf', () => {
         assert.throws(() => openHeap('dma-heap'), { code: 'EMFILE', message: /ulimit -n/ });
       });
     });
+  });
+
+  it('says how much memory there is where that is not enough, and how much of it is left to others', () => {
+    const message = /ENOMEM.* \d+ KiB of memory are available now\. \d+ KiB of that are left to other programs\./;
+    assert.throws(() => heap.allocSync(totalmem()), { code: 'ENOMEM', message });
   });
 
   it('says that the size of files is limited, and by what', () => {
