@@ -26,22 +26,21 @@ Napi::Value ToJavaScript(Napi::Env env, Allocation& allocation) {
 
 class AllocationWorker : public Napi::AsyncWorker {
  public:
-  AllocationWorker(Napi::Env env, AllocationJob job)
-      : Napi::AsyncWorker(env, "dmabuf.alloc"), job_(std::move(job)), deferred_(env) {}
-
-  Napi::Promise Promise() const { return deferred_.Promise(); }
+  AllocationWorker(Napi::Env env, AllocationJob job, napi_deferred deferred)
+      : Napi::AsyncWorker(env, "dmabuf.alloc"), job_(std::move(job)), deferred_(deferred) {}
 
   void Execute() override { job_.run(job_.fd, allocation_); }
   void OnOK() override {
     job_.device.reset();
-    deferred_.Resolve(ToJavaScript(Env(), allocation_));
+    // Fails where the thread is being stopped: nobody waits any more.
+    (void)napi_resolve_deferred(Env(), deferred_, ToJavaScript(Env(), allocation_));
   }
 
  private:
   AllocationJob job_;
   // Closes its descriptor where the environment ended before OnOK.
   Allocation allocation_;
-  Napi::Promise::Deferred deferred_;
+  napi_deferred deferred_;
 };
 
 }  // namespace
@@ -54,18 +53,21 @@ Napi::Value AllocateSync(const Call& info, AllocationParser parse) {
 }
 
 Napi::Value AllocateAsync(const Call& info, AllocationParser parse) {
+  const Napi::Env env = info.Env();
+  napi_deferred deferred = nullptr;
+  napi_value promise = nullptr;
+  // A thread that is stopped in the middle of this call makes no promises any more. node-addon-api would hand on what
+  // is not one, and make an error, by which V8 may forget that the thread is to stop.
+  if (napi_create_promise(env, &deferred, &promise) != napi_ok) return {};
   Allocation allocation;
   AllocationJob job = parse(info, allocation);
   if (allocation.error != 0) {
-    Napi::Promise::Deferred deferred(info.Env());
-    deferred.Resolve(ToJavaScript(info.Env(), allocation));
-    return deferred.Promise();
+    (void)napi_resolve_deferred(env, deferred, ToJavaScript(env, allocation));
+  } else {
+    // deletes itself when done
+    (new AllocationWorker(env, std::move(job), deferred))->Queue();
   }
-  // deletes itself when done
-  auto* const worker = new AllocationWorker(info.Env(), std::move(job));
-  const Napi::Promise promise = worker->Promise();
-  worker->Queue();
-  return promise;
+  return {env, promise};
 }
 
 }  // namespace dmabuf

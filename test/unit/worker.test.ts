@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { DmaBuf, FdSocket, openHeap } from 'dmabuf';
 import { leavesNothing, PAGE } from '../support.ts';
@@ -55,4 +57,12 @@ describe('worker threads', () => {
       });
     });
   }
+
+  it('may be stopped in the middle of a call that makes a promise', () => {
+    const script = fileURLToPath(new URL('./children/stopped.mjs', import.meta.url));
+    // glibc fills memory with this before it is used: nothing is zero by luck.
+    const env = { ...process.env, MALLOC_PERTURB_: '165' };
+    const { status, signal, stdout, stderr } = spawnSync(process.execPath, [script, '10'], { env, encoding: 'utf8' });
+    assert.deepEqual({ status, signal, stdout }, { status: 0, signal: null, stdout: '10 threads stopped\n' }, stderr);
+  });
 });
