@@ -581,10 +581,14 @@ function load(): Native {
     };
     const reason = isMissing(error) ? 'it is in none of the usual places' : String(error);
     const { code } = error as NodeJS.ErrnoException;
-    // Of the permission model: looking for files has failed by it as well.
+    // Of the permission model: looking for files has failed by it as well. Without it --no-addons has the first.
     const refused = code === 'ERR_DLOPEN_DISABLED' || code === 'ERR_ACCESS_DENIED';
+    const limits =
+      process.permission === undefined
+        ? 'Node.js, or this thread of it, runs with --no-addons: leave that out'
+        : `Node.js runs with --permission: add --allow-addons and --allow-fs-read=${root}`;
     const cure = refused
-      ? `Node.js runs with --permission: add --allow-addons and --allow-fs-read=${root}`
+      ? limits
       : `Looked below ${root}; ${found()}. Build it with: cd ${root} && npm run build:native`;
     throw new Error(
       `dmabuf: cannot load its native part, dmabuf.node for ${process.platform}-${process.arch}, ` +

@@ -61,6 +61,12 @@ describe('the addon', () => {
     assert.match(said, /ERR_DLOPEN_FAILED|invalid ELF header|file too short/);
     assert.match(said, /found dmabuf\.node in .*build\/Release/);
   });
+
+  it('says so where Node.js is told to load none', () => {
+    const args = ['--no-addons', '-e', 'require("dmabuf")'];
+    const { stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' });
+    assert.match(stderr, /addons is disabled\.*\. Node\.js, or this thread of it, runs with --no-addons: leave that out/);
+  });
 });
 
 describe('the permission model of Node.js', () => {
