@@ -311,7 +311,7 @@ function openByNeed(asked: HeapNeeds): Heap {
 export function openHeap<Kind extends HeapKind>(kind: Kind, options?: OpenHeapOptionsOf<Kind>): HeapOf<Kind>;
 /** By a path, or by what is one or the other: `kind` tells afterwards. */
 export function openHeap<Path extends string>(
-  kindOrPath: Path extends HeapKind ? never : Path,
+  kindOrPath: [Path] extends [HeapKind] ? never : Path,
   options?: OpenHeapOptions,
 ): Heap;
 /**

@@ -86,6 +86,8 @@ export async function promises(
   is<ReturnType<typeof someKind>['kind'], HeapKind>();
   const anything = (kindOrPath: string) => openHeap(kindOrPath, { type: 'carveout' });
   is<ReturnType<typeof anything>, Heap>();
+  const either = (kindOrPath: 'ion' | '/dev/dma_heap/system') => openHeap(kindOrPath);
+  is<ReturnType<typeof either>, Heap>();
   const byKind = openHeap('ion', { heap: 4 });
   is<typeof byKind.kind, 'ion'>();
   const byPath = openHeap('/dev/somewhere/else');
