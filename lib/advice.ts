@@ -3,6 +3,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { constants, totalmem } from 'node:os';
 import type { Origin } from './dmabuf.js';
+import { errnoOf } from './errors.js';
 import type { DeviceLimit } from './heap/stats.js';
 
 const { errno } = constants;
@@ -64,10 +65,7 @@ function refused(path: string): string {
         ? `add this user to the group ${group} (\`usermod -aG ${group} USER\`) and log in again`
         : 'run as root, or give the device to a group by a udev rule';
     return `It belongs to ${words}: ${cure}.`;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ERR_ACCESS_DENIED') {
-      return `Node.js runs with --permission, and --allow-fs-read=${path} is missing.`;
-    }
+  } catch {
     return 'Run as root, or give the device to a group by a udev rule.';
   }
 }
@@ -153,6 +151,12 @@ export function openAdvice(error: number, path: string): string | undefined {
     default:
       return descriptorAdvice(error);
   }
+}
+
+/** What to do where node:fs could not read something, which the permission model of Node.js may be in the way of. */
+export function readAdvice(error: unknown, path: string): string | undefined {
+  if ((error as NodeJS.ErrnoException).code !== 'ERR_ACCESS_DENIED') return openAdvice(errnoOf(error), path);
+  return `Node.js runs with --permission, and --allow-fs-read=${path} is missing.`;
 }
 
 /** What to do where there is no room for another descriptor. */

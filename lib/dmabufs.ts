@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { basename } from 'node:path';
-import { descriptorAdvice, openAdvice } from './advice.js';
+import { descriptorAdvice, readAdvice } from './advice.js';
 import { errnoOf, systemError } from './errors.js';
 
 const { errno } = osConstants;
@@ -48,7 +48,7 @@ function ifSeen<T>(read: () => T): T | undefined {
     const { code, syscall = 'read', path } = error as NodeJS.ErrnoException;
     const number = errnoOf(error);
     // Nothing could be seen at all.
-    if (code === 'ERR_ACCESS_DENIED') throw systemError(number, syscall, '/proc', openAdvice(number, '/proc'));
+    if (code === 'ERR_ACCESS_DENIED') throw systemError(number, syscall, '/proc', readAdvice(error, '/proc'));
     if ([errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM].includes(-number)) return undefined;
     throw systemError(number, syscall, path, descriptorAdvice(number));
   }
@@ -134,7 +134,8 @@ class Census {
  */
 export function dmabufs(): DmaBufInfo[] {
   const census = new Census();
-  census.addList(text(BUFINFO) ?? '');
+  // Most may not read that, and say nothing either.
+  if (process.permission?.has('fs.read', BUFINFO) !== false) census.addList(text(BUFINFO) ?? '');
   const processes = entries('/proc').filter((entry) => /^\d+$/.test(entry));
   for (const pid of processes.map(Number).sort((a, b) => a - b)) census.addProcess(pid);
   return census.all;

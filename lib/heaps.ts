@@ -3,7 +3,7 @@
 import { statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { openAdvice } from './advice.js';
+import { openAdvice, readAdvice } from './advice.js';
 import { checkFlag, checkInteger, checkOptionNames, checkOptions, checkPath } from './arguments.js';
 import { type Call, errnoOf, invalidType, invalidValue, type SystemError, systemError } from './errors.js';
 import { choose, type HeapChoice, type HeapTraits, inWords, noSuchHeap } from './heap/choice.js';
@@ -201,7 +201,7 @@ function kindOf(path: string): HeapKind {
     statSync(path);
   } catch (error) {
     const number = errnoOf(error);
-    throw systemError(number, 'open', path, openAdvice(number, path));
+    throw systemError(number, 'open', path, readAdvice(error, path));
   }
   const device = sysfsDevice(path) ?? '';
   if (basename(dirname(device)) === 'dma_heap') return 'dma-heap';

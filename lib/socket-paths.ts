@@ -112,7 +112,25 @@ export function replaceStale(path: string, type: number, then: () => number): nu
   }
 }
 
+/** What a look at a path tells, where there may be one. */
+function ifSeen(look: () => string | undefined): string | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_ACCESS_DENIED') return undefined;
+    return 'Node.js runs with --permission, which keeps that path from being looked at.';
+  }
+}
+
 export function connectAdvice(error: number, path: string): string | undefined {
+  return ifSeen(() => refusal(error, path));
+}
+
+export function listenAdvice(error: number, path: string, type: number): string | undefined {
+  return ifSeen(() => obstacle(error, path, type));
+}
+
+function refusal(error: number, path: string): string | undefined {
   switch (-error) {
     case errno.ECONNREFUSED:
       if (isAbstract(path)) return 'Nobody listens on that name with this type.';
@@ -131,7 +149,7 @@ export function connectAdvice(error: number, path: string): string | undefined {
   }
 }
 
-export function listenAdvice(error: number, path: string, type: number): string | undefined {
+function obstacle(error: number, path: string, type: number): string | undefined {
   switch (-error) {
     case errno.EADDRINUSE:
       if (isAbstract(path)) return 'A process has that name already.';

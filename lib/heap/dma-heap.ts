@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { constants } from 'node:os';
 import { basename } from 'node:path';
-import { openAdvice } from '../advice.js';
+import { readAdvice } from '../advice.js';
 import { ifAvailable, ifAvailableSync } from '../available.js';
 import { errnoOf, systemError } from '../errors.js';
 import { type Handle, native } from '../native.js';
@@ -26,7 +26,7 @@ export function dmaHeapNames(directory = DMA_HEAP_DIRECTORY): string[] {
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === -constants.errno.ENOENT) return [];
-    throw systemError(errno, 'scandir', directory, openAdvice(errno, directory));
+    throw systemError(errno, 'scandir', directory, readAdvice(error, directory));
   }
 }
 

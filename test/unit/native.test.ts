@@ -94,6 +94,36 @@ describe('the permission model of Node.js', () => {
     assert.match(text, new RegExp(refused('/proc'), 'm'));
     assert.match(text, new RegExp(refused('/dev/dma_heap'), 'm'));
   });
+
+  it('does not keep dmabufs() from what is in /proc, where only that may be read', () => {
+    const script = 'console.log(Array.isArray(require("dmabuf").dmabufs()))';
+    assert.equal(said(['--allow-addons', '--allow-fs-read=/proc'], script), 'true\n');
+  });
+
+  it('is not blamed for what the kernel refuses', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'dmabuf-'));
+    writeFileSync(join(folder, 'device'), '', { mode: 0 });
+    const script = `const { CmaMem } = require('dmabuf');
+      if (process.getuid() === 0) process.setuid(65534);
+      try { CmaMem.open('${folder}/device'); } catch (error) { console.log(error.code, error.message); }`;
+    const text = said(['--allow-addons'], script);
+    rmSync(folder, { recursive: true });
+    assert.match(text, /^EACCES .*Run as root, or give the device to a group by a udev rule\.$/m);
+  });
+
+  it('keeps paths of sockets from being looked at, which the error says', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'dmabuf-'));
+    const path = JSON.stringify(join(folder, 'file'));
+    writeFileSync(join(folder, 'file'), '');
+    const script = `const { FdSocket } = require('dmabuf');
+      const tell = (error) => console.log(error.code, error.errno, error.syscall, error.message);
+      for (const options of [{}, { replaceStale: true }]) try { FdSocket.listen(${path}, options); } catch (error) { tell(error); }
+      FdSocket.connect(${path}).catch(tell);`;
+    const text = said(['--allow-addons'], script);
+    rmSync(folder, { recursive: true });
+    const ends = '.*Node.js runs with --permission, which keeps that path from being looked at\\.\n';
+    assert.match(text, new RegExp(`^(EADDRINUSE -98 listen ${ends}){2}ECONNREFUSED -111 connect ${ends}$`));
+  });
 });
 
 describe('the package', () => {
