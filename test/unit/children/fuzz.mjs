@@ -64,6 +64,13 @@ const pollers = [];
 const memfd = () => live(memfds, () => functions.memfdAllocSync(12288, 'x'));
 const socket = () => live(sockets, () => functions.socketPair(1));
 const mapped = () => functions.map(memfd(), 0, 4096) instanceof ArrayBuffer && new Float64Array(native.numbers)[0];
+let ends = [];
+/** Two that are connected; of others one may be closed, or nobody's any more. */
+function connected() {
+  for (const end of ends) functions.close(end);
+  ends = [functions.socketPair(1)].flat();
+  return ends;
+}
 /** What the kernel of any machine can do. */
 const right = {
   map: () => [memfd(), pick([0, 4096]), pick([1, 4096])],
@@ -73,8 +80,12 @@ const right = {
   fd: () => [memfd()],
   duplicate: () => [pick([memfd, socket])()],
   describe: () => [memfd()],
-  socketSend: () => [socket(), new Uint8Array(10), 0, [functions.fd(memfd())].slice(random(2))],
-  socketReceive: () => [socket(), new Uint8Array(100), false],
+  socketSend: () => [connected()[0], new Uint8Array(10), 0, [functions.fd(memfd())].slice(random(2))],
+  socketReceive: () => {
+    const [sender, receiver] = connected();
+    functions.socketSend(sender, new Uint8Array(10), 0, []);
+    return [receiver, new Uint8Array(100), false];
+  },
   pollerCreate: () => [functions.duplicate(socket()), () => 0],
   pollerUpdate: () => [pick(pollers), pick([0, 1, 2, 3]), pick([true, false])],
   pollerClose: () => [pick(pollers)],
