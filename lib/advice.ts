@@ -3,7 +3,6 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { constants, totalmem } from 'node:os';
 import type { Origin } from './dmabuf.js';
-import { errnoOf } from './errors.js';
 import type { DeviceLimit } from './heap/stats.js';
 
 const { errno } = constants;
@@ -154,8 +153,8 @@ export function openAdvice(error: number, path: string): string | undefined {
 }
 
 /** What to do where node:fs could not read something, which the permission model of Node.js may be in the way of. */
-export function readAdvice(error: unknown, path: string): string | undefined {
-  if ((error as NodeJS.ErrnoException).code !== 'ERR_ACCESS_DENIED') return openAdvice(errnoOf(error), path);
+export function readAdvice(error: unknown, number: number, path: string): string | undefined {
+  if ((error as NodeJS.ErrnoException).code !== 'ERR_ACCESS_DENIED') return openAdvice(number, path);
   return `Node.js runs with --permission, and --allow-fs-read=${path} is missing.`;
 }
 

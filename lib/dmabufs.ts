@@ -48,7 +48,7 @@ function ifSeen<T>(read: () => T): T | undefined {
     const { code, syscall = 'read', path } = error as NodeJS.ErrnoException;
     const number = errnoOf(error);
     // Nothing could be seen at all.
-    if (code === 'ERR_ACCESS_DENIED') throw systemError(number, syscall, '/proc', readAdvice(error, '/proc'));
+    if (code === 'ERR_ACCESS_DENIED') throw systemError(number, syscall, '/proc', readAdvice(error, number, '/proc'));
     if ([errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM].includes(-number)) return undefined;
     throw systemError(number, syscall, path, descriptorAdvice(number));
   }

@@ -201,7 +201,7 @@ function kindOf(path: string): HeapKind {
     statSync(path);
   } catch (error) {
     const number = errnoOf(error);
-    throw systemError(number, 'open', path, readAdvice(error, path));
+    throw systemError(number, 'open', path, readAdvice(error, number, path));
   }
   const device = sysfsDevice(path) ?? '';
   if (basename(dirname(device)) === 'dma_heap') return 'dma-heap';

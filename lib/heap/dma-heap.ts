@@ -26,7 +26,7 @@ export function dmaHeapNames(directory = DMA_HEAP_DIRECTORY): string[] {
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === -constants.errno.ENOENT) return [];
-    throw systemError(errno, 'scandir', directory, readAdvice(error, directory));
+    throw systemError(errno, 'scandir', directory, readAdvice(error, errno, directory));
   }
 }
 

@@ -65,7 +65,10 @@ describe('the addon', () => {
   it('says so where Node.js is told to load none', () => {
     const args = ['--no-addons', '-e', 'require("dmabuf")'];
     const { stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' });
-    assert.match(stderr, /addons is disabled\.*\. Node\.js, or this thread of it, runs with --no-addons: leave that out/);
+    assert.match(
+      stderr,
+      /addons is disabled\.*\. Node\.js, or this thread of it, runs with --no-addons: leave that out/,
+    );
   });
 });
 

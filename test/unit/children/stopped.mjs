@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Stops threads in the middle of calls of the addon that make promises: stopped.mjs THREADS. Ends with 0 unless the process
-// dies.
+// Stops threads in the middle of calls of the addon that make promises: stopped.mjs THREADS. Ends with 0 unless the
+// process dies.
 import { createRequire } from 'node:module';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
