@@ -64,10 +64,10 @@ Napi::Value AllocateAsync(const Call& info, AllocationParser parse) {
   if (allocation.error != 0) {
     (void)napi_resolve_deferred(env, deferred, ToJavaScript(env, allocation));
   } else {
-    // deletes itself when done
+    // It deletes itself when done, which the check does not see.
     (new AllocationWorker(env, std::move(job), deferred))->Queue();
   }
-  return {env, promise};
+  return {env, promise};  // NOLINT(clang-analyzer-cplusplus.NewDeleteLeaks)
 }
 
 }  // namespace dmabuf
