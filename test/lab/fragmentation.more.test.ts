@@ -6,7 +6,7 @@ import { guest } from './run-guest.ts';
 const SEED = 20261121;
 const CALLS = 10_000;
 
-/** What the placement of kept memory may cost beside the kernel's heap: 0.86 to 1.08 of its failures, in six runs. */
+/** What the placement of kept memory may cost beside the kernel's heap: 0.86 to 1.08 of its failures, in five runs. */
 const KEPT = 1.2;
 
 interface Result {
